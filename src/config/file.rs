@@ -1,0 +1,464 @@
+//! What the YAML file may say. Documented structures, no logic: the comments are the reference
+//! that `doorstep schema` prints.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::secret::Secret;
+use super::units::{ByteSize, Duration};
+
+/// The configuration of one node.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where the node listens for visitors.
+    #[schemars(length(min = 1))]
+    pub listeners: Vec<Listener>,
+    /// Health, readiness and metrics, for the operator alone.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Worker threads: a number, or `auto` for one a core.
+    #[serde(default)]
+    pub threads: Threads,
+    /// Networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, e.g. `10.0.0.0/8`.
+    /// From anyone else these headers are replaced.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    /// Where the embedded store lives.
+    #[serde(default)]
+    pub data: Data,
+    /// What the node remembers of visitors' profiles.
+    #[serde(default)]
+    pub profiles: Profiles,
+    /// The cache of SDK files.
+    #[serde(default)]
+    pub cache: Cache,
+    /// Events on their way to the vendor.
+    #[serde(default)]
+    pub events: Events,
+    /// The log of requests, on standard output, one JSON object a line.
+    #[serde(default)]
+    pub access_log: AccessLog,
+    /// How a process ends and hands over to the next.
+    #[serde(default)]
+    pub shutdown: Shutdown,
+    /// The web sites behind this node.
+    #[schemars(length(min = 1))]
+    pub sites: Vec<Site>,
+}
+
+/// One address to listen on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port: `0.0.0.0:80`, `[::]:443`.
+    pub address: String,
+    /// Certificates: with them the listener speaks TLS, HTTP/1.1 and HTTP/2.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Answer every request with a redirect (308) to the same URL on https.
+    #[serde(default)]
+    pub redirect_to_https: bool,
+}
+
+/// TLS of one listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the chain, leaf first. For several names use `certificates` instead.
+    #[serde(default)]
+    pub certificate: Option<String>,
+    /// PEM file of the private key to `certificate`.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Several certificates, chosen by the name that the client asks for (SNI). The first one
+    /// serves clients that name no host or an unknown one.
+    #[serde(default)]
+    pub certificates: Vec<CertificateFiles>,
+    /// Offer HTTP/2.
+    #[serde(default = "yes")]
+    pub http2: bool,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// PEM file of the chain, leaf first.
+    pub certificate: String,
+    /// PEM file of the private key.
+    pub key: String,
+}
+
+/// The operator's listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Address and port. Keep it on loopback or a private network: it has no login.
+    pub address: String,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:9180".into() }
+    }
+}
+
+/// How many worker threads.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Threads {
+    /// That many.
+    Count(#[schemars(range(min = 1, max = 1024))] u16),
+    /// `auto`: one a core.
+    Word(ThreadsWord),
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self::Word(ThreadsWord::Auto)
+    }
+}
+
+/// The only word that `threads` knows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ThreadsWord {
+    /// One a core.
+    Auto,
+}
+
+/// The embedded store.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Directory of the store. It is made when missing and needs to be the service's own.
+    pub path: String,
+    /// The most that the store may grow to. It is address space: only what is used takes disk.
+    pub size: ByteSize,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { path: "/var/lib/doorstep".into(), size: ByteSize::mib(64 * 1024) }
+    }
+}
+
+/// Profiles on this node.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Profiles {
+    /// Profiles in memory.
+    pub memory: ProfileMemory,
+    /// The most that a page waits for its visitor's profile. After that it goes on without; the
+    /// lookup ends in memory and serves the next page.
+    pub wait: Duration,
+}
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Self { memory: ProfileMemory::default(), wait: Duration::millis(25) }
+    }
+}
+
+/// How many profiles a node keeps in memory, and for how long it believes them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProfileMemory {
+    /// Most bytes of profiles in memory. A profile of 20 traits takes about 2 KiB.
+    pub capacity: ByteSize,
+    /// A younger profile is used without asking the store. Smaller is fresher and asks more often.
+    pub fresh_for: Duration,
+    /// For how long a visitor without a profile is remembered as such.
+    pub missing_for: Duration,
+}
+
+impl Default for ProfileMemory {
+    fn default() -> Self {
+        Self {
+            capacity: ByteSize::mib(256),
+            fresh_for: Duration::secs(60),
+            missing_for: Duration::secs(5),
+        }
+    }
+}
+
+/// The cache of SDK files.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Most bytes of SDK files in memory. The SDK with all its parts takes about 1 MiB a site.
+    pub memory: ByteSize,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { memory: ByteSize::mib(64) }
+    }
+}
+
+/// Events on their way to the vendor.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// Most bytes of events that wait in memory for the vendor. When it is full, new events are
+    /// answered 503 with `Retry-After`, and the SDK keeps them in the browser.
+    pub memory: ByteSize,
+    /// How long the browser's request waits for the vendor before the event is acknowledged and
+    /// delivered from memory.
+    pub wait: Duration,
+    /// How long an event is tried before it is given up and counted as dead.
+    pub retain: Duration,
+    /// Most requests to a site's tracking API at one time.
+    #[schemars(range(min = 1, max = 1024))]
+    pub in_flight: usize,
+    /// The most that one call to the vendor may take.
+    pub timeout: Duration,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(64),
+            wait: Duration::secs(1),
+            retain: Duration::secs(72 * 3600),
+            in_flight: 32,
+            timeout: Duration::secs(10),
+        }
+    }
+}
+
+/// The log of requests.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// Share of the requests answered below 300 that are logged, 0 to 1. All others always are.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: f64,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { sample: 0.01 }
+    }
+}
+
+/// The end of a process.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// The most that requests in flight and waiting events may take after SIGTERM or a hand-over.
+    /// The process leaves as soon as nothing is in flight.
+    pub drain: Duration,
+    /// Socket over which a new process takes the listeners over. Its directory has to be private.
+    pub upgrade_socket: String,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain: Duration::secs(30), upgrade_socket: "/run/doorstep/upgrade.sock".into() }
+    }
+}
+
+/// One web site.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Name in metrics and logs: letters, digits, `-` and `_`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    pub name: String,
+    /// Hosts of the site: `www.shop.example`, or `*.shop.example` for every name below. Without
+    /// port. A request for any other host is answered 421.
+    #[schemars(length(min = 1))]
+    pub hosts: Vec<String>,
+    /// The site's own server.
+    pub origin: Origin,
+    /// Path below which Doorstep's own routes live. Nothing below it reaches the origin.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+    /// Whose SDK and tracking API the site uses.
+    pub vendor: Vendor,
+    /// Credentials of the profile webhook. Without them the webhook refuses every call.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
+    /// The SDK snippet in the site's pages.
+    #[serde(default)]
+    pub inject: Inject,
+    /// Visitors' ids and their cookies.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Other pages under the same URL, by profile. The first route that matches counts.
+    #[serde(default)]
+    pub variations: Vec<Variation>,
+    /// Traits that the page may see, by name: each value is a CEL expression.
+    #[serde(default)]
+    pub client_traits: std::collections::BTreeMap<String, String>,
+}
+
+/// The site's own server.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// `127.0.0.1:3000`, `http://host:port` or `https://host`.
+    pub address: String,
+    /// Host header that the origin gets. Default: the one that the visitor asked for.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The most that a connection may take to be made, TLS included.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Duration,
+    /// The longest pause of the origin while it answers.
+    #[serde(default = "default_read_timeout")]
+    pub read_timeout: Duration,
+    /// The longest pause of the origin while it takes a request.
+    #[serde(default = "default_write_timeout")]
+    pub write_timeout: Duration,
+    /// For how long an idle connection is kept for the next request.
+    #[serde(default = "default_idle_timeout")]
+    pub keepalive: Duration,
+    /// TLS towards an `https://` origin.
+    #[serde(default)]
+    pub tls: OriginTls,
+}
+
+/// TLS towards the origin.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OriginTls {
+    /// Name asked for and checked in the certificate. Default: the host in `address`.
+    pub server_name: Option<String>,
+    /// Check the origin's certificate. Switch off for tests only.
+    pub verify: bool,
+}
+
+impl Default for OriginTls {
+    fn default() -> Self {
+        Self { server_name: None, verify: true }
+    }
+}
+
+/// Whose SDK and tracking API.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vendor {
+    /// Twilio Segment.
+    pub segment: Segment,
+}
+
+/// A Segment source of the kind JavaScript.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// The source's write key. This or `write_key_file`.
+    #[serde(default)]
+    pub write_key: Option<Secret>,
+    /// File that holds the write key and nothing else.
+    #[serde(default)]
+    pub write_key_file: Option<String>,
+    /// Show browsers `REDACTED` in place of the write key; the edge puts the real one in.
+    #[serde(default = "yes")]
+    pub redact_write_key: bool,
+    /// Where the SDK comes from.
+    #[serde(default = "default_cdn")]
+    pub cdn: String,
+    /// Where events go. EU: `https://events.eu1.segmentapis.com/v1`.
+    #[serde(default = "default_tracking_api")]
+    pub tracking_api: String,
+}
+
+/// Credentials of `POST {prefix}/profiles-webhook`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// User name of Basic authentication.
+    pub username: String,
+    /// Password of Basic authentication. This or `password_file`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// File that holds the password and nothing else.
+    #[serde(default)]
+    pub password_file: Option<String>,
+}
+
+/// The SDK snippet in the site's pages.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inject {
+    /// Put the snippet in.
+    pub enabled: bool,
+    /// Let the snippet send a `page` event for each page.
+    pub page_call: bool,
+}
+
+impl Default for Inject {
+    fn default() -> Self {
+        Self { enabled: true, page_call: true }
+    }
+}
+
+/// Visitors' ids and their cookies.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Keep ids in HttpOnly cookies. Off: cookies are left as the SDK and the origin set them.
+    pub server_side_cookies: bool,
+    /// Give a new visitor an anonymous id on the first page.
+    pub mint_anonymous_id: bool,
+    /// Domain of the cookies: `auto` for the registrable domain of the host (public suffix list),
+    /// `host` for this host alone, or a domain.
+    pub domain: String,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { server_side_cookies: true, mint_anonymous_id: true, domain: "auto".into() }
+    }
+}
+
+/// Other pages under one URL.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Variation {
+    /// The page's path, e.g. `/`. Exact.
+    #[schemars(regex(pattern = "^/"))]
+    pub route: String,
+    /// Conditions in order: the first that is true chooses.
+    #[schemars(length(min = 1))]
+    pub choose: Vec<Choice>,
+}
+
+/// One condition and the page it leads to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// CEL over `traits`, `ids` and `request`, e.g. `traits.red_group`. A missing trait is false.
+    pub when: String,
+    /// Path that the origin is asked for. The query of the visitor's URL is kept.
+    #[schemars(regex(pattern = "^/"))]
+    pub path: String,
+}
+
+fn yes() -> bool {
+    true
+}
+fn default_prefix() -> String {
+    "/seg".into()
+}
+fn default_cdn() -> String {
+    "https://cdn.segment.com".into()
+}
+fn default_tracking_api() -> String {
+    "https://api.segment.io/v1".into()
+}
+fn default_connect_timeout() -> Duration {
+    Duration::secs(5)
+}
+fn default_read_timeout() -> Duration {
+    Duration::secs(60)
+}
+fn default_write_timeout() -> Duration {
+    Duration::secs(60)
+}
+fn default_idle_timeout() -> Duration {
+    Duration::secs(60)
+}

@@ -1,0 +1,113 @@
+//! One complaint about a configuration file, as an operator reads it.
+
+use std::fmt;
+
+use serde_saphyr::Location;
+
+/// A position in a file. Lines and columns count from 1; `width` is in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line.
+    pub line: u64,
+    /// Column.
+    pub column: u64,
+    /// How many characters the value has there.
+    pub width: u64,
+}
+
+impl Place {
+    /// The beginning of the file, for what can't be placed better.
+    pub const START: Self = Self { line: 1, column: 1, width: 1 };
+
+    pub(super) fn of(at: &Location) -> Self {
+        Self { line: at.line(), column: at.column(), width: at.span().len().max(1) }
+    }
+}
+
+/// What is wrong, where, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    path: String,
+    place: Place,
+    message: String,
+}
+
+impl Problem {
+    /// A complaint about the value at `pointer` (RFC 6901).
+    pub fn new(pointer: &str, place: Place, message: impl Into<String>) -> Self {
+        Self { path: readable(pointer), place, message: message.into() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Writes the complaint with the line it is about.
+    pub(super) fn write(&self, out: &mut impl fmt::Write, name: &str, text: &str) -> fmt::Result {
+        let Place { line, column, width } = self.place;
+        write!(out, "{name}:{line}:{column}: ")?;
+        writeln!(out, "{}", if self.path.is_empty() { "(file)" } else { &self.path })?;
+        writeln!(out, "  {}", self.message)?;
+        let index = usize::try_from(line).unwrap_or(1).saturating_sub(1);
+        let Some(source) = text.lines().nth(index) else { return Ok(()) };
+        let number = line.to_string();
+        let shown = source.chars().count() as u64;
+        let room = shown.saturating_sub(column.saturating_sub(1)).max(1);
+        let dashes = usize::try_from(width.min(room)).unwrap_or(1);
+        let indent = usize::try_from(column.saturating_sub(1)).unwrap_or(0);
+        writeln!(out, "  {number} | {source}")?;
+        writeln!(out, "  {:w$} | {:indent$}{}", "", "", "^".repeat(dashes), w = number.len())
+    }
+}
+
+/// `/sites/0/variations/1` → `sites[0].variations[1]`.
+fn readable(pointer: &str) -> String {
+    let mut out = String::new();
+    for part in pointer.split('/').skip(1) {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty() {
+            out.push('[');
+            out.push_str(part);
+            out.push(']');
+        } else {
+            if !out.is_empty() {
+                out.push('.');
+            }
+            out.push_str(&part.replace("~1", "/").replace("~0", "~"));
+        }
+    }
+    out
+}
+
+/// All complaints about one file, in the order of the file.
+#[derive(Debug, thiserror::Error)]
+pub struct Problems {
+    name: String,
+    text: String,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
+        list.sort_by_key(|problem| (problem.place, problem.message.clone()));
+        list.dedup();
+        Self { name: name.into(), text: text.into(), list }
+    }
+
+    /// The complaints.
+    #[must_use]
+    pub fn list(&self) -> &[Problem] {
+        &self.list
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.list {
+            problem.write(f, &self.name, &self.text)?;
+        }
+        let count = self.list.len();
+        write!(f, "{}: {count} problem{}", self.name, if count == 1 { "" } else { "s" })
+    }
+}

@@ -1,0 +1,191 @@
+//! The shape of the configuration: unknown keys, missing keys and wrong types, all at once.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::file::File;
+use super::problem::{Problem, Problems};
+use super::source::Source;
+
+/// The JSON Schema (2020-12) of the configuration, made from the structures in [`super::file`].
+#[must_use]
+pub fn schema() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    // Without references a validation error's path leads straight to the rule that was broken.
+    settings.inline_subschemas = true;
+    let mut schema = settings.into_generator().into_root_schema_for::<File>();
+    schema.insert("title".into(), "Doorstep configuration".into());
+    schema.to_value()
+}
+
+/// Reads `text` as the configuration file `name`, with the environment that `env` looks up.
+///
+/// # Errors
+/// Everything that is wrong with the file's shape.
+pub fn read(
+    name: &str,
+    text: &str,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<(File, Source), Problems> {
+    let complain = |list| Problems::new(name, text, list);
+    let source = Source::parse(name, text, env).map_err(complain)?;
+    let wrong = check_shape(&source);
+    if !wrong.is_empty() {
+        return Err(complain(wrong));
+    }
+    // The schema is made from the same structures, so what is left here are values that a pattern
+    // can't judge.
+    match serde_json::from_value(source.value.clone()) {
+        Ok(file) => Ok((file, source)),
+        Err(error) => Err(complain(vec![Problem::new("", source.place(""), error.to_string())])),
+    }
+}
+
+fn check_shape(source: &Source) -> Vec<Problem> {
+    let schema = schema();
+    let validator = match jsonschema::validator_for(&schema) {
+        Ok(validator) => validator,
+        Err(error) => return vec![Problem::new("", source.place(""), error.to_string())],
+    };
+    let mut out = Vec::new();
+    for error in validator.iter_errors(&source.value) {
+        let pointer = error.instance_path().to_string();
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+            let parent = error.schema_path().to_string();
+            let known = known_keys(&schema, parent.trim_end_matches("/additionalProperties"));
+            for key in unexpected {
+                let at = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+                out.push(Problem::new(&at, source.key_place(&at), unknown(key, &known)));
+            }
+            continue;
+        }
+        let message = message(&schema, &error);
+        out.push(Problem::new(&pointer, source.place(&pointer), message));
+    }
+    out
+}
+
+fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
+    let path = error.schema_path().to_string();
+    let rule = path.rfind('/').and_then(|cut| path.get(..cut)).unwrap_or_default();
+    let expected =
+        schema.pointer(rule).and_then(|rule| rule.get("x-expected")).and_then(Value::as_str);
+    let found = error.instance();
+    match (expected, error.kind()) {
+        (_, ValidationErrorKind::Required { property }) => {
+            format!("`{}` is missing here", property.as_str().unwrap_or_default())
+        }
+        (Some(expected), _) => format!("expected {expected}, found {}", shown(found)),
+        (None, ValidationErrorKind::Type { kind: TypeKind::Single(kind) }) => {
+            format!("expected {}, found {}", type_name(&kind.to_string()), shown(found))
+        }
+        (None, ValidationErrorKind::Enum { options }) => {
+            let options: Vec<_> = options
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|option| !option.is_null())
+                .map(shown)
+                .collect();
+            format!("expected {}, found {}", options.join(" or "), shown(found))
+        }
+        (None, ValidationErrorKind::Pattern { pattern }) => {
+            format!("expected text like {pattern}, found {}", shown(found))
+        }
+        (None, ValidationErrorKind::MinItems { .. }) => "expected at least one entry".into(),
+        (None, ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }) => {
+            format!("{} is none of the forms that this key takes", shown(found))
+        }
+        (None, _) => error.to_string(),
+    }
+}
+
+fn type_name(kind: &str) -> &'static str {
+    match kind.trim_matches('"') {
+        "array" => "a list",
+        "object" => "keys and values",
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        "number" => "a number",
+        _ => "text",
+    }
+}
+
+/// A value as a message shows it: what kind it is where showing it would be long.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "keys and values".into(),
+        Value::String(text) => format!("`{}`", text.chars().take(80).collect::<String>()),
+        other => format!("`{other}`"),
+    }
+}
+
+fn known_keys<'s>(schema: &'s Value, rule: &str) -> Vec<&'s str> {
+    schema
+        .pointer(rule)
+        .and_then(|rule| rule.get("properties"))
+        .and_then(Value::as_object)
+        .map(|known| known.keys().map(String::as_str).collect())
+        .unwrap_or_default()
+}
+
+/// `unknown key`, with the known one that was probably meant.
+pub(super) fn unknown(key: &str, known: &[&str]) -> String {
+    match nearest(key, known) {
+        Some(meant) => format!("unknown key `{key}`; did you mean `{meant}`?"),
+        None => format!("unknown key `{key}`; expected one of: {}", known.join(", ")),
+    }
+}
+
+/// The name in `known` that `name` most probably was meant to be.
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(text: &str) -> String {
+        let env = |name: &str| (name == "KEY").then(|| "k".to_owned());
+        read("d.yaml", text, env).map_or_else(|all| all.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn all_problems_come_at_once_with_their_places() {
+        let text = "listeners:\n  - addres: 1\nthreads: many\nprofiles:\n  wait: 25\nsites: []\n";
+        assert_eq!(
+            complaints(text),
+            "d.yaml:2:5: listeners[0]\n  `address` is missing here\n  2 |   - addres: 1\n    |     ^\n\
+             d.yaml:2:5: listeners[0].addres\n  unknown key `addres`; did you mean `address`?\n  2 |   - addres: 1\n    |     ^^^^^^\n\
+             d.yaml:3:10: threads\n  `many` is none of the forms that this key takes\n  3 | threads: many\n    |          ^^^^\n\
+             d.yaml:5:9: profiles.wait\n  expected a time with its unit, such as `25ms`, `60s`, `10m` or `72h`, found `25`\n  5 |   wait: 25\n    |         ^^\n\
+             d.yaml:6:8: sites\n  expected at least one entry\n  6 | sites: []\n    |        ^\n\
+             d.yaml: 5 problems"
+        );
+    }
+
+    #[test]
+    fn broken_yaml_and_missing_variables_are_placed() {
+        assert!(complaints("a: 1\n  b: 2\n").starts_with("d.yaml:2:4: (file)\n  mapping values"));
+        assert!(
+            complaints("a: 1\na: 2\n")
+                .starts_with("d.yaml:2:1: (file)\n  duplicate mapping key: a")
+        );
+        assert!(complaints("data: { path: '${NO}' }").contains("no variable `NO`"));
+    }
+
+    #[test]
+    fn a_good_file_is_read_with_the_environment() {
+        let text = "listeners: [{ address: '[::]:80' }]\nsites:\n  - name: shop\n    hosts: [a.example]\n    origin: { address: 127.0.0.1:1 }\n    vendor: { segment: { write_key: '${KEY}' } }\n";
+        let (file, _) = read("d.yaml", text, |_| Some("k".into())).unwrap();
+        assert_eq!(file.sites[0].vendor.segment.write_key.as_ref().unwrap().expose(), "k");
+    }
+}

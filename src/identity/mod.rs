@@ -1,0 +1,157 @@
+//! Who asks: ids read from cookies, minted for newcomers, written back as HttpOnly cookies.
+//! In: Cookie headers and a site's policy. Out: a [`Visitor`] and Set-Cookie values.
+//! Knows nothing of Pingora.
+
+mod cookies;
+mod domain;
+mod id;
+mod promote;
+
+pub use cookies::{CookieNames, read};
+pub use domain::{CookieDomain, host_without_port, registrable};
+pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
+pub use promote::promote;
+
+use cookie::{Cookie, SameSite, time::Duration};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+/// A visitor as far as the request tells. Either id may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Visitor {
+    /// The id that the site's own systems use, once the visitor has logged in.
+    pub user: Option<UserId>,
+    /// The id of the browser.
+    pub anonymous: Option<AnonymousId>,
+    /// The anonymous id was made for this very request.
+    pub minted: bool,
+}
+
+/// How one site keeps identity. Compiled from its configuration.
+#[derive(Debug, Clone)]
+pub struct IdentityPolicy {
+    /// Keep ids in HttpOnly cookies.
+    pub server_side_cookies: bool,
+    /// Give newcomers an anonymous id.
+    pub mint: bool,
+    /// Domain attribute of the cookies.
+    pub domain: CookieDomain,
+    /// What the vendor calls them.
+    pub names: CookieNames,
+}
+
+/// A year: the SDK's own lifetime, and below the 400 days that browsers allow.
+const MAX_AGE: Duration = Duration::days(365);
+
+/// What a cookie value can't hold as it is (RFC 6265, 4.1.1), and `%` itself. The SDK reads values
+/// with `decodeURIComponent`.
+const COOKIE_VALUE: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';').add(b'\\');
+
+impl IdentityPolicy {
+    /// Set-Cookie values that keep `visitor`'s ids, for a page or event of `host`.
+    #[must_use]
+    pub fn keep(&self, visitor: &Visitor, host: &str, secure: bool) -> Vec<String> {
+        let mut out = Vec::with_capacity(2);
+        if !self.server_side_cookies {
+            return out;
+        }
+        if let Some(id) = &visitor.anonymous {
+            out.push(self.cookie(self.names.anonymous, id.as_str(), host, secure));
+        }
+        if let Some(id) = &visitor.user {
+            out.push(self.cookie(self.names.user, id.as_str(), host, secure));
+        }
+        out
+    }
+
+    /// Set-Cookie values that end `host`'s identity in this browser.
+    #[must_use]
+    pub fn forget(&self, host: &str, secure: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        for name in [self.names.anonymous, self.names.user] {
+            let mut cookie = self.build(name, "", host, secure);
+            cookie.set_max_age(Duration::ZERO);
+            // A cookie of this host alone would survive the one with a domain.
+            if cookie.domain().is_some() {
+                let mut own = cookie.clone();
+                own.unset_domain();
+                out.push(own.to_string());
+            }
+            out.push(cookie.to_string());
+        }
+        out
+    }
+
+    fn cookie(&self, name: &'static str, value: &str, host: &str, secure: bool) -> String {
+        // Readers take one pair of quotes off, as older SDKs put one on: an id that has quotes of
+        // its own gets that pair.
+        let quoted = value.starts_with('"').then(|| serde_json::Value::from(value).to_string());
+        let value = quoted.as_deref().unwrap_or(value);
+        let value = utf8_percent_encode(value, COOKIE_VALUE).to_string();
+        self.build(name, &value, host, secure).to_string()
+    }
+
+    fn build<'c>(&self, name: &'static str, value: &str, host: &str, secure: bool) -> Cookie<'c> {
+        let mut cookie = Cookie::build((name, value.to_owned()))
+            .http_only(true)
+            .secure(secure)
+            .same_site(SameSite::Lax)
+            .path("/")
+            .max_age(MAX_AGE)
+            .build();
+        if let Some(domain) = self.domain.of(host) {
+            cookie.set_domain(domain.to_owned());
+        }
+        cookie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> IdentityPolicy {
+        IdentityPolicy {
+            server_side_cookies: true,
+            mint: true,
+            domain: CookieDomain::Registrable,
+            names: CookieNames { user: "ajs_user_id", anonymous: "ajs_anonymous_id" },
+        }
+    }
+
+    #[test]
+    fn cookies_are_closed_to_scripts_and_live_a_year() {
+        let visitor = Visitor { user: UserId::parse("jo hn;ü").ok(), ..Visitor::default() };
+        let set = policy().keep(&visitor, "www.shop.co.uk:8443", true);
+        assert_eq!(
+            set,
+            ["ajs_user_id=jo%20hn%3B%C3%BC; HttpOnly; SameSite=Lax; Secure; Path=/; \
+              Domain=shop.co.uk; Max-Age=31536000"]
+        );
+        let plain = policy().keep(&visitor, "127.0.0.1:8080", false);
+        assert!(!plain[0].contains("Domain") && !plain[0].contains("Secure"), "{plain:?}");
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for id in ["john", "a b", "50%", "\"quoted\"", "ü;,\\", "a=b"] {
+            let visitor = Visitor {
+                user: UserId::parse(id).ok(),
+                anonymous: Some(AnonymousId::mint()),
+                minted: false,
+            };
+            let lines = policy().keep(&visitor, "localhost", false);
+            let pairs: Vec<&[u8]> =
+                lines.iter().map(|line| line.split(';').next().unwrap().as_bytes()).collect();
+            assert_eq!(read(&policy().names, pairs.into_iter()), visitor, "{id}");
+        }
+    }
+
+    #[test]
+    fn forgetting_ends_both_cookies_on_host_and_domain() {
+        let set = policy().forget("www.shop.example", false);
+        assert_eq!(set.len(), 4);
+        assert!(set.iter().all(|line| line.contains("Max-Age=0")));
+        assert_eq!(set.iter().filter(|line| line.contains("Domain=shop.example")).count(), 2);
+    }
+}

@@ -1,0 +1,126 @@
+//! Servers that Doorstep asks: a site's origin, a vendor's CDN and tracking API.
+//! In: an address from the configuration. Out: a peer for Pingora's connector, without waiting.
+//! Names are resolved in the background, because Pingora resolves blocking and panics on failure.
+
+mod client;
+mod endpoint;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::upstreams::peer::HttpPeer;
+
+pub use client::{Answer, CallError, Client};
+pub use endpoint::{Endpoint, EndpointError};
+
+/// How long one upstream may take for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// To make a connection, TLS included.
+    pub connect: Duration,
+    /// Longest pause while it answers.
+    pub read: Duration,
+    /// Longest pause while it takes a request.
+    pub write: Duration,
+    /// Idle connections are kept that long.
+    pub idle: Duration,
+}
+
+/// One upstream and the addresses that its name has at the moment.
+pub struct Upstream {
+    endpoint: Endpoint,
+    timeouts: Timeouts,
+    server_name: String,
+    verify: bool,
+    peers: ArcSwap<Vec<HttpPeer>>,
+    next: AtomicUsize,
+}
+
+impl Upstream {
+    /// An upstream at `endpoint`. `server_name` is asked for and checked over TLS; `None` means
+    /// the endpoint's host. A host that is an address is ready at once, a name after
+    /// [`Upstream::resolve`].
+    #[must_use]
+    pub fn new(
+        endpoint: Endpoint,
+        timeouts: Timeouts,
+        server_name: Option<String>,
+        verify: bool,
+    ) -> Self {
+        let server_name = server_name.unwrap_or_else(|| endpoint.host().to_owned());
+        let upstream = Self {
+            endpoint,
+            timeouts,
+            server_name,
+            verify,
+            peers: ArcSwap::default(),
+            next: AtomicUsize::new(0),
+        };
+        if let Ok(ip) = upstream.endpoint.host().parse::<IpAddr>() {
+            upstream.set_addresses(&[SocketAddr::new(ip, upstream.endpoint.port())]);
+        }
+        upstream
+    }
+
+    /// Where it is, as configured.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The next address to ask, in turn. `None` as long as the name has none.
+    #[must_use]
+    pub fn peer(&self) -> Option<Box<HttpPeer>> {
+        let peers = self.peers.load();
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        peers.get(turn.checked_rem(peers.len())?).cloned().map(Box::new)
+    }
+
+    /// How many addresses the name has: as many are worth trying.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        self.peers.load().len()
+    }
+
+    /// Asks the system for the name's addresses. What was known stays when that fails.
+    ///
+    /// # Errors
+    /// The resolver's own.
+    pub async fn resolve(&self) -> std::io::Result<()> {
+        if self.endpoint.host().parse::<IpAddr>().is_ok() {
+            return Ok(());
+        }
+        let name = (self.endpoint.host(), self.endpoint.port());
+        let found: Vec<SocketAddr> = tokio::net::lookup_host(name).await?.collect();
+        if !found.is_empty() {
+            self.set_addresses(&found);
+        }
+        Ok(())
+    }
+
+    fn set_addresses(&self, addresses: &[SocketAddr]) {
+        let peers = addresses.iter().map(|address| self.peer_at(*address)).collect();
+        self.peers.store(std::sync::Arc::new(peers));
+    }
+
+    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, self.endpoint.is_tls(), self.server_name.clone());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.timeouts.connect);
+        options.total_connection_timeout = Some(self.timeouts.connect);
+        options.read_timeout = Some(self.timeouts.read);
+        options.write_timeout = Some(self.timeouts.write);
+        options.idle_timeout = Some(self.timeouts.idle);
+        options.verify_cert = self.verify;
+        options.verify_hostname = self.verify;
+        peer
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
