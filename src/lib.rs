@@ -3,4 +3,5 @@
 
 pub mod config;
 pub mod identity;
+pub mod profile;
 pub mod upstream;

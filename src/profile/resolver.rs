@@ -1,0 +1,217 @@
+//! Profile lookups for pages: memory → store, one in flight for each visitor.
+//! In: a key and how long the page may wait. Out: a [`Lookup`].
+//! Invariant: nothing older than `fresh_for` is called fresh.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::store::{ProfileStore, StoreError};
+use super::{Known, Memory, ProfileKey, Update};
+use crate::identity::UserId;
+
+/// What a page learns of its visitor.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// There is a profile.
+    Found(Arc<Known>),
+    /// There is none.
+    Missing,
+    /// Not known within the wait.
+    Late,
+    /// The store failed.
+    Failed,
+}
+
+type Flight = watch::Receiver<Option<Lookup>>;
+
+/// Finds profiles, and is where they are written.
+pub struct Resolver {
+    memory: Memory,
+    store: Arc<dyn ProfileStore>,
+    flights: Mutex<HashMap<ProfileKey, Flight>>,
+}
+
+impl Resolver {
+    /// Looks in `memory` first, then in `store`.
+    #[must_use]
+    pub fn new(memory: Memory, store: Arc<dyn ProfileStore>) -> Self {
+        Self { memory, store, flights: Mutex::default() }
+    }
+
+    /// Finds the profile under `key` within `wait`, whatever happens behind it.
+    ///
+    /// A late lookup goes on and fills the memory for the next page. Concurrent calls for one key
+    /// share it.
+    pub async fn find(self: &Arc<Self>, key: &ProfileKey, wait: Duration) -> Lookup {
+        match self.memory.get(key, Instant::now()) {
+            Some(Some(known)) => return Lookup::Found(known),
+            Some(None) => return Lookup::Missing,
+            None => {}
+        }
+        let mut flight = self.board(key);
+        let landed = async { flight.wait_for(Option::is_some).await.map(|found| found.clone()) };
+        match tokio::time::timeout(wait, landed).await {
+            Ok(Ok(Some(lookup))) => lookup,
+            Ok(Ok(None) | Err(_)) => Lookup::Failed,
+            Err(_) => Lookup::Late,
+        }
+    }
+
+    /// Merges `update` into the profile under `key`. Acknowledged means stored.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn merge(&self, key: &ProfileKey, update: Update) -> Result<(), StoreError> {
+        let done = self.store.merge(key, update).await;
+        self.forget(key);
+        done
+    }
+
+    /// Lets the browser under `anonymous` be found as `user`.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn link(&self, anonymous: &ProfileKey, user: &UserId) -> Result<(), StoreError> {
+        let done = self.store.link(anonymous, user).await;
+        self.forget(anonymous);
+        done
+    }
+
+    /// Drops what memory has of `key`, and the lookup under way, which may have read the old state.
+    fn forget(&self, key: &ProfileKey) {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.memory.forget(key);
+    }
+
+    /// The lookup of `key` that is under way, or a new one.
+    fn board(self: &Arc<Self>, key: &ProfileKey) -> Flight {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(key) {
+            return flight.clone();
+        }
+        let (land, flight) = watch::channel(None);
+        flights.insert(key.clone(), flight.clone());
+        drop(flights);
+        let (resolver, key, own) = (Arc::clone(self), key.clone(), flight.clone());
+        // A task of its own: the page that asked first may leave, the lookup goes on.
+        tokio::spawn(async move {
+            let asked = Instant::now();
+            let lookup = match resolver.store.get(&key).await {
+                Ok(Some(profile)) => Lookup::Found(Arc::new(Known::new(profile))),
+                Ok(None) => Lookup::Missing,
+                Err(error) => {
+                    tracing::warn!(%error, "profile lookup failed");
+                    Lookup::Failed
+                }
+            };
+            resolver.land(&key, &own, &lookup, asked);
+            land.send_replace(Some(lookup));
+        });
+        flight
+    }
+
+    fn land(&self, key: &ProfileKey, own: &Flight, lookup: &Lookup, asked: Instant) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        // A write that came in between has taken the flight off the board: what it read may be
+        // old and must not be remembered.
+        if !flights.get(key).is_some_and(|listed| listed.same_channel(own)) {
+            return;
+        }
+        flights.remove(key);
+        match lookup {
+            Lookup::Found(known) => self.memory.put(key, Some(Arc::clone(known)), asked),
+            Lookup::Missing => self.memory.put(key, None, asked),
+            Lookup::Late | Lookup::Failed => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use serde_json::json;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::profile::Profile;
+
+    /// A store whose reads wait for a permit.
+    struct Gated {
+        gate: Semaphore,
+        reads: AtomicUsize,
+        profile: Mutex<Option<Profile>>,
+    }
+
+    #[async_trait]
+    impl ProfileStore for Gated {
+        async fn get(&self, _: &ProfileKey) -> Result<Option<Profile>, StoreError> {
+            let read = self.profile.lock().unwrap().clone();
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            self.gate.acquire().await.unwrap().forget();
+            Ok(read)
+        }
+        async fn merge(&self, _: &ProfileKey, update: Update) -> Result<(), StoreError> {
+            let mut profile = self.profile.lock().unwrap();
+            profile.get_or_insert_default().merge(&update)?;
+            Ok(())
+        }
+        async fn link(&self, _: &ProfileKey, _: &UserId) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Arc<Resolver>, Arc<Gated>, ProfileKey) {
+        let store = Arc::new(Gated {
+            gate: Semaphore::new(0),
+            reads: AtomicUsize::new(0),
+            profile: Mutex::default(),
+        });
+        let memory = Memory::new(1 << 20, Duration::from_secs(60), Duration::from_secs(5));
+        let resolver = Arc::new(Resolver::new(memory, Arc::<Gated>::clone(&store)));
+        (resolver, store, ProfileKey::user("s", UserId::parse("john").unwrap()))
+    }
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_lookup_ends_in_memory() {
+        let (resolver, store, key) = gated();
+        assert!(matches!(resolver.find(&key, Duration::from_millis(25)).await, Lookup::Late));
+        store.gate.add_permits(1);
+        assert!(matches!(resolver.find(&key, WAIT).await, Lookup::Missing));
+        assert!(matches!(resolver.find(&key, Duration::ZERO).await, Lookup::Missing));
+        assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_thousand_first_visits_ask_once() {
+        let (resolver, store, key) = gated();
+        store.gate.add_permits(1);
+        let visits = (0..1000).map(|_| resolver.find(&key, WAIT));
+        let found = futures::future::join_all(visits).await;
+        assert!(found.iter().all(|lookup| matches!(lookup, Lookup::Missing)));
+        assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_write_during_a_lookup_is_not_hidden_by_it() {
+        let (resolver, store, key) = gated();
+        let slow = {
+            let (resolver, key) = (Arc::clone(&resolver), key.clone());
+            tokio::spawn(async move { resolver.find(&key, WAIT).await })
+        };
+        while store.reads.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let update = Update { at: 1, traits: vec![("red".into(), json!(true))] };
+        resolver.merge(&key, update).await.unwrap();
+        store.gate.add_permits(2);
+        assert!(matches!(slow.await.unwrap(), Lookup::Missing), "it read before the write");
+        assert!(matches!(resolver.find(&key, WAIT).await, Lookup::Found(_)));
+    }
+}
