@@ -2,6 +2,7 @@
 //! HttpOnly identity, profiles and personalisation, built on Pingora.
 
 pub mod config;
+pub mod decide;
 pub mod identity;
 pub mod profile;
 pub mod upstream;

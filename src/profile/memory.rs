@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cel::Value;
+use cel::common::types::CelNull;
+use cel::common::value::Val;
 use cel::objects::{Key, Map};
 use tinyufo::TinyUfo;
 
@@ -13,7 +15,7 @@ use super::{Profile, ProfileKey};
 #[derive(Debug)]
 pub struct Known {
     profile: Profile,
-    traits: Value,
+    traits: Box<dyn Val>,
 }
 
 impl Known {
@@ -24,7 +26,10 @@ impl Known {
             .traits()
             .map(|(name, value)| (Key::String(Arc::new(name.to_owned())), decode(value)))
             .collect();
-        Self { profile, traits: Value::Map(Map { map: Arc::new(traits) }) }
+        let traits = Value::Map(Map { map: Arc::new(traits) });
+        // Maps of JSON values always have the evaluator's form.
+        let traits = Box::<dyn Val>::try_from(traits).unwrap_or_else(|_| Box::new(CelNull));
+        Self { profile, traits }
     }
 
     /// The profile.
@@ -33,10 +38,10 @@ impl Known {
         &self.profile
     }
 
-    /// Its traits as a CEL map.
+    /// Its traits as a CEL map, in the evaluator's own form.
     #[must_use]
-    pub fn traits(&self) -> &Value {
-        &self.traits
+    pub fn traits(&self) -> &dyn Val {
+        &*self.traits
     }
 
     /// About how many bytes it takes, both forms together.

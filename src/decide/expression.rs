@@ -1,0 +1,260 @@
+//! CEL expressions: compiled at load, false when anything goes wrong.
+//! <https://github.com/google/cel-spec>
+
+use std::sync::{Arc, LazyLock};
+
+use cel::{Context, Env, ExecutionError, Program, Value};
+
+use super::Facts;
+
+/// What an expression may ask about.
+pub const VARIABLES: [&str; 3] = ["traits", "ids", "request"];
+
+/// A compiled expression.
+pub struct Expression {
+    source: Box<str>,
+    program: Program,
+}
+
+/// Why text is not an expression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExpressionError {
+    /// What is wrong.
+    pub message: String,
+    /// Where in the text, in characters from 0, and how many of them.
+    pub at: (usize, usize),
+}
+
+/// What became of an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It is true.
+    True,
+    /// It is false, or asks about a trait that is absent.
+    False,
+    /// It failed at run time, e.g. compared a text with a number. Counts as false.
+    Failed(String),
+}
+
+/// The standard functions and macros. Made once: a context borrows it.
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+impl Expression {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    /// What is wrong, and where: syntax, unknown variables, unknown functions.
+    pub fn compile(source: &str) -> Result<Self, ExpressionError> {
+        let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
+        let expression = Self { source: source.into(), program };
+        expression.check_names()?;
+        Ok(expression)
+    }
+
+    /// The text that it was compiled from.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it is true of `facts`.
+    #[must_use]
+    pub fn test(&self, facts: &Facts<'_>) -> Outcome {
+        match self.evaluate(facts) {
+            Ok(Some(Value::Bool(true))) => Outcome::True,
+            Ok(Some(Value::Bool(false)) | None) => Outcome::False,
+            Ok(Some(other)) => {
+                Outcome::Failed(format!("expected true or false, got {}", other.type_of()))
+            }
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    /// Its value; `None` where it asks about something absent.
+    ///
+    /// # Errors
+    /// What failed at run time.
+    pub fn evaluate(&self, facts: &Facts<'_>) -> Result<Option<Value>, String> {
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        context.set_variable_resolver(facts);
+        match self.program.execute(&context) {
+            Ok(value) => Ok(Some(value)),
+            Err(ExecutionError::NoSuchKey(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn check_names(&self) -> Result<(), ExpressionError> {
+        let references = self.program.references();
+        for name in references.variables() {
+            // Macros such as `exists(x, …)` have names of their own; `@` marks generated ones.
+            if !VARIABLES.contains(&name) && !name.starts_with('@') && !self.binds(name) {
+                return Err(self.unknown("name", name, &VARIABLES));
+            }
+        }
+        for name in references.functions() {
+            let operator = name.starts_with(['_', '@', '!', '-']);
+            if !operator && !FUNCTIONS.contains(&name) {
+                return Err(self.unknown("function", name, &FUNCTIONS));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a macro of the expression binds `name`, as in `traits.list.exists(name, …)`.
+    fn binds(&self, name: &str) -> bool {
+        ["all", "exists", "exists_one", "map", "filter"].iter().any(|macro_name| {
+            self.source
+                .match_indices(&format!("{macro_name}("))
+                .filter_map(|(at, called)| self.source.get(at + called.len()..))
+                .any(|rest| {
+                    rest.trim_start()
+                        .strip_prefix(name)
+                        .is_some_and(|rest| rest.trim_start().starts_with(','))
+                })
+        })
+    }
+
+    fn unknown(&self, kind: &str, name: &str, known: &[&str]) -> ExpressionError {
+        let at = self.source.find(name).unwrap_or(0);
+        let at = self.source.get(..at).map_or(0, |before| before.chars().count());
+        let hint = known
+            .iter()
+            .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
+            .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
+            .min()
+            .map_or_else(
+                || format!("; expected one of: {}", known.join(", ")),
+                |(_, meant)| format!("; did you mean `{meant}`?"),
+            );
+        ExpressionError {
+            message: format!("unknown {kind} `{name}`{hint}"),
+            at: (at, name.chars().count()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Expression({})", self.source)
+    }
+}
+
+fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExpressionError {
+    let first = errors.errors.first();
+    let message = first.map_or("not an expression", |error| error.msg.as_str());
+    let (line, column) = first.map_or((1, 1), |error| error.pos);
+    // Positions are only of use on the first line: an expression of several is rare.
+    let at = if line <= 1 { usize::try_from(column - 1).unwrap_or(0) } else { 0 };
+    let length = source.chars().count();
+    ExpressionError { message: message.to_owned(), at: (at.min(length), 1) }
+}
+
+/// Functions of the standard library that expressions may call.
+const FUNCTIONS: [&str; 30] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bytes",
+    "bool",
+    "type",
+    "dyn",
+    "duration",
+    "timestamp",
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
+    "has",
+    "max",
+    "min",
+    "exists",
+    "all",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::decide::RequestFacts;
+    use crate::identity::{UserId, Visitor};
+    use crate::profile::{Known, Profile, Update};
+
+    struct Asked;
+    impl RequestFacts for Asked {
+        fn method(&self) -> &'static str {
+            "GET"
+        }
+        fn path(&self) -> &'static str {
+            "/a"
+        }
+        fn query(&self) -> &'static str {
+            "q=a+b%21&flag"
+        }
+        fn headers(&self) -> Vec<(String, String)> {
+            vec![("cookie".into(), "sid=1; x=y".into()), ("sec-gpc".into(), "1".into())]
+        }
+    }
+
+    fn test(source: &str) -> Outcome {
+        let mut profile = Profile::default();
+        let traits = json!({"red": true, "age": 41, "score": 0.5, "tags": ["a", "b"], "no": false});
+        let traits = traits.as_object().unwrap().clone();
+        let traits = traits.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        profile.merge(&Update { at: 1, traits }).unwrap();
+        let visitor = Visitor { user: UserId::parse("john").ok(), ..Visitor::default() };
+        let known = Known::new(profile);
+        Expression::compile(source).unwrap().test(&Facts::new(&visitor, Some(&known), &Asked))
+    }
+
+    #[test]
+    fn wrong_expressions_are_refused_with_their_place() {
+        let refused = |source: &str| Expression::compile(source).unwrap_err();
+        let wrong = refused("trait.green");
+        assert_eq!(wrong.message, "unknown name `trait`; did you mean `traits`?");
+        assert_eq!(wrong.at, (0, 5));
+        let wrong = refused("true && siz(traits.a) > 1");
+        assert_eq!(
+            (wrong.message.as_str(), wrong.at),
+            ("unknown function `siz`; did you mean `size`?", (8, 3))
+        );
+        assert_eq!(refused("traits.a ==").at.1, 1);
+    }
+
+    #[test]
+    fn traits_ids_and_requests_are_asked() {
+        for (source, outcome) in [
+            ("traits.red", Outcome::True),
+            ("traits.no", Outcome::False),
+            ("traits.absent", Outcome::False),
+            ("has(traits.absent)", Outcome::False),
+            ("has(traits.red) && traits.age > 40", Outcome::True),
+            ("traits.score < 1.0", Outcome::True),
+            ("'a' in traits.tags", Outcome::True),
+            ("traits.tags.exists(tag, tag == 'b')", Outcome::True),
+            ("ids.user_id == 'john'", Outcome::True),
+            ("has(ids.anonymous_id)", Outcome::False),
+            ("request.query.q == 'a b!'", Outcome::True),
+            ("request.cookies.x == 'y' && request.headers['sec-gpc'] == '1'", Outcome::True),
+            ("request.path == '/a' && request.method == 'GET'", Outcome::True),
+        ] {
+            assert_eq!(test(source), outcome, "{source}");
+        }
+        assert!(matches!(test("traits.age"), Outcome::Failed(_)));
+        assert!(matches!(test("traits.age > 'x'"), Outcome::Failed(_)));
+    }
+}

@@ -1,0 +1,119 @@
+//! What expressions may ask about. Nothing is converted before a rule asks for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use cel::objects::{Key, Map, Value};
+
+use crate::identity::Visitor;
+use crate::profile::Known;
+
+/// The request as rules see it.
+pub trait RequestFacts: Sync {
+    /// `GET`, `POST`, …
+    fn method(&self) -> &str;
+    /// Path without query, as the visitor sent it.
+    fn path(&self) -> &str;
+    /// What stands behind the `?`, undecoded.
+    fn query(&self) -> &str;
+    /// Headers by lower-case name; several of one name are joined with `, `.
+    fn headers(&self) -> Vec<(String, String)>;
+}
+
+/// What is known while a page is decided.
+pub struct Facts<'f> {
+    visitor: &'f Visitor,
+    known: Option<&'f Known>,
+    request: &'f dyn RequestFacts,
+    ids: Lazy,
+    asked: Lazy,
+    nothing: Lazy,
+}
+
+/// Converted at the first question. One page is decided by one thread; the lock is for the
+/// compiler, which can't know.
+type Lazy = std::sync::OnceLock<Box<dyn Val>>;
+
+impl<'f> Facts<'f> {
+    /// Facts of `request` by `visitor`, of whom `known` is known.
+    #[must_use]
+    pub fn new(
+        visitor: &'f Visitor,
+        known: Option<&'f Known>,
+        request: &'f dyn RequestFacts,
+    ) -> Self {
+        Self { visitor, known, request, ids: Lazy::new(), asked: Lazy::new(), nothing: Lazy::new() }
+    }
+
+    /// The path without query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    fn ids(&self) -> Value {
+        let user = self.visitor.user.as_ref().map(|id| ("user_id", text(id.as_str())));
+        let anonymous =
+            self.visitor.anonymous.as_ref().map(|id| ("anonymous_id", text(id.as_str())));
+        map(user.into_iter().chain(anonymous).map(|(name, value)| (name.to_owned(), value)))
+    }
+
+    fn asked(&self) -> Value {
+        let query = self.request.query().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (form_decode(name), text(&form_decode(value)))
+        });
+        let headers = self.request.headers();
+        let cookies = headers
+            .iter()
+            .filter(|(name, _)| name == "cookie")
+            .flat_map(|(_, value)| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .map(|(name, value)| (name.to_owned(), text(value)))
+            .collect::<Vec<_>>();
+        let headers = headers.iter().map(|(name, value)| (name.clone(), text(value)));
+        map([
+            ("method".to_owned(), text(self.request.method())),
+            ("path".to_owned(), text(self.request.path())),
+            ("query".to_owned(), map(query)),
+            ("headers".to_owned(), map(headers)),
+            ("cookies".to_owned(), map(cookies)),
+        ])
+    }
+}
+
+impl VariableResolver for Facts<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let value = match (variable, self.known) {
+            ("traits", Some(known)) => known.traits(),
+            ("traits", None) => self.nothing.get_or_init(|| val(map([]))).as_ref(),
+            ("ids", _) => self.ids.get_or_init(|| val(self.ids())).as_ref(),
+            ("request", _) => self.asked.get_or_init(|| val(self.asked())).as_ref(),
+            _ => return None,
+        };
+        Some(CowVal::Borrowed(value))
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::String(Arc::new(text.to_owned()))
+}
+
+fn map(entries: impl IntoIterator<Item = (String, Value)>) -> Value {
+    let map: HashMap<Key, Value> =
+        entries.into_iter().map(|(name, value)| (Key::String(Arc::new(name)), value)).collect();
+    Value::Map(Map { map: Arc::new(map) })
+}
+
+/// The evaluator's own form of a value. Maps, lists and scalars always have one.
+fn val(value: Value) -> Box<dyn Val> {
+    Box::<dyn Val>::try_from(value).unwrap_or_else(|_| Box::new(cel::common::types::CelNull))
+}
+
+/// `application/x-www-form-urlencoded`: `+` is a space.
+fn form_decode(raw: &str) -> String {
+    let spaced = raw.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}

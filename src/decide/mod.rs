@@ -1,0 +1,11 @@
+//! Decisions about one page, as the configuration declares them.
+//! In: facts of a request and its visitor. Out: a path, client traits. Pure: nothing here waits,
+//! and nothing fails a page. Knows nothing of Pingora.
+
+mod expression;
+mod facts;
+mod variation;
+
+pub use expression::{Expression, ExpressionError, Outcome, VARIABLES};
+pub use facts::{Facts, RequestFacts};
+pub use variation::{Choice, Chosen, Variations};
