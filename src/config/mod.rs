@@ -1,16 +1,23 @@
-//! YAML → checked configuration.
-//! In: the text of a file and the environment. Out: a [`file::File`], or every problem at once with
+//! YAML → checked, compiled configuration.
+//! In: the text of a file and the environment. Out: a [`Config`], or every problem at once with
 //! line, column, path and what was expected.
 
+mod certificate;
+mod compile;
 pub mod file;
 mod problem;
 mod schema;
 mod secret;
+mod site;
+mod snapshot;
 mod source;
 mod units;
 
+pub use certificate::{CertificateError, Certificates};
+pub use compile::load;
 pub use problem::{Place, Problem, Problems};
 pub use schema::{read, schema};
 pub use secret::Secret;
+pub use snapshot::{Config, ListenOn, Node, Snapshot};
 pub use source::Source;
 pub use units::{ByteSize, Duration};

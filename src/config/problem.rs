@@ -19,6 +19,20 @@ impl Place {
     /// The beginning of the file, for what can't be placed better.
     pub const START: Self = Self { line: 1, column: 1, width: 1 };
 
+    /// `width` characters of this value's text, from `start` on: `text` is the file.
+    pub(super) fn within(self, text: &str, start: usize, width: usize) -> Self {
+        let line = usize::try_from(self.line).unwrap_or(1).saturating_sub(1);
+        let column = usize::try_from(self.column).unwrap_or(1).saturating_sub(1);
+        let first = text.lines().nth(line).and_then(|line| line.chars().nth(column));
+        // In a block the text begins on a later line: the value's own place has to do.
+        if matches!(first, Some('|' | '>')) {
+            return self;
+        }
+        let quote = usize::from(matches!(first, Some('"' | '\'')));
+        let shift = u64::try_from(start + quote).unwrap_or(0);
+        Self { line: self.line, column: self.column + shift, width: (width as u64).max(1) }
+    }
+
     pub(super) fn of(at: &Location) -> Self {
         Self { line: at.line(), column: at.column(), width: at.span().len().max(1) }
     }

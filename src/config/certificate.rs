@@ -1,0 +1,93 @@
+//! Certificates of a TLS listener, chosen by the name that the client asks for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::file::CertificateFiles;
+use crate::site::{HostPattern, Hosts};
+
+/// Why a certificate can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file can't be read or holds something else.
+    #[error("`{0}` can't be read as PEM: {1}")]
+    Pem(String, rustls::pki_types::pem::Error),
+    /// There is no certificate in it.
+    #[error("`{0}` holds no certificate")]
+    Empty(String),
+    /// Key and certificate don't belong together, or the key is of an unknown kind.
+    #[error("key `{0}` can't be used: {1}")]
+    Key(String, rustls::Error),
+    /// The certificate itself is broken.
+    #[error("certificate `{0}` is broken: {1}")]
+    Broken(String, String),
+}
+
+/// One listener's certificates.
+#[derive(Debug)]
+pub struct Certificates {
+    by_name: Hosts<Arc<CertifiedKey>>,
+    first: Arc<CertifiedKey>,
+}
+
+impl Certificates {
+    /// Reads the files. The first pair serves clients that name no host or an unknown one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them, by its position in `files`.
+    pub fn load(files: &[CertificateFiles]) -> Result<Self, Vec<(usize, CertificateError)>> {
+        let mut by_name = Hosts::default();
+        let (mut first, mut wrong) = (None, Vec::new());
+        for (index, pair) in files.iter().enumerate() {
+            match read(pair) {
+                Ok((key, names)) => {
+                    for name in names {
+                        // The first certificate for a name counts.
+                        let _ = by_name.add(name, Arc::clone(&key));
+                    }
+                    first.get_or_insert(key);
+                }
+                Err(error) => wrong.push((index, error)),
+            }
+        }
+        match first {
+            Some(first) if wrong.is_empty() => Ok(Self { by_name, first }),
+            _ => Err(wrong),
+        }
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().map(str::to_ascii_lowercase);
+        let found = named.and_then(|name| self.by_name.find(&name).cloned());
+        Some(found.unwrap_or_else(|| Arc::clone(&self.first)))
+    }
+}
+
+fn read(
+    pair: &CertificateFiles,
+) -> Result<(Arc<CertifiedKey>, Vec<HostPattern>), CertificateError> {
+    let pem = |file: &str, error| CertificateError::Pem(file.into(), error);
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(Path::new(&pair.certificate))
+            .and_then(Iterator::collect)
+            .map_err(|error| pem(&pair.certificate, error))?;
+    let leaf = chain.first().ok_or_else(|| CertificateError::Empty(pair.certificate.clone()))?;
+    let names = webpki::EndEntityCert::try_from(leaf)
+        .map_err(|error| CertificateError::Broken(pair.certificate.clone(), format!("{error:?}")))?
+        .valid_dns_names()
+        .filter_map(|name| HostPattern::parse(name).ok())
+        .collect();
+    let key = PrivateKeyDer::from_pem_file(Path::new(&pair.key))
+        .map_err(|error| pem(&pair.key, error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let key = CertifiedKey::from_der(chain, key, &provider)
+        .map_err(|error| CertificateError::Key(pair.key.clone(), error))?;
+    Ok((Arc::new(key), names))
+}

@@ -1,0 +1,233 @@
+//! A file of the right shape → a [`Config`], or everything that is wrong with its values.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::certificate::Certificates;
+use super::file::{self, File, Threads};
+use super::problem::{Problem, Problems};
+use super::site::compile_site;
+use super::snapshot::{Config, ListenOn, Node, Snapshot};
+use super::source::Source;
+use crate::site::{HostPattern, Hosts};
+use crate::telemetry::AccessLog;
+
+/// Reads and compiles `text`, the configuration file `name`.
+///
+/// # Errors
+/// Every problem of the file: first those of its shape, then those of its values.
+pub fn load(
+    name: &str,
+    text: &str,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let (file, source) = super::schema::read(name, text, env)?;
+    let mut checking = Checking { source: &source, problems: Vec::new() };
+    let config = checking.compile(&file);
+    if checking.problems.is_empty()
+        && let Some(config) = config
+    {
+        return Ok(config);
+    }
+    Err(Problems::new(name, text, checking.problems))
+}
+
+/// Collects problems while values are compiled.
+pub(super) struct Checking<'s> {
+    pub(super) source: &'s Source,
+    problems: Vec<Problem>,
+}
+
+impl Checking<'_> {
+    /// Complains about the value at `pointer`.
+    pub(super) fn problem(&mut self, pointer: &str, message: impl Into<String>) {
+        let place = self.source.place(pointer);
+        self.problems.push(Problem::new(pointer, place, message));
+    }
+
+    /// Complains about a part of the text at `pointer`: `start` and `width` in characters.
+    pub(super) fn problem_within(
+        &mut self,
+        pointer: &str,
+        start: usize,
+        width: usize,
+        message: impl Into<String>,
+    ) {
+        let place = self.source.place(pointer).within(&self.source.text, start, width);
+        self.problems.push(Problem::new(pointer, place, message));
+    }
+
+    /// The value, or a complaint about it.
+    pub(super) fn take<T, E: ToString>(
+        &mut self,
+        pointer: &str,
+        parsed: Result<T, E>,
+    ) -> Option<T> {
+        parsed.map_err(|error| self.problem(pointer, error.to_string())).ok()
+    }
+
+    fn address(&mut self, pointer: &str, text: &str) -> Option<SocketAddr> {
+        let parsed = text.parse::<SocketAddr>().map_err(|_| {
+            format!("expected an address with a port, such as `0.0.0.0:80` or `[::]:443`, found `{text}`")
+        });
+        self.take(pointer, parsed)
+    }
+
+    fn compile(&mut self, file: &File) -> Option<Config> {
+        let listeners = self.listeners(&file.listeners);
+        let admin = self.address("/admin/address", &file.admin.address);
+        let trusted = file
+            .trusted_proxies
+            .iter()
+            .enumerate()
+            .filter_map(|(index, text)| {
+                let parsed = text
+                    .parse::<ipnet::IpNet>()
+                    .or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into))
+                    .map_err(|_| {
+                        format!("expected a network such as `10.0.0.0/8`, found `{text}`")
+                    });
+                self.take(&format!("/trusted_proxies/{index}"), parsed)
+            })
+            .collect();
+        let (sites, all_sites) = self.sites(file);
+        let redirect_ports = file
+            .listeners
+            .iter()
+            .filter(|listener| listener.redirect_to_https)
+            .filter_map(|listener| Some(listener.address.parse::<SocketAddr>().ok()?.port()))
+            .collect();
+        let threads = match file.threads {
+            Threads::Count(count) => usize::from(count),
+            Threads::Word(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let node = Node {
+            listeners,
+            admin: admin?,
+            threads,
+            data: file.data.path.clone().into(),
+            data_bytes: file.data.size.bytes(),
+            profile_bytes: file.profiles.memory.capacity.bytes(),
+            profile_fresh: file.profiles.memory.fresh_for.get(),
+            profile_missing: file.profiles.memory.missing_for.get(),
+            cache_bytes: file.cache.memory.bytes(),
+            event_bytes: file.events.memory.bytes(),
+            event_retain: file.events.retain.get(),
+            event_timeout: file.events.timeout.get(),
+            drain: file.shutdown.drain.get(),
+            upgrade_socket: file.shutdown.upgrade_socket.clone(),
+        };
+        let snapshot = Snapshot {
+            sites,
+            all_sites,
+            trusted_proxies: trusted,
+            redirect_ports,
+            profile_wait: file.profiles.wait.get(),
+            event_wait: file.events.wait.get(),
+            access_log: AccessLog::new(file.access_log.sample),
+        };
+        Some(Config { node, snapshot })
+    }
+
+    fn listeners(&mut self, listeners: &[file::Listener]) -> Vec<ListenOn> {
+        let mut out = Vec::new();
+        let mut seen = HashSet::new();
+        for (index, listener) in listeners.iter().enumerate() {
+            let at = format!("/listeners/{index}");
+            let place = format!("{at}/address");
+            let address = self.address(&place, &listener.address);
+            if let Some(address) = address
+                && !seen.insert(address)
+            {
+                self.problem(&place, format!("`{address}` is listed twice"));
+            }
+            let tls = listener.tls.as_ref().map(|tls| (self.certificates(&at, tls), tls.http2));
+            if listener.redirect_to_https && tls.is_some() {
+                let place = format!("{at}/redirect_to_https");
+                self.problem(&place, "a TLS listener can't redirect to https");
+            }
+            match (address, tls) {
+                (Some(address), None) => out.push(ListenOn { address, tls: None }),
+                (Some(address), Some((Some(certificates), http2))) => {
+                    out.push(ListenOn { address, tls: Some((Arc::new(certificates), http2)) });
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    fn certificates(&mut self, at: &str, tls: &file::Tls) -> Option<Certificates> {
+        let at = format!("{at}/tls");
+        let mut pairs = tls.certificates.clone();
+        match (&tls.certificate, &tls.key) {
+            (Some(certificate), Some(key)) => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                pairs.insert(0, file::CertificateFiles { certificate, key });
+            }
+            (None, None) if !pairs.is_empty() => {}
+            _ => {
+                self.problem(&at, "expected `certificate` and `key`, or `certificates`");
+                return None;
+            }
+        }
+        match Certificates::load(&pairs) {
+            Ok(certificates) => Some(certificates),
+            Err(wrong) => {
+                let inline = usize::from(tls.certificate.is_some());
+                for (index, error) in wrong {
+                    let place = match index.checked_sub(inline) {
+                        Some(listed) => format!("{at}/certificates/{listed}"),
+                        None => at.clone(),
+                    };
+                    self.problem(&place, error.to_string());
+                }
+                None
+            }
+        }
+    }
+
+    fn sites(
+        &mut self,
+        file: &File,
+    ) -> (Hosts<Arc<crate::site::Site>>, Vec<Arc<crate::site::Site>>) {
+        let (mut hosts, mut all) = (Hosts::default(), Vec::new());
+        let mut owners: Vec<(HostPattern, &str)> = Vec::new();
+        let mut names = HashSet::new();
+        for (index, site) in file.sites.iter().enumerate() {
+            let at = format!("/sites/{index}");
+            if !names.insert(site.name.as_str()) {
+                self.problem(
+                    &format!("{at}/name"),
+                    format!("another site is called `{}`", site.name),
+                );
+            }
+            let mut patterns = Vec::new();
+            for (number, text) in site.hosts.iter().enumerate() {
+                let place = format!("{at}/hosts/{number}");
+                let Some(pattern) = self.take(&place, HostPattern::parse(text)) else { continue };
+                match owners.iter().find(|(taken, _)| *taken == pattern) {
+                    Some((_, owner)) => {
+                        self.problem(
+                            &place,
+                            format!("host `{text}` is listed twice: site `{owner}` has it"),
+                        );
+                    }
+                    None => {
+                        owners.push((pattern.clone(), &site.name));
+                        patterns.push(pattern);
+                    }
+                }
+            }
+            let Some(compiled) = compile_site(self, &at, file, site, &patterns) else { continue };
+            let compiled = Arc::new(compiled);
+            for pattern in patterns {
+                // Only hosts that nobody has are left.
+                let _ = hosts.add(pattern, Arc::clone(&compiled));
+            }
+            all.push(compiled);
+        }
+        (hosts, all)
+    }
+}

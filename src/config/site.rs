@@ -1,0 +1,292 @@
+//! One site of the file → a compiled [`Site`].
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::compile::Checking;
+use super::file::{self, File};
+use super::secret::Secret;
+use crate::collect::Lane;
+use crate::decide::{Choice, Expression, Variations};
+use crate::identity::{CookieDomain, IdentityPolicy};
+use crate::site::{ClientTraits, HostPattern, RoutePrefix, Site, WebhookLogin};
+use crate::telemetry::SiteMetrics;
+use crate::upstream::{Endpoint, Timeouts, Upstream};
+use crate::vendor::segment::{COOKIES, Snippet, WriteKey, authorization};
+
+pub(super) fn compile_site(
+    checking: &mut Checking<'_>,
+    at: &str,
+    file: &File,
+    site: &file::Site,
+    hosts: &[HostPattern],
+) -> Option<Site> {
+    let prefix = checking.take(&format!("{at}/prefix"), RoutePrefix::parse(&site.prefix));
+    let origin = origin(checking, at, &site.origin);
+    let origin_host = origin_host(checking, at, site.origin.host.as_deref());
+    let segment = &site.vendor.segment;
+    let vendor = format!("{at}/vendor/segment");
+    let write_key = secret(
+        checking,
+        &vendor,
+        "write_key",
+        segment.write_key.as_ref(),
+        segment.write_key_file.as_deref(),
+    )
+    .and_then(|key| {
+        let place = format!(
+            "{vendor}/{}",
+            if segment.write_key.is_some() { "write_key" } else { "write_key_file" }
+        );
+        checking.take(&place, WriteKey::parse(key.expose()))
+    });
+    let cdn = vendor_upstream(checking, &format!("{vendor}/cdn"), &segment.cdn, file);
+    let api =
+        vendor_upstream(checking, &format!("{vendor}/tracking_api"), &segment.tracking_api, file);
+    let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
+    let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
+    let variations = variations(checking, at, &site.variations);
+    let client_traits = client_traits(checking, at, site);
+
+    let (prefix, write_key) = (prefix?, write_key?);
+    let metrics = Arc::new(SiteMetrics::new(&site.name));
+    let lane = Lane {
+        upstream: api?,
+        authorization: authorization(&write_key),
+        metrics: Arc::clone(&metrics),
+        slots: Semaphore::new(file.events.in_flight),
+        site: site.name.as_str().into(),
+    };
+    let snippet = site.inject.enabled.then(|| {
+        Snippet::new(
+            &write_key,
+            segment.redact_write_key,
+            prefix.as_str(),
+            site.inject.page_call,
+            site.identity.server_side_cookies,
+        )
+    });
+    Some(Site {
+        name: site.name.as_str().into(),
+        prefix,
+        origin: origin?,
+        origin_host: origin_host?,
+        write_key,
+        redact: segment.redact_write_key,
+        cdn: cdn?,
+        lane: Arc::new(lane),
+        webhook: match webhook {
+            Some(login) => Some(login?),
+            None => None,
+        },
+        snippet,
+        identity: IdentityPolicy {
+            server_side_cookies: site.identity.server_side_cookies,
+            mint: site.identity.mint_anonymous_id,
+            domain: domain?,
+            names: COOKIES,
+        },
+        variations: variations?,
+        client_traits: client_traits?,
+        metrics,
+    })
+}
+
+fn origin(checking: &mut Checking<'_>, at: &str, origin: &file::Origin) -> Option<Arc<Upstream>> {
+    let place = format!("{at}/origin/address");
+    let endpoint = checking.take(&place, Endpoint::parse(&origin.address))?;
+    if !endpoint.base().is_empty() {
+        checking.problem(&place, "an origin has no path: pages are asked for under their own");
+        return None;
+    }
+    let timeouts = Timeouts {
+        connect: origin.connect_timeout.get(),
+        read: origin.read_timeout.get(),
+        write: origin.write_timeout.get(),
+        idle: origin.keepalive.get(),
+    };
+    let upstream =
+        Upstream::new(endpoint, timeouts, origin.tls.server_name.clone(), origin.tls.verify);
+    Some(Arc::new(upstream))
+}
+
+#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
+fn origin_host(
+    checking: &mut Checking<'_>,
+    at: &str,
+    host: Option<&str>,
+) -> Option<Option<Box<str>>> {
+    let Some(host) = host else { return Some(None) };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    if host.is_empty() || !host.bytes().all(fits) {
+        checking.problem(
+            &format!("{at}/origin/host"),
+            format!(
+                "expected a host such as `shop.internal` or `shop.internal:8080`, found `{host}`"
+            ),
+        );
+        return None;
+    }
+    Some(Some(host.into()))
+}
+
+fn vendor_upstream(
+    checking: &mut Checking<'_>,
+    place: &str,
+    address: &str,
+    file: &File,
+) -> Option<Arc<Upstream>> {
+    let endpoint = checking.take(place, Endpoint::parse(address))?;
+    let timeouts = Timeouts {
+        connect: std::time::Duration::from_secs(5),
+        read: file.events.timeout.get(),
+        write: file.events.timeout.get(),
+        idle: std::time::Duration::from_secs(60),
+    };
+    Some(Arc::new(Upstream::new(endpoint, timeouts, None, true)))
+}
+
+/// A secret that stands in the file or in a file of its own, in exactly one of them.
+fn secret(
+    checking: &mut Checking<'_>,
+    at: &str,
+    name: &str,
+    inline: Option<&Secret>,
+    path: Option<&str>,
+) -> Option<Secret> {
+    match (inline, path) {
+        (Some(secret), None) => Some(secret.clone()),
+        (None, Some(path)) => {
+            let read = std::fs::read_to_string(path)
+                .map_err(|error| format!("`{path}` can't be read: {error}"));
+            let text = checking.take(&format!("{at}/{name}_file"), read)?;
+            Some(Secret::new(text.trim()))
+        }
+        (Some(_), Some(_)) => {
+            checking.problem(
+                &format!("{at}/{name}_file"),
+                format!("`{name}` and `{name}_file` are both set: keep one"),
+            );
+            None
+        }
+        (None, None) => {
+            checking.problem(at, format!("expected `{name}` or `{name}_file`"));
+            None
+        }
+    }
+}
+
+fn webhook(checking: &mut Checking<'_>, at: &str, login: &file::Webhook) -> Option<WebhookLogin> {
+    let at = format!("{at}/webhook");
+    let password =
+        secret(checking, &at, "password", login.password.as_ref(), login.password_file.as_deref())?;
+    if login.username.contains(':') || login.username.is_empty() {
+        checking.problem(&format!("{at}/username"), "a user name can't be empty or hold a colon");
+        return None;
+    }
+    Some(WebhookLogin { username: Secret::new(login.username.as_str()), password })
+}
+
+fn domain(
+    checking: &mut Checking<'_>,
+    place: &str,
+    text: &str,
+    hosts: &[HostPattern],
+) -> Option<CookieDomain> {
+    match text {
+        "auto" => Some(CookieDomain::Registrable),
+        "host" => Some(CookieDomain::Host),
+        text => {
+            let domain = text.trim_start_matches('.').to_ascii_lowercase();
+            if let Err(error) = HostPattern::parse(&domain) {
+                checking.problem(place, format!("expected `auto`, `host` or a domain: {error}"));
+                return None;
+            }
+            let outside = hosts.iter().find(|host| {
+                let (HostPattern::Exact(name) | HostPattern::Below(name)) = host;
+                **name != *domain && !name.ends_with(&format!(".{domain}"))
+            });
+            if let Some(HostPattern::Exact(name) | HostPattern::Below(name)) = outside {
+                checking.problem(
+                    place,
+                    format!("browsers refuse a cookie of `{domain}` from the site's host `{name}`"),
+                );
+                return None;
+            }
+            Some(CookieDomain::Fixed(domain.into()))
+        }
+    }
+}
+
+fn expression(checking: &mut Checking<'_>, place: &str, text: &str) -> Option<Expression> {
+    match Expression::compile(text) {
+        Ok(expression) => Some(expression),
+        Err(error) => {
+            let (start, width) = error.at;
+            checking.problem_within(place, start, width, error.message);
+            None
+        }
+    }
+}
+
+fn variations(
+    checking: &mut Checking<'_>,
+    at: &str,
+    list: &[file::Variation],
+) -> Option<Variations> {
+    let (mut out, mut good) = (Variations::default(), true);
+    let mut routes = std::collections::HashSet::new();
+    for (index, variation) in list.iter().enumerate() {
+        let at = format!("{at}/variations/{index}");
+        if !routes.insert(&variation.route) {
+            checking.problem(
+                &format!("{at}/route"),
+                format!(
+                    "route `{}` is listed twice: put all its choices in one place",
+                    variation.route
+                ),
+            );
+            good = false;
+        }
+        let mut choices = Vec::new();
+        for (number, choice) in variation.choose.iter().enumerate() {
+            let at = format!("{at}/choose/{number}");
+            let path = page_path(checking, &format!("{at}/path"), &choice.path);
+            let when = expression(checking, &format!("{at}/when"), &choice.when);
+            match (when, path) {
+                (Some(when), Some(path)) => choices.push(Choice { when, path }),
+                _ => good = false,
+            }
+        }
+        out.add(&variation.route, choices);
+    }
+    good.then_some(out)
+}
+
+/// A path as it can stand in a request line. Its query is the visitor's.
+fn page_path(checking: &mut Checking<'_>, place: &str, path: &str) -> Option<Box<str>> {
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    if !plain || path.starts_with("//") || http::Uri::try_from(path).is_err() {
+        checking.problem(
+            place,
+            format!(
+                "expected a path such as `/red`, percent-encoded and without query, found `{path}`"
+            ),
+        );
+        return None;
+    }
+    Some(path.into())
+}
+
+fn client_traits(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<ClientTraits> {
+    let (mut out, mut good) = (Vec::new(), true);
+    for (name, text) in &site.client_traits {
+        let escaped = name.replace('~', "~0").replace('/', "~1");
+        match expression(checking, &format!("{at}/client_traits/{escaped}"), text) {
+            Some(expression) => out.push((name.as_str().into(), expression)),
+            None => good = false,
+        }
+    }
+    good.then(|| ClientTraits::new(out))
+}

@@ -1,0 +1,78 @@
+//! The compiled configuration: no optional that loading could have filled, nothing left to parse.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::certificate::Certificates;
+use crate::site::{Hosts, Site};
+use crate::telemetry::AccessLog;
+
+/// A configuration that has been checked.
+pub struct Config {
+    /// What a process takes once, at its start.
+    pub node: Node,
+    /// What a request takes.
+    pub snapshot: Snapshot,
+}
+
+/// What a process takes once.
+pub struct Node {
+    /// Where to listen.
+    pub listeners: Vec<ListenOn>,
+    /// Where the operator's listener is.
+    pub admin: SocketAddr,
+    /// Worker threads.
+    pub threads: usize,
+    /// Directory of the embedded store.
+    pub data: PathBuf,
+    /// Most bytes of the embedded store.
+    pub data_bytes: usize,
+    /// Most bytes of profiles in memory.
+    pub profile_bytes: usize,
+    /// How long a profile in memory is believed.
+    pub profile_fresh: Duration,
+    /// How long a missing profile is remembered.
+    pub profile_missing: Duration,
+    /// Most bytes of SDK files in memory.
+    pub cache_bytes: usize,
+    /// Most bytes of waiting events.
+    pub event_bytes: usize,
+    /// How long an event is tried.
+    pub event_retain: Duration,
+    /// How long one call to the tracking API may take.
+    pub event_timeout: Duration,
+    /// How long the end of a process may take.
+    pub drain: Duration,
+    /// Where a new process takes the listeners over.
+    pub upgrade_socket: String,
+}
+
+/// One address to listen on.
+pub struct ListenOn {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// TLS with these certificates, and whether HTTP/2 is offered.
+    pub tls: Option<(Arc<Certificates>, bool)>,
+}
+
+/// What a request takes, once, at its beginning.
+pub struct Snapshot {
+    /// Sites by host.
+    pub sites: Hosts<Arc<Site>>,
+    /// All sites, in the order of the file.
+    pub all_sites: Vec<Arc<Site>>,
+    /// Networks whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Ports of listeners that redirect to https.
+    pub redirect_ports: Vec<u16>,
+    /// The most that a page waits for its profile.
+    pub profile_wait: Duration,
+    /// How long the browser waits for the vendor before an event is acknowledged.
+    pub event_wait: Duration,
+    /// The log of requests.
+    pub access_log: AccessLog,
+}

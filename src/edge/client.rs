@@ -1,0 +1,184 @@
+//! Who is on the other end of a connection, and what of that the origin is told.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+/// The client as far as it can be believed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Client {
+    /// The visitor's address.
+    pub(super) address: Option<IpAddr>,
+    /// The other end of the connection: the visitor, or a proxy in front of us.
+    peer: Option<IpAddr>,
+    /// The visitor speaks TLS.
+    pub(super) secure: bool,
+    /// The peer is a proxy whose headers are believed.
+    trusted: bool,
+}
+
+impl Client {
+    pub(super) fn of(session: &ServerSession, trusted: &[IpNet]) -> Self {
+        let peer = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .map(|address| address.ip().to_canonical());
+        let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
+        if !peer.is_some_and(is_trusted) {
+            return Self { address: peer, peer, secure: tls, trusted: false };
+        }
+        let headers = &session.req_header().headers;
+        Self {
+            address: forwarded_for(headers, is_trusted).or(peer),
+            peer,
+            secure: forwarded_proto(headers).unwrap_or(tls),
+            trusted: true,
+        }
+    }
+
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// Tells the origin whom it answers. What a stranger has sent of these headers is dropped.
+    pub(super) fn announce(&self, request: &mut RequestHeader, host: &str) -> Result<()> {
+        for spoofable in SPOOFABLE {
+            request.remove_header(*spoofable);
+        }
+        if !self.trusted {
+            request.remove_header("x-forwarded-for");
+            request.remove_header("forwarded");
+            request.remove_header("x-forwarded-host");
+        }
+        if let Some(peer) = self.peer {
+            append(request, "x-forwarded-for", &peer.to_string())?;
+            let node = match peer {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("\"[{ip}]\""),
+            };
+            let mut element = format!("for={node}");
+            // Writing to a String can't fail.
+            let _ = write!(element, ";host=\"{host}\";proto={}", self.scheme());
+            append(request, "forwarded", &element)?;
+        }
+        if let Some(address) = self.address {
+            request.insert_header("x-real-ip", address.to_string())?;
+        }
+        if !request.headers.contains_key("x-forwarded-host") {
+            request.insert_header("x-forwarded-host", host)?;
+        }
+        request.insert_header("x-forwarded-proto", self.scheme())
+    }
+}
+
+/// Headers by which an origin could take a stranger for somebody, or one page for another.
+const SPOOFABLE: &[&str] = &[
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-prefix",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+];
+
+/// Adds to a list that one header field or several may hold.
+pub(super) fn append(request: &mut RequestHeader, name: &'static str, value: &str) -> Result<()> {
+    let mut list = String::new();
+    for before in request.headers.get_all(name) {
+        if let Ok(text) = before.to_str() {
+            list.push_str(text);
+            list.push_str(", ");
+        }
+    }
+    list.push_str(value);
+    request.insert_header(name, list)
+}
+
+/// The last address of X-Forwarded-For that is not one of our proxies'.
+fn forwarded_for(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let lists: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|list| list.to_str().ok()).collect();
+    let mut last = None;
+    for text in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+        let Some(address) = address(text.trim()) else { break };
+        last = Some(address);
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    last
+}
+
+/// An address with or without port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>()
+        .ok()
+        .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
+        .map(|address| address.to_canonical())
+}
+
+fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
+    let list = headers.get_all("x-forwarded-proto").iter().next_back()?.to_str().ok()?;
+    match list.rsplit(',').next()?.trim() {
+        proto if proto.eq_ignore_ascii_case("https") => Some(true),
+        proto if proto.eq_ignore_ascii_case("http") => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_stranger_is_the_visitor() {
+        let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
+        let found = |list: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", list.parse().unwrap());
+            forwarded_for(&headers, trusted).map(|ip| ip.to_string())
+        };
+        for (list, visitor) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("6.6.6.6, 192.0.2.1, 10.0.0.2", Some("192.0.2.1")),
+            ("10.0.0.1, 10.0.0.2", Some("10.0.0.1")),
+            ("192.0.2.1, garbage", None),
+            ("garbage, 10.0.0.2", Some("10.0.0.2")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("::ffff:192.0.2.1", Some("192.0.2.1")),
+            ("", None),
+        ] {
+            assert_eq!(found(list).as_deref(), visitor, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_can_not_speak_for_others() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in
+            ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host", "x-original-url"]
+        {
+            request.insert_header(name, "spoofed").unwrap();
+        }
+        let ip: Option<IpAddr> = "192.0.2.7".parse().ok();
+        let client = Client { address: ip, peer: ip, secure: true, trusted: false };
+        client.announce(&mut request, "shop.example").unwrap();
+        let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(header("x-forwarded-for"), Some("192.0.2.7"));
+        assert_eq!(header("forwarded"), Some("for=192.0.2.7;host=\"shop.example\";proto=https"));
+        assert_eq!(header("x-real-ip"), Some("192.0.2.7"));
+        assert_eq!(header("x-forwarded-host"), Some("shop.example"));
+        assert_eq!((header("x-forwarded-proto"), header("x-original-url")), (Some("https"), None));
+    }
+}

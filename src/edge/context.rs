@@ -1,0 +1,140 @@
+//! One request's state: everything that the hooks know of it. Nothing else is changed by a request
+//! except the named stores.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::client::Client;
+use super::target::Authority;
+use crate::config::Snapshot;
+use crate::html::{Body, Coding};
+use crate::identity::Visitor;
+use crate::site::Site;
+use crate::telemetry::metrics::{IN_FLIGHT, PANICS};
+use crate::telemetry::{Feature, Personalization, RouteName};
+use crate::vendor::segment::Asset;
+
+/// One request.
+pub struct Context {
+    /// When its head had been read.
+    pub(super) started: Instant,
+    /// Time that the edge itself has added so far.
+    pub(super) added: Duration,
+    /// The configuration, taken once.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Set by `request_filter`, once the host is known.
+    pub(super) site: Option<Arc<Site>>,
+    pub(super) client: Client,
+    pub(super) authority: Authority,
+    pub(super) route: RouteName,
+    /// What serves it. Set once, by `request_filter`.
+    pub(super) way: Way,
+    /// How far the page's body has come. Set by `response_filter`, moved on by
+    /// `response_body_filter`.
+    pub(super) body: Body,
+    /// When the upstream was asked.
+    pub(super) asked: Option<Instant>,
+    /// How often an upstream could not be reached.
+    pub(super) failed_connects: usize,
+    /// Identifies the request in our log and the origin's.
+    pub(super) id: String,
+    /// Names a request that was refused before it had a site.
+    pub(super) refused: Option<&'static str>,
+    /// A copy made in the background to renew a cached file: nobody waits for it.
+    pub(super) background: bool,
+    logged: bool,
+}
+
+/// What serves a request.
+pub(super) enum Way {
+    /// We do.
+    Here,
+    /// The cache, or the vendor's CDN.
+    Asset(Box<AssetWay>),
+    /// The origin.
+    Page(Box<Page>),
+}
+
+/// A file of the SDK on its way.
+pub(super) struct AssetWay {
+    pub(super) asset: Asset,
+    /// The coding that the client gets.
+    pub(super) coding: Coding,
+    /// The coding that the CDN has sent.
+    pub(super) from_cdn: Coding,
+    /// What has come of it from the CDN.
+    pub(super) collected: Vec<u8>,
+    /// The CDN's answer is to be rewritten.
+    pub(super) rewrite: bool,
+}
+
+/// A page on its way: all that was decided, before the origin was asked.
+#[derive(Default)]
+pub(super) struct Page {
+    /// The path as everybody reads it.
+    pub(super) path: String,
+    /// A browser asks for a page to show.
+    pub(super) shown: bool,
+    /// The client says that it wants HTML.
+    pub(super) wants_html: bool,
+    /// Who asks. Read when it is needed.
+    pub(super) visitor: Option<Visitor>,
+    /// The path that the origin is asked for, where it is another.
+    pub(super) chosen: Option<Box<str>>,
+    /// Pages under this path vary.
+    pub(super) varies: bool,
+    /// What the page may know of the visitor.
+    pub(super) traits: Map<String, Value>,
+    /// What became of personalisation.
+    pub(super) outcome: Option<Personalization>,
+}
+
+impl Context {
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+        IN_FLIGHT.inc();
+        Self {
+            started: Instant::now(),
+            added: Duration::ZERO,
+            snapshot,
+            site: None,
+            client: Client::default(),
+            authority: Authority::default(),
+            route: RouteName::Other,
+            way: Way::Here,
+            body: Body::default(),
+            asked: None,
+            failed_connects: 0,
+            id: String::new(),
+            refused: None,
+            background: false,
+            logged: false,
+        }
+    }
+
+    /// Everything that is counted has been counted.
+    pub(super) fn finish(&mut self) {
+        self.logged = true;
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        IN_FLIGHT.dec();
+        // A panic in a hook ends the request without the hook that counts.
+        if !self.logged && std::thread::panicking() {
+            PANICS.with_label_values(&[Feature::Request.label()]).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_small() {
+        assert!(size_of::<Context>() <= 320, "{}", size_of::<Context>());
+    }
+}

@@ -1,0 +1,492 @@
+//! The way of a request through Pingora's hooks, in their order.
+//! `edge` knows every other room; none knows it.
+
+mod answer;
+mod asset;
+mod client;
+mod context;
+mod event;
+mod page;
+mod route;
+mod strict;
+mod target;
+mod visitor;
+mod webhook;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::cache::{CacheKey, RespCacheable};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::{FailToProxy, ProxyHttp};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+use crate::cache::Cache;
+use crate::collect::Outbox;
+use crate::config::Snapshot;
+use crate::profile::Resolver;
+use crate::telemetry::metrics::REJECTED;
+use crate::telemetry::{AccessLog, Record, RouteName};
+
+use answer::Answer;
+use context::{AssetWay, Context, Way};
+use route::Route;
+use target::{Authority, normal_path};
+
+/// Doorstep as a part of a Pingora server.
+pub struct Edge {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    profiles: Arc<Resolver>,
+    outbox: Arc<Outbox>,
+    cache: Arc<Cache>,
+    leaving: Arc<AtomicBool>,
+}
+
+/// Idle connections of browsers are kept that long, in seconds.
+const KEEPALIVE_SECONDS: u64 = 60;
+/// The longest pause of a client while it takes an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest pause of a client while it sends.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a client still sends after its answer is read for that long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Edge {
+    /// An edge with these stores. Once `leaving` is set, every answer closes its connection, so
+    /// that clients go over to the next process.
+    #[must_use]
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        profiles: Arc<Resolver>,
+        outbox: Arc<Outbox>,
+        cache: Arc<Cache>,
+        leaving: Arc<AtomicBool>,
+    ) -> Self {
+        Self { snapshot, profiles, outbox, cache, leaving }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Where a request that came over a plain listener is sent instead, if it is.
+    fn https_target(session: &Session, context: &Context) -> Option<String> {
+        let port = session.server_addr()?.as_inet()?.port();
+        if context.client.secure || !context.snapshot.redirect_ports.contains(&port) {
+            return None;
+        }
+        let target = session.req_header().uri.path_and_query();
+        Some(format!(
+            "https://{}{}",
+            context.authority.host(),
+            target.map_or("/", http::uri::PathAndQuery::as_str)
+        ))
+    }
+
+    async fn route(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        let Some(authority) = Authority::of(session.req_header()) else {
+            context.refused = Some("host");
+            return Err(Error::explain(ErrorType::HTTPStatus(400), "Host is malformed"));
+        };
+        context.authority = authority;
+        let Some(site) = context.snapshot.sites.find(context.authority.host()).cloned() else {
+            return Answer::error(
+                StatusCode::MISDIRECTED_REQUEST,
+                "unknown_host",
+                "no site of this node has this host",
+            )
+            .send(session)
+            .await;
+        };
+        context.site = Some(Arc::clone(&site));
+        if let Some(target) = Self::https_target(session, context) {
+            return Answer::empty(StatusCode::PERMANENT_REDIRECT)
+                .with(header::LOCATION, target)
+                .send(session)
+                .await;
+        }
+        let Some(path) = normal_path(session.req_header().uri.path()) else {
+            context.refused = Some("target");
+            return Err(Error::explain(ErrorType::HTTPStatus(400), "the path leads nowhere"));
+        };
+        let route = Route::of(&site, &path);
+        context.route = match route {
+            Route::Page => RouteName::Page,
+            Route::Asset(_) => RouteName::Asset,
+            Route::Event(_) => RouteName::Event,
+            Route::Webhook => RouteName::Webhook,
+            Route::Snippet | Route::Traits | Route::Reset => RouteName::Visitor,
+            Route::Nothing => RouteName::Other,
+        };
+        match route {
+            Route::Page => {
+                let page = self.decide(session, &site, path).await;
+                context.way = Way::Page(Box::new(page));
+                Ok(false)
+            }
+            Route::Asset(asset) => {
+                let request = session.req_header();
+                if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
+                    return Answer::error(
+                        StatusCode::METHOD_NOT_ALLOWED,
+                        "method",
+                        "not with this method",
+                    )
+                    .with(header::ALLOW, "GET, HEAD")
+                    .send(session)
+                    .await;
+                }
+                context.way = Way::Asset(Box::new(AssetWay::new(asset, request)));
+                // A body that nobody reads must not be taken for the next request.
+                if !session.as_downstream_mut().is_body_empty() {
+                    session.set_keepalive(None);
+                }
+                Ok(false)
+            }
+            Route::Event(kind) => self.event(session, context, &site, kind).await,
+            Route::Webhook => self.webhook(session, &site).await,
+            Route::Snippet => self.snippet(session, context, &site).await,
+            Route::Traits => self.traits(session, context, &site).await,
+            Route::Reset => self.reset(session, context, &site).await,
+            Route::Nothing => {
+                Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
+                    .send(session)
+                    .await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.snapshot())
+    }
+
+    /// Limits of the connection, and whether the request can be served at all.
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+    ) -> Result<()> {
+        context.started = Instant::now();
+        context.background = session.subrequest_ctx.is_some();
+        context.client =
+            client::Client::of(session.as_downstream(), &context.snapshot.trusted_proxies);
+        context.id = uuid::Uuid::new_v4().simple().to_string();
+        if context.background {
+            return Ok(());
+        }
+        let leaving = self.leaving.load(Ordering::Relaxed);
+        session.set_keepalive((!leaving).then_some(KEEPALIVE_SECONDS));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_read_timeout(Some(READ_TIMEOUT));
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        if let Err(malformed) = strict::check(session.as_downstream()) {
+            REJECTED.with_label_values(&[malformed.label()]).inc();
+            context.refused = Some(malformed.label());
+            session.set_keepalive(None);
+            return Error::e_explain(
+                ErrorType::HTTPStatus(malformed.status()),
+                malformed.to_string(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Only an old SDK file is renewed in the background.
+    fn allow_spawning_subrequest(&self, session: &Session, context: &Context) -> bool {
+        session.subrequest_ctx.is_none() && !context.background
+    }
+
+    /// Site, route and all decisions. Routes of our own are answered here.
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        let answered = self.route(session, context).await;
+        context.added = context.started.elapsed();
+        answered
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+        if matches!(context.way, Way::Asset(_)) {
+            self.cache.enable(&mut session.cache);
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _: &Session, context: &mut Context) -> Result<CacheKey> {
+        match (&context.way, &context.site) {
+            (Way::Asset(way), Some(site)) => Ok(way.key(context, site)),
+            _ => Error::e_explain(ErrorType::InternalError, "only SDK files are cached"),
+        }
+    }
+
+    /// The SDK's files are small and immutable or short-lived: parts of them are not served.
+    fn range_header_filter(
+        &self,
+        _: &mut Session,
+        _: &mut ResponseHeader,
+        _: &mut Context,
+    ) -> pingora::proxy::RangeType {
+        pingora::proxy::RangeType::None
+    }
+
+    /// Origin or vendor, at the next of its addresses.
+    async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let upstream = match (&context.way, &context.site) {
+            (Way::Asset(_), Some(site)) => &site.cdn,
+            (Way::Page(_), Some(site)) => &site.origin,
+            _ => return Error::e_explain(ErrorType::InternalError, "nothing to ask for"),
+        };
+        context.asked = Some(Instant::now());
+        upstream.peer().ok_or_else(|| {
+            let name = upstream.endpoint().host();
+            Error::explain(ErrorType::HTTPStatus(502), format!("`{name}` could not be resolved"))
+                .into_up()
+        })
+    }
+
+    /// Another address of the same upstream, if it has one.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        context.failed_connects += 1;
+        let addresses = match (&context.way, &context.site) {
+            (Way::Asset(_), Some(site)) => site.cdn.addresses(),
+            (_, Some(site)) => site.origin.addresses(),
+            _ => 0,
+        };
+        if context.failed_connects < addresses.min(3) {
+            error.set_retry(true);
+        }
+        error
+    }
+
+    /// What the upstream is asked.
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let Some(site) = context.site.clone() else { return Ok(()) };
+        match &context.way {
+            Way::Page(page) => page::to_origin(context, page, &site, request),
+            Way::Asset(way) => asset::to_cdn(way, &site, request),
+            Way::Here => Ok(()),
+        }
+    }
+
+    /// Before the cache: nothing of a visitor.
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let Some(site) = context.site.clone() else { return Ok(()) };
+        if let Some(asked) = context.asked.take() {
+            let seconds = asked.elapsed().as_secs_f64();
+            match &context.way {
+                Way::Asset(_) => site.metrics.cdn.observe(seconds),
+                _ => site.metrics.origin.observe(seconds),
+            }
+        }
+        match &mut context.way {
+            Way::Asset(way) => asset::from_cdn(way, &site, response),
+            _ => Ok(()),
+        }
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        chunk: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if !matches!(context.way, Way::Asset(_)) {
+            return Ok(None);
+        }
+        let Some(site) = context.site.clone() else { return Ok(None) };
+        let Way::Asset(mut way) = std::mem::replace(&mut context.way, Way::Here) else {
+            return Ok(None);
+        };
+        let done = asset::body(context, &mut way, &site, chunk, end);
+        context.way = Way::Asset(way);
+        done.map(|()| None)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _: &Session,
+        response: &ResponseHeader,
+        _: &mut Context,
+    ) -> Result<RespCacheable> {
+        Ok(asset::cacheable(response))
+    }
+
+    /// An old SDK file is served while a new one is fetched, and when the CDN fails.
+    fn should_serve_stale(&self, _: &mut Session, _: &mut Context, error: Option<&Error>) -> bool {
+        error.is_none_or(|error| error.esource() == &ErrorSource::Upstream)
+    }
+
+    /// Behind the cache: what belongs to this visitor.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if matches!(context.way, Way::Page(_)) {
+            page::to_visitor(session, context, response)?;
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        chunk: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        page::body(context, chunk, end).map(|()| None)
+    }
+
+    /// What the visitor gets when nothing else can be had.
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
+        let code = failure_status(error);
+        if code == 0 || session.response_written().is_some() {
+            return FailToProxy { error_code: code, can_reuse_downstream: false };
+        }
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        session.set_keepalive(None);
+        let answer = match context.route {
+            RouteName::Page if context.refused.is_none() => error_page(status),
+            _ => {
+                let why = if context.refused.is_some() { error.reason_str() } else { "failed" };
+                Answer::error(status, status.canonical_reason().unwrap_or("failed"), why)
+            }
+        };
+        // The client may be gone: then there is nobody to tell.
+        let _ = answer.send(session).await;
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    /// One record, and the counters.
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        context.finish();
+        if context.background {
+            return;
+        }
+        let status = session.response_written().map(|response| response.status);
+        let code = status.map_or_else(|| error.map_or(0, failure_status), |status| status.as_u16());
+        if let Some(site) = &context.site {
+            let counted = status.or_else(|| StatusCode::from_u16(code).ok());
+            // 499, as nginx says it: the client left before it had an answer.
+            let counted = counted.or_else(|| StatusCode::from_u16(499).ok()).unwrap_or_default();
+            site.metrics.request(context.route, counted, context.started.elapsed().as_secs_f64());
+            match context.way {
+                Way::Page(_) => site.metrics.added.observe(context.added.as_secs_f64()),
+                Way::Asset(_) => site.metrics.lookup(asset::lookup(session.cache.phase())),
+                Way::Here => {}
+            }
+        }
+        if error.is_some() || context.snapshot.access_log.wants(code) {
+            write_record(session, error, context, code);
+        }
+    }
+}
+
+/// The status for an error: 0 when the client is gone.
+fn failure_status(error: &Error) -> u16 {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(code), _) => *code,
+        (
+            ErrorType::ConnectTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::TLSHandshakeTimedout,
+            ErrorSource::Upstream,
+        ) => 504,
+        (_, ErrorSource::Upstream) => 502,
+        (
+            ErrorType::WriteError
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed
+            | ErrorType::WriteTimedout,
+            ErrorSource::Downstream,
+        ) => 0,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => 408,
+        (_, ErrorSource::Downstream) => 400,
+        (_, ErrorSource::Internal | ErrorSource::Unset) => 500,
+    }
+}
+
+fn error_page(status: StatusCode) -> Answer {
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let code = status.as_u16();
+    Answer::new(
+        status,
+        "text/html; charset=utf-8",
+        format!(
+            "<!doctype html><html lang=en><meta charset=utf-8><title>{code} {reason}</title>\
+             <h1>{code} {reason}</h1><p>The page can't be shown at the moment. Please try again.</html>\n"
+        ),
+    )
+}
+
+fn write_record(session: &Session, error: Option<&Error>, context: &Context, status: u16) {
+    let downstream: &ServerSession = session.as_downstream();
+    let request = downstream.req_header();
+    let path = request.uri.path();
+    let end = path
+        .char_indices()
+        .map(|(at, char)| at + char.len_utf8())
+        .take_while(|end| *end <= 512)
+        .last();
+    AccessLog::write(&Record {
+        time: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
+        site: context.site.as_ref().map_or("-", |site| &site.name),
+        route: context.route.label(),
+        method: request.method.as_str(),
+        path: path.get(..end.unwrap_or(0)).unwrap_or_default(),
+        status,
+        ms: (context.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+        bytes: downstream.body_bytes_sent(),
+        client: context.client.address,
+        request: &context.id,
+        error: error.map(|error| {
+            context.refused.map_or_else(
+                || error.etype().as_str().to_owned(),
+                |rule| format!("refused: {rule}"),
+            )
+        }),
+    });
+}

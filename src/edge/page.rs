@@ -1,0 +1,482 @@
+//! A page of the site: identity, profile and decisions before the origin is asked; cookies, privacy
+//! and the snippet on the way back.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::Edge;
+use super::client::append;
+use super::context::{Context, Page, Way};
+use super::target::{is_page_request, wants_html};
+use crate::decide::{Facts, RequestFacts};
+use crate::html::{Body, Coding, Csp, Injector, Markup};
+use crate::identity::{AnonymousId, Visitor, promote, read};
+use crate::profile::{Lookup, ProfileKey};
+use crate::site::Site;
+use crate::telemetry::{Feature, Personalization, Rewrite, guard};
+use crate::vendor::segment::Handover;
+
+/// The request as rules see it.
+pub(super) struct Asked<'a> {
+    pub(super) request: &'a RequestHeader,
+    pub(super) path: &'a str,
+}
+
+impl RequestFacts for Asked<'_> {
+    fn method(&self) -> &str {
+        self.request.method.as_str()
+    }
+    fn path(&self) -> &str {
+        self.path
+    }
+    fn query(&self) -> &str {
+        self.request.uri.query().unwrap_or_default()
+    }
+    fn headers(&self) -> Vec<(String, String)> {
+        let names = self.request.headers.keys();
+        names
+            .map(|name| {
+                let values: Vec<_> = self
+                    .request
+                    .headers
+                    .get_all(name)
+                    .iter()
+                    .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                    .collect();
+                let glue = if name == header::COOKIE { "; " } else { ", " };
+                (name.as_str().to_owned(), values.join(glue))
+            })
+            .collect()
+    }
+}
+
+/// Whom the request's cookies name.
+pub(super) fn visitor(site: &Site, request: &RequestHeader) -> Visitor {
+    let cookies = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    guard(Feature::Identity, || read(&site.identity.names, cookies)).unwrap_or_default()
+}
+
+/// The key of `visitor`'s profile: the user's where one is known.
+pub(super) fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
+    match (&visitor.user, &visitor.anonymous) {
+        (Some(user), _) => Some(ProfileKey::user(&site.name, user.clone())),
+        (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id.clone())),
+        (None, None) => None,
+    }
+}
+
+impl Edge {
+    /// Decides everything about a page before the origin is asked. Whatever fails here, the page
+    /// goes on as the origin has it.
+    pub(super) async fn decide(&self, session: &Session, site: &Site, path: String) -> Page {
+        let request = session.req_header();
+        let shown = is_page_request(request);
+        let varies = shown && site.variations.varies(&path);
+        let wants_html = shown && wants_html(request);
+        let mut page = Page { path, shown, wants_html, varies, ..Page::default() };
+        if !varies && (site.client_traits.is_empty() || !wants_html) {
+            return page;
+        }
+        let deciding = AssertUnwindSafe(self.personalise(request, site, &mut page)).catch_unwind();
+        if deciding.await.is_err() {
+            crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
+            page.chosen = None;
+            page.outcome = Some(Personalization::Late);
+        }
+        page
+    }
+
+    async fn personalise(&self, request: &RequestHeader, site: &Site, page: &mut Page) {
+        let visitor = page.visitor.insert(visitor(site, request));
+        let lookup = match profile_key(site, visitor) {
+            Some(key) => Some(self.profiles.find(&key, self.snapshot().profile_wait).await),
+            None => None,
+        };
+        let known = match &lookup {
+            Some(Lookup::Found(known)) => Some(&**known),
+            _ => None,
+        };
+        let asked = Asked { request, path: &page.path };
+        let facts = Facts::new(visitor, known, &asked);
+        let chosen = site.variations.choose(&page.path, &facts);
+        let (traits, failed) = site.client_traits.of(&facts);
+        let failures = chosen.failed + failed;
+        if failures > 0 {
+            site.metrics.rule_failures.inc_by(failures as u64);
+        }
+        let personal = chosen.path.is_some() || !traits.is_empty();
+        page.outcome = Some(match lookup {
+            _ if personal => Personalization::Personalized,
+            None => Personalization::Anonymous,
+            Some(Lookup::Found(_)) => Personalization::Default,
+            // A browser's own id with nothing behind it is nobody yet.
+            Some(Lookup::Missing) if visitor.user.is_none() => Personalization::Anonymous,
+            Some(Lookup::Missing) => Personalization::Unknown,
+            Some(Lookup::Late | Lookup::Failed) => Personalization::Late,
+        });
+        page.chosen = chosen.path.map(Into::into);
+        page.traits = traits;
+    }
+}
+
+/// What the origin is asked for.
+pub(super) fn to_origin(
+    context: &Context,
+    page: &Page,
+    site: &Site,
+    request: &mut RequestHeader,
+) -> Result<()> {
+    if let Some(path) = &page.chosen {
+        let target = match request.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_string(),
+        };
+        request.set_uri(parse_uri(&target)?);
+    } else if request.uri.authority().is_some() {
+        // Absolute form and HTTP/2: the origin gets the path alone.
+        let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let target = parse_uri(target)?;
+        request.set_uri(target);
+    }
+    let host = site.origin_host.as_deref().unwrap_or(context.authority.as_str());
+    request.insert_header(header::HOST, host)?;
+    context.client.announce(request, context.authority.as_str())?;
+    request.insert_header("x-request-id", &context.id)?;
+    append(request, "via", via(context, request.version))?;
+    request.remove_header("cdn-loop");
+    if page.shown && site.snippet.is_some() {
+        // Only what can be undone, and what the client itself accepts: its answer is of the same
+        // coding as the origin's.
+        if let Some(accept) = joined(request, &header::ACCEPT_ENCODING) {
+            request.insert_header(header::ACCEPT_ENCODING, Coding::acceptable(&accept))?;
+        }
+    }
+    if page.wants_html && (site.snippet.is_some() || page.varies) {
+        // A page that is made for one visitor is never a part or a confirmation of another.
+        for conditional in
+            [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE]
+        {
+            request.remove_header(&conditional);
+        }
+    }
+    Ok(())
+}
+
+fn via(context: &Context, version: Version) -> &'static str {
+    match (version, context.client.secure) {
+        (Version::HTTP_10, _) => "1.0 doorstep",
+        (Version::HTTP_2, _) => "2.0 doorstep",
+        _ => "1.1 doorstep",
+    }
+}
+
+fn parse_uri(target: &str) -> Result<http::Uri> {
+    target.parse().map_err(|error| {
+        Error::because(ErrorType::HTTPStatus(400), "the target can't be sent on", error)
+    })
+}
+
+fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> =
+        request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// The origin's answer on its way to the visitor.
+pub(super) fn to_visitor(
+    session: &mut Session,
+    context: &mut Context,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    let started = Instant::now();
+    let Some(site) = context.site.clone() else { return Ok(()) };
+    let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
+    let mut page = page;
+    drop_hop_headers(response);
+    if site.identity.server_side_cookies {
+        promote_cookies(&site, context.client.secure, response)?;
+    }
+    if page.varies {
+        make_private(response)?;
+        drop_validators(response);
+    }
+    let html = response.status == StatusCode::OK && page.shown && is_html(response);
+    if html {
+        let outcome = page.outcome.unwrap_or(Personalization::Off);
+        site.metrics.page(outcome);
+        let visitor = page.visitor.take().unwrap_or_else(|| visitor(&site, session.req_header()));
+        let visitor = minted(&site, visitor);
+        for line in site.identity.keep(&visitor, context.authority.as_str(), context.client.secure)
+        {
+            response.append_header(header::SET_COOKIE, line)?;
+        }
+        if site.identity.server_side_cookies {
+            make_private(response)?;
+        }
+        if session.req_header().method == Method::GET {
+            inject(session, context, &site, &visitor, &page, response)?;
+        } else if site.snippet.is_some() {
+            make_private(response)?;
+            drop_validators(response);
+            response.remove_header(&header::CONTENT_LENGTH);
+        }
+    }
+    context.way = Way::Page(page);
+    context.added += started.elapsed();
+    Ok(())
+}
+
+fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
+    let policy = &site.identity;
+    if policy.server_side_cookies && policy.mint && visitor.anonymous.is_none() {
+        visitor.anonymous = Some(AnonymousId::mint());
+        visitor.minted = true;
+    }
+    visitor
+}
+
+fn inject(
+    session: &mut Session,
+    context: &mut Context,
+    site: &Site,
+    visitor: &Visitor,
+    page: &Page,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    let Some(snippet) = &site.snippet else { return Ok(()) };
+    let coding = Coding::of(text(response, &header::CONTENT_ENCODING));
+    let Some(coding) = coding.filter(|_| is_ascii_compatible(response)) else {
+        site.metrics.rewrite(Rewrite::Unreadable);
+        return Ok(());
+    };
+    let host = context.authority.host().to_owned();
+    let mut csp = Csp::default();
+    for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
+        csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
+    }
+    let made = guard(Feature::Rewriting, || {
+        let script = snippet.script(Handover { visitor, traits: &page.traits });
+        Injector::new(Markup { script, path: snippet.external_path(), csp, host })
+    });
+    let Some(injector) = made else { return Ok(()) };
+    context.body = Body::new(coding, injector);
+    make_private(response)?;
+    drop_validators(response);
+    response.remove_header(&header::CONTENT_LENGTH);
+    if session.req_header().version == Version::HTTP_10 {
+        // Such a client knows no chunks: the end of the connection is the end of the page.
+        response.remove_header(&header::TRANSFER_ENCODING);
+        session.set_keepalive(None);
+    } else {
+        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
+/// Moves a page's body on. An error ends the answer: nothing more can be known of it.
+pub(super) fn body(context: &mut Context, chunk: &mut Option<Bytes>, end: bool) -> Result<()> {
+    if matches!(context.body, Body::Untouched) {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let passed = guard(Feature::Rewriting, || context.body.pass(chunk, end));
+    context.added += started.elapsed();
+    let Some(site) = &context.site else { return Ok(()) };
+    match passed {
+        Some(Ok(None)) => Ok(()),
+        Some(Ok(Some(outcome))) => {
+            site.metrics.rewrite(outcome);
+            Ok(())
+        }
+        Some(Err(broken)) => {
+            site.metrics.rewrite(Rewrite::Broken);
+            context.body = Body::Untouched;
+            Error::e_because(ErrorType::new("broken page"), "rewriting", broken)
+        }
+        None => {
+            context.body = Body::Untouched;
+            Error::e_explain(ErrorType::InternalError, "rewriting a compressed page panicked")
+        }
+    }
+}
+
+fn text<'r>(response: &'r ResponseHeader, name: &HeaderName) -> Option<&'r str> {
+    response.headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"))
+}
+
+fn is_html(response: &ResponseHeader) -> bool {
+    text(response, &header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("text/html")
+    })
+}
+
+/// Whether what we write means the same in the page's encoding. An unknown or missing one counts
+/// as compatible, as browsers take it for one that is.
+fn is_ascii_compatible(response: &ResponseHeader) -> bool {
+    let charset = text(response, &header::CONTENT_TYPE).and_then(|kind| {
+        kind.split(';').skip(1).find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+        })
+    });
+    charset
+        .and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
+        .is_none_or(encoding_rs::Encoding::is_ascii_compatible)
+}
+
+/// Keeps shared caches off a page that belongs to one visitor. What is stricter stays.
+fn make_private(response: &mut ResponseHeader) -> Result<()> {
+    let value = private_cache_control(
+        response.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok()),
+    );
+    response.insert_header(header::CACHE_CONTROL, value)?;
+    for shared in
+        ["expires", "surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control"]
+    {
+        response.remove_header(shared);
+    }
+    Ok(())
+}
+
+fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut closed = false;
+    for directive in values.flat_map(|value| value.split(',')).map(str::trim) {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+        if is("public")
+            || is("s-maxage")
+            || is("immutable")
+            || is("stale-while-revalidate")
+            || is("stale-if-error")
+        {
+            continue;
+        }
+        // `private="field"` keeps only that field private.
+        if is("private") && directive.contains('=') {
+            continue;
+        }
+        closed |= is("private") || is("no-store");
+        if !directive.is_empty() {
+            kept.push(directive);
+        }
+    }
+    if !closed {
+        kept.insert(0, "private");
+    }
+    kept.join(", ")
+}
+
+/// What names the origin's own bytes is not true of the visitor's page.
+fn drop_validators(response: &mut ResponseHeader) {
+    for name in [
+        "etag",
+        "last-modified",
+        "accept-ranges",
+        "content-md5",
+        "digest",
+        "content-digest",
+        "repr-digest",
+    ] {
+        response.remove_header(name);
+    }
+}
+
+/// Fields that are about one connection (RFC 9110, 7.6.1). Those that frame the body stay: the
+/// server makes them anew.
+fn drop_hop_headers(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let nominated: Vec<HeaderName> = response
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| !PROTECTED.contains(name))
+        .collect();
+    for name in &nominated {
+        response.remove_header(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "proxy-authenticate"] {
+        response.remove_header(name);
+    }
+}
+
+/// Fields that `Connection` can't take away: an origin's slip must not change what the answer is.
+const PROTECTED: [HeaderName; 6] = [
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+];
+
+fn promote_cookies(site: &Site, secure: bool, response: &mut ResponseHeader) -> Result<()> {
+    let lines: Vec<HeaderValue> =
+        response.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    let names = &site.identity.names;
+    let promoted: Vec<Option<String>> =
+        lines.iter().map(|line| promote(names, line.to_str().ok()?, secure)).collect();
+    if promoted.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    response.remove_header(&header::SET_COOKIE);
+    for (line, promoted) in lines.into_iter().zip(promoted) {
+        match promoted {
+            Some(line) => response.append_header(header::SET_COOKIE, line)?,
+            None => response.append_header(header::SET_COOKIE, line)?,
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caching_is_kept_to_the_visitor_and_never_loosened() {
+        for (given, kept) in [
+            ("", "private"),
+            ("public, max-age=60", "private, max-age=60"),
+            ("max-age=60, s-maxage=600", "private, max-age=60"),
+            ("no-store", "no-store"),
+            ("no-cache", "private, no-cache"),
+            ("private, max-age=0", "private, max-age=0"),
+            ("private=\"set-cookie\", max-age=1", "private, max-age=1"),
+            ("Public", "private"),
+        ] {
+            assert_eq!(private_cache_control([given].into_iter()), kept, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_a_connection_nominates_is_dropped() {
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [
+            ("connection", "x-hop, content-type"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("content-type", "text/html"),
+        ] {
+            response.insert_header(name, value).unwrap();
+        }
+        drop_hop_headers(&mut response);
+        assert!(
+            !response.headers.contains_key("x-hop") && !response.headers.contains_key("keep-alive")
+        );
+        assert!(is_html(&response));
+    }
+}

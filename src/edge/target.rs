@@ -1,0 +1,173 @@
+//! Whom and what a request asks for, normalised once and early.
+
+use http::{Method, header};
+use percent_encoding::percent_decode;
+use pingora::http::RequestHeader;
+
+/// A host with its port, lower case, of characters that fit a header, a URL and a script.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Authority {
+    text: Box<str>,
+    host_bytes: usize,
+}
+
+impl Authority {
+    /// The host that `request` asks for: the target's own in absolute form and HTTP/2, else the
+    /// Host header.
+    pub(super) fn of(request: &RequestHeader) -> Option<Self> {
+        if let Some(authority) = request.uri.authority() {
+            return Self::parse(authority.as_str());
+        }
+        let mut hosts = request.headers.get_all(header::HOST).iter();
+        let host = hosts.next()?;
+        if hosts.next().is_some() {
+            return None;
+        }
+        Self::parse(host.to_str().ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.len() > 261 {
+            return None;
+        }
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (inner, behind) = rest.split_once(']')?;
+                inner.parse::<std::net::Ipv6Addr>().ok()?;
+                (text.get(..inner.len() + 2)?, behind)
+            }
+            None => {
+                let colon = text.find(':').unwrap_or(text.len());
+                text.split_at_checked(colon)?
+            }
+        };
+        let port_fits = match port.strip_prefix(':') {
+            Some(digits) => digits.parse::<u16>().is_ok() && !digits.starts_with('+'),
+            None => port.is_empty(),
+        };
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let host_fits = host.starts_with('[') || (!host.is_empty() && host.bytes().all(name));
+        (port_fits && host_fits)
+            .then(|| Self { text: text.to_ascii_lowercase().into(), host_bytes: host.len() })
+    }
+
+    /// With port, where the visitor named one.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Without port, and without the dot that ends a full name.
+    pub(super) fn host(&self) -> &str {
+        let host = self.text.get(..self.host_bytes).unwrap_or(&self.text);
+        host.strip_suffix('.').unwrap_or(host)
+    }
+}
+
+/// The path as every server would read it: percent-decoded once, dot segments resolved. `None`
+/// where it leads above the root or holds control characters.
+pub(super) fn normal_path(raw: &str) -> Option<String> {
+    // Most paths are normal.
+    if raw.starts_with('/')
+        && !raw.contains(['%', '\\'])
+        && !raw.contains("/.")
+        && !raw.contains("//")
+    {
+        return Some(raw.to_owned());
+    }
+    let decoded = percent_decode(raw.as_bytes()).decode_utf8_lossy();
+    if decoded.chars().any(char::is_control) {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    let mut open = false;
+    for part in decoded.split(['/', '\\']) {
+        open = matches!(part, "" | "." | "..");
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut out = String::with_capacity(decoded.len());
+    for part in &parts {
+        out.push('/');
+        out.push_str(part);
+    }
+    if open || out.is_empty() {
+        out.push('/');
+    }
+    Some(out)
+}
+
+/// Whether a browser asks for a page to show, rather than for something that a page uses.
+pub(super) fn is_page_request(request: &RequestHeader) -> bool {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        return false;
+    }
+    match request.headers.get("sec-fetch-dest") {
+        Some(dest) => {
+            [&b"document"[..], b"iframe", b"frame", b"embed", b"object"].contains(&dest.as_bytes())
+        }
+        // Older browsers and other clients.
+        None => !request
+            .headers
+            .get("x-requested-with")
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest")),
+    }
+}
+
+/// Whether the client says that it wants HTML.
+pub(super) fn wants_html(request: &RequestHeader) -> bool {
+    request
+        .headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| memchr::memmem::find(value.as_bytes(), b"text/html").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_strictly() {
+        for wrong in [
+            "", ":80", "a b", "a:b", "a:80:81", "u@a", "a/b", "a:99999", "[::1", "[x]", "[::1]x",
+            "a:+80", "é", "a,b",
+        ] {
+            assert_eq!(Authority::parse(wrong), None, "{wrong}");
+        }
+        let shop = Authority::parse("WWW.Shop.example:8080").unwrap();
+        assert_eq!((shop.as_str(), shop.host()), ("www.shop.example:8080", "www.shop.example"));
+        let address = Authority::parse("[::1]:80").unwrap();
+        assert_eq!((address.as_str(), address.host()), ("[::1]:80", "[::1]"));
+        assert_eq!(Authority::parse("a.example.").unwrap().host(), "a.example");
+    }
+
+    #[test]
+    fn paths_are_normalised_once() {
+        for (raw, normal) in [
+            ("/", Some("/")),
+            ("/a/b", Some("/a/b")),
+            ("/a/", Some("/a/")),
+            ("/a/./b", Some("/a/b")),
+            ("/a/../b", Some("/b")),
+            ("/a/..", Some("/")),
+            ("//seg//t", Some("/seg/t")),
+            ("/%73eg/t", Some("/seg/t")),
+            ("/seg%2ft", Some("/seg/t")),
+            ("/x/%2e%2e/seg/t", Some("/seg/t")),
+            ("/x/..%2fseg", Some("/seg")),
+            ("/x\\..\\seg", Some("/seg")),
+            ("/%252e", Some("/%2e")),
+            ("/..", None),
+            ("/a/../../b", None),
+            ("/%00", None),
+            ("/a%0d%0ab", None),
+        ] {
+            assert_eq!(normal_path(raw).as_deref(), normal, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Routes about one visitor: client traits, the snippet as a file, the end of identity.
+
+use http::{Method, StatusCode, header};
+use pingora::Result;
+use pingora_proxy::Session;
+use serde_json::{Map, Value};
+
+use super::Edge;
+use super::answer::Answer;
+use super::context::Context;
+use super::event::{Source, source};
+use super::page::{Asked, profile_key, visitor};
+use crate::decide::Facts;
+use crate::identity::{AnonymousId, Visitor};
+use crate::profile::Lookup;
+use crate::site::Site;
+use crate::vendor::segment::Handover;
+
+impl Edge {
+    /// `GET {prefix}/traits`: what a page may know of its visitor.
+    pub(super) async fn traits(
+        &self,
+        session: &mut Session,
+        context: &Context,
+        site: &Site,
+    ) -> Result<bool> {
+        if let Some(refusal) = refused(session, context, &[Method::GET, Method::HEAD]) {
+            return refusal.send(session).await;
+        }
+        let visitor = visitor(site, session.req_header());
+        let traits = self.client_traits(session, site, &visitor).await;
+        Answer::json(StatusCode::OK, &Value::Object(traits)).send(session).await
+    }
+
+    /// `GET {prefix}/snippet.js`: the snippet for pages whose CSP forbids it inline.
+    pub(super) async fn snippet(
+        &self,
+        session: &mut Session,
+        context: &Context,
+        site: &Site,
+    ) -> Result<bool> {
+        if let Some(refusal) = refused(session, context, &[Method::GET, Method::HEAD]) {
+            return refusal.send(session).await;
+        }
+        let Some(snippet) = &site.snippet else {
+            return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
+                .send(session)
+                .await;
+        };
+        let mut visitor = visitor(site, session.req_header());
+        let traits = self.client_traits(session, site, &visitor).await;
+        let policy = &site.identity;
+        let mut cookies = Vec::new();
+        if policy.server_side_cookies && policy.mint && visitor.anonymous.is_none() {
+            visitor.anonymous = Some(AnonymousId::mint());
+            visitor.minted = true;
+            cookies = policy.keep(&visitor, context.authority.as_str(), context.client.secure);
+        }
+        let script = snippet.script(Handover { visitor: &visitor, traits: &traits });
+        Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
+            .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
+            .with_cookies(cookies)
+            .send(session)
+            .await
+    }
+
+    /// `GET|POST {prefix}/reset`: the browser forgets who it is.
+    pub(super) async fn reset(
+        &self,
+        session: &mut Session,
+        context: &Context,
+        site: &Site,
+    ) -> Result<bool> {
+        if let Some(refusal) = refused(session, context, &[Method::GET, Method::POST]) {
+            return refusal.send(session).await;
+        }
+        let cookies = site.identity.forget(context.authority.as_str(), context.client.secure);
+        Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
+            .with_cookies(cookies)
+            .send(session)
+            .await
+    }
+
+    async fn client_traits(
+        &self,
+        session: &Session,
+        site: &Site,
+        visitor: &Visitor,
+    ) -> Map<String, Value> {
+        if site.client_traits.is_empty() {
+            return Map::new();
+        }
+        let lookup = match profile_key(site, visitor) {
+            Some(key) => Some(self.profiles.find(&key, self.snapshot().profile_wait).await),
+            None => None,
+        };
+        let known = match &lookup {
+            Some(Lookup::Found(known)) => Some(&**known),
+            _ => None,
+        };
+        let request = session.req_header();
+        let asked = Asked { request, path: request.uri.path() };
+        let (traits, failed) = site.client_traits.of(&Facts::new(visitor, known, &asked));
+        if failed > 0 {
+            site.metrics.rule_failures.inc_by(failed as u64);
+        }
+        traits
+    }
+}
+
+/// What belongs to a visitor is for pages of the site alone: another site that names the URL in a
+/// script element or form must learn and change nothing.
+fn refused(session: &Session, context: &Context, methods: &[Method]) -> Option<Answer> {
+    let request = session.req_header();
+    if !methods.contains(&request.method) {
+        let allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        return Some(
+            Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method")
+                .with(header::ALLOW, allow.join(", ")),
+        );
+    }
+    (source(request, context.authority.as_str()) == Source::Foreign).then(|| {
+        Answer::error(StatusCode::FORBIDDEN, "foreign_origin", "only for pages of the site itself")
+    })
+}

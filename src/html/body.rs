@@ -1,0 +1,189 @@
+//! One page's body: decoded, given its snippet, encoded again, chunk by chunk.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+
+use super::Injector;
+use super::coding::{Coding, Decoder, Encoder};
+use crate::telemetry::Rewrite;
+
+/// A page's body on its way to one visitor.
+#[derive(Default)]
+pub enum Body {
+    /// Not ours to change, or nothing left to change: bytes pass as they are.
+    #[default]
+    Untouched,
+    /// Up to the last place where anything can match.
+    Plain(Box<Injector>),
+    /// Compressed: decoded and encoded again to the end.
+    Coded(Box<Coded>),
+}
+
+/// What a compressed page passes through. `None` once it is finished.
+pub struct Coded(Option<Decoder<Stage>>);
+
+/// Between decoder and encoder.
+struct Stage {
+    injector: Injector,
+    encoder: Encoder,
+    scratch: Vec<u8>,
+}
+
+/// The origin's compressed page is broken: what follows can't be known.
+#[derive(Debug, thiserror::Error)]
+#[error("the origin's compressed page is broken: {0}")]
+pub struct Broken(#[from] io::Error);
+
+impl Body {
+    /// A body in `coding`, to which `injector` adds the snippet.
+    #[must_use]
+    pub fn new(coding: Coding, injector: Injector) -> Self {
+        if coding == Coding::Identity {
+            return Self::Plain(Box::new(injector));
+        }
+        let stage = Stage { injector, encoder: Encoder::new(coding), scratch: Vec::new() };
+        Self::Coded(Box::new(Coded(Some(Decoder::new(coding, stage)))))
+    }
+
+    /// Puts in place of `chunk` what the visitor gets. Says what became of the snippet, once.
+    ///
+    /// # Errors
+    /// When a compressed page can't be read: it has to end here.
+    pub fn pass(
+        &mut self,
+        chunk: &mut Option<Bytes>,
+        end: bool,
+    ) -> Result<Option<Rewrite>, Broken> {
+        match self {
+            Self::Untouched => Ok(None),
+            Self::Plain(injector) => {
+                let bytes = chunk.take().unwrap_or_default();
+                let mut out = Vec::with_capacity(bytes.len() + 8192);
+                injector.push(&bytes, &mut out);
+                if end {
+                    injector.end(&mut out);
+                }
+                *chunk = Some(out.into());
+                let outcome = injector.outcome();
+                if outcome.is_some() {
+                    *self = Self::Untouched;
+                }
+                Ok(outcome)
+            }
+            Self::Coded(coded) => {
+                let bytes = chunk.take().unwrap_or_default();
+                let (out, outcome) = coded.pass(&bytes, end)?;
+                *chunk = Some(out.into());
+                if end {
+                    *self = Self::Untouched;
+                }
+                Ok(outcome)
+            }
+        }
+    }
+}
+
+impl Coded {
+    fn pass(&mut self, bytes: &[u8], end: bool) -> Result<(Vec<u8>, Option<Rewrite>), Broken> {
+        let Some(decoder) = &mut self.0 else { return Ok((Vec::new(), None)) };
+        let known = decoder.inner().injector.outcome();
+        decoder.write_all(bytes)?;
+        // What has been decoded goes out now, not with the next chunk.
+        decoder.flush()?;
+        if !end {
+            let stage = decoder.inner();
+            let outcome = stage.injector.outcome().filter(|_| known.is_none());
+            return Ok((stage.encoder.take()?, outcome));
+        }
+        let Some(decoder) = self.0.take() else { return Ok((Vec::new(), None)) };
+        let mut stage = decoder.finish()?;
+        stage.scratch.clear();
+        stage.injector.end(&mut stage.scratch);
+        stage.encoder.write_all(&stage.scratch)?;
+        let outcome = stage.injector.outcome().filter(|_| known.is_none());
+        Ok((stage.encoder.finish()?, outcome))
+    }
+}
+
+impl Write for Stage {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.scratch.clear();
+        self.injector.push(bytes, &mut self.scratch);
+        self.encoder.write_all(&self.scratch)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        // The encoder is flushed once for each chunk that goes out, not for each that comes in.
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::html::{Csp, Markup};
+
+    fn injector() -> Injector {
+        Injector::new(Markup {
+            script: "S".into(),
+            path: "/s.js".into(),
+            csp: Csp::default(),
+            host: "h".into(),
+        })
+    }
+
+    fn through(coding: Coding, body: &[u8], size: usize) -> Result<Vec<u8>, Broken> {
+        let mut page = Body::new(coding, injector());
+        let mut out = Vec::new();
+        let mut chunks = body.chunks(size).peekable();
+        while let Some(chunk) = chunks.next() {
+            let mut chunk = Some(Bytes::copy_from_slice(chunk));
+            page.pass(&mut chunk, chunks.peek().is_none())?;
+            out.extend_from_slice(&chunk.unwrap());
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn every_coding_and_chunking_gives_the_same_page() {
+        let page = format!("<head></head><body>{}", "<p>hello</p>".repeat(2000));
+        let expected = page.replace("</head>", "<script>S</script></head>");
+        for coding in [Coding::Identity, Coding::Gzip, Coding::Brotli] {
+            let body = coding.encode_once(page.as_bytes()).unwrap();
+            for size in [1, 7, 1000, 1 << 20] {
+                let out = through(coding, &body, size).unwrap();
+                let out = coding.decode_all(&out, 1 << 20).unwrap();
+                assert_eq!(String::from_utf8(out).unwrap(), expected, "{coding:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_leaves_before_the_rest_has_come() {
+        for coding in [Coding::Gzip, Coding::Brotli] {
+            let mut encoder = Encoder::new(coding);
+            encoder.write_all(b"<head></head><body>").unwrap();
+            let head = encoder.take().unwrap();
+            let mut page = Body::new(coding, injector());
+            let mut chunk = Some(Bytes::from(head));
+            let outcome = page.pass(&mut chunk, false).unwrap();
+            assert_eq!(outcome, Some(Rewrite::Injected));
+            let mut decoder = Decoder::new(coding, Vec::new());
+            decoder.write_all(&chunk.unwrap()).unwrap();
+            decoder.flush().unwrap();
+            assert_eq!(decoder.inner(), b"<head><script>S</script></head><body>", "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_page_is_an_error_and_no_panic() {
+        for coding in [Coding::Gzip, Coding::Brotli] {
+            let mut body = coding.encode_once("<p>hello</p>".repeat(200).as_bytes()).unwrap();
+            assert!(through(coding, &body[..body.len() / 2], 10).is_err(), "{coding:?}");
+            body.truncate(20);
+            body.extend_from_slice(&[0xff; 500]);
+            assert!(through(coding, &body, 10).is_err(), "{coding:?}");
+        }
+    }
+}

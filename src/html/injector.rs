@@ -1,0 +1,518 @@
+//! Puts the snippet into a page as it streams through, and stops parsing as soon as it is in.
+//!
+//! The place is the end of the head; without a head, before the body, or else before the first
+//! content. The parser gets the page in pieces that end where that place can be, so that no more
+//! of the page is parsed than needed. Whatever the parser does, every byte of the page comes out:
+//! bytes that it has taken and not given back are kept here.
+
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use encoding_rs::WINDOWS_1252;
+use lol_html::html_content::{ContentType, EndTag, TextChunk, TextType};
+use lol_html::send::{
+    DocumentContentHandlers, Element, ElementContentHandlers, HtmlRewriter, Settings,
+};
+use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
+use memchr::{memchr, memchr_iter, memmem};
+
+use super::{Csp, Way};
+use crate::telemetry::{Feature, Rewrite, guard};
+
+/// What is put into a page: the same thing in two forms.
+#[derive(Debug, Clone)]
+pub struct Markup {
+    /// The script itself, safe inside a script element.
+    pub script: String,
+    /// Path of the script as a file, safe inside an attribute.
+    pub path: String,
+    /// The policies in the page's header.
+    pub csp: Csp,
+    /// The page's own host, for policies in the page.
+    pub host: String,
+}
+
+/// A page that waits for its snippet.
+pub struct Injector {
+    /// `None` once nothing more can match.
+    parser: Option<Mutex<Parser>>,
+    state: Arc<Mutex<State>>,
+    /// Bytes that the parser has taken and not given back.
+    held: Vec<u8>,
+    started: bool,
+}
+
+type Parser = HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>;
+
+struct State {
+    markup: Markup,
+    out: Vec<u8>,
+    /// Bytes put in that were not the page's.
+    added: usize,
+    outcome: Option<Rewrite>,
+    /// Inside elements whose content is no content of the page: `<template>`.
+    inert: usize,
+    /// Where in `out` the bytes begin that have not been searched for the vendor's snippet.
+    unsearched: usize,
+    /// The end of what was searched.
+    tail: Vec<u8>,
+}
+
+/// The most that the parser may hold: a longer tag or comment ends the attempt.
+const MAX_PARSER_BYTES: usize = 256 * 1024;
+/// Pieces of a page that has neither head nor body in sight.
+const PIECE_BYTES: usize = 4096;
+/// What the vendor's snippet, and ours, can be known by.
+static MARKS: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| {
+    ["SNIPPET_VERSION", "/analytics.js/v1/", "analytics.load("].map(memmem::Finder::new)
+});
+const LONGEST_MARK: usize = 17;
+
+impl Injector {
+    /// Waits for the place of `markup`.
+    #[must_use]
+    pub fn new(markup: Markup) -> Self {
+        let state = State {
+            markup,
+            out: Vec::new(),
+            added: 0,
+            outcome: None,
+            inert: 0,
+            unsearched: 0,
+            tail: Vec::new(),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let parser = Some(Mutex::new(parser(&state)));
+        Self { parser, state, held: Vec::new(), started: false }
+    }
+
+    /// What has become of the snippet, once that is certain. All later bytes pass as they are.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Rewrite> {
+        lock(&self.state).outcome
+    }
+
+    /// Adds to `out` what comes of the page's next `bytes`.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if !self.started && !bytes.is_empty() {
+            self.started = true;
+            // UTF-16 by its byte order mark: nothing that we could write would be text there.
+            if matches!(bytes, [0xFE | 0xFF] | [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..]) {
+                lock(&self.state).outcome = Some(Rewrite::Unreadable);
+                self.parser = None;
+            }
+        }
+        let mut rest = bytes;
+        while self.parser.is_some() && !rest.is_empty() {
+            let (piece, behind) = rest.split_at(next_piece(rest));
+            rest = behind;
+            self.parse(piece, out);
+        }
+        out.extend_from_slice(rest);
+    }
+
+    /// Adds to `out` what is left at the end of the page.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        self.give_back(out);
+        lock(&self.state).outcome.get_or_insert(Rewrite::NoPlace);
+    }
+
+    fn parse(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let Some(parser) = &mut self.parser else { return };
+        let parser = parser.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let before = out.len();
+        {
+            let mut state = lock(&self.state);
+            state.unsearched = before;
+            std::mem::swap(out, &mut state.out);
+        }
+        let parsed = guard(Feature::Rewriting, || parser.write(piece));
+        let mut state = lock(&self.state);
+        if state.outcome.is_none() && state.has_snippet() {
+            state.outcome = Some(Rewrite::Present);
+        }
+        std::mem::swap(out, &mut state.out);
+        if !matches!(parsed, Some(Ok(()))) {
+            state.outcome.get_or_insert(Rewrite::GaveUp);
+        }
+        let given_back = (out.len() - before).saturating_sub(std::mem::take(&mut state.added));
+        let done = state.outcome.is_some();
+        drop(state);
+        match given_back.checked_sub(self.held.len()) {
+            Some(of_piece) => {
+                self.held.clear();
+                self.held.extend_from_slice(piece.get(of_piece..).unwrap_or_default());
+            }
+            None => {
+                self.held.drain(..given_back);
+                self.held.extend_from_slice(piece);
+            }
+        }
+        if done {
+            self.give_back(out);
+        }
+    }
+
+    /// Ends parsing: what the parser holds goes out as it came.
+    fn give_back(&mut self, out: &mut Vec<u8>) {
+        self.parser = None;
+        out.append(&mut self.held);
+    }
+}
+
+/// Up to behind the next tag that can be the place, or a piece.
+fn next_piece(bytes: &[u8]) -> usize {
+    let place = memchr_iter(b'<', bytes).take_while(|at| *at < PIECE_BYTES).find(|at| {
+        let tag = bytes.get(at + 1..).unwrap_or_default();
+        starts(tag, b"/head") || starts(tag, b"body")
+    });
+    let Some(place) = place else { return bytes.len().min(PIECE_BYTES) };
+    let tag = bytes.get(place..).unwrap_or_default();
+    memchr(b'>', tag).map_or(bytes.len().min(place + PIECE_BYTES), |end| place + end + 1)
+}
+
+fn starts(bytes: &[u8], name: &[u8]) -> bool {
+    bytes.get(..name.len()).is_some_and(|given| given.eq_ignore_ascii_case(name))
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn parser(state: &Arc<Mutex<State>>) -> Parser {
+    let for_elements = Arc::clone(state);
+    let for_text = Arc::clone(state);
+    let for_sink = Arc::clone(state);
+    let elements =
+        ElementContentHandlers::default().element(move |element: &mut Element<'_, '_>| {
+            on_element(&for_elements, element);
+            Ok(())
+        });
+    let text = DocumentContentHandlers::default().text(move |text: &mut TextChunk<'_>| {
+        let mut state = lock(&for_text);
+        if state.outcome.is_none()
+            && state.inert == 0
+            && text.text_type() == TextType::Data
+            && !text.as_str().trim_ascii().is_empty()
+            && let Some(markup) = state.take_markup()
+        {
+            // Behind the white space, wherever a chunk of text begins.
+            let content = text.as_str().trim_ascii_start().to_owned();
+            let space = text.as_str().len() - content.len();
+            let space = text.as_str().get(..space).unwrap_or_default().to_owned();
+            text.before(&(space + &markup), ContentType::Html);
+            text.set_str(content);
+        }
+        Ok(())
+    });
+    // Every byte means the same in this encoding as in any other that ASCII is a part of, and
+    // every byte comes back as it was, also where the page breaks the rules of its own encoding.
+    let encoding =
+        AsciiCompatibleEncoding::new(WINDOWS_1252).unwrap_or_else(AsciiCompatibleEncoding::utf_8);
+    let mut settings = Settings::new_send()
+        .with_strict(false)
+        .with_encoding(encoding)
+        .with_memory_settings(
+            MemorySettings::new()
+                .with_preallocated_parsing_buffer_size(0)
+                .with_max_allowed_memory_usage(MAX_PARSER_BYTES),
+        )
+        .append_document_content_handler(text);
+    if let Ok(all) = "*".parse::<Selector>() {
+        settings =
+            settings.append_element_content_handler((std::borrow::Cow::Owned(all), elements));
+    }
+    HtmlRewriter::new(
+        settings,
+        Box::new(move |bytes: &[u8]| lock(&for_sink).out.extend_from_slice(bytes)),
+    )
+}
+
+/// Elements that may stand in a head: behind them its end may still come.
+const HEAD_ELEMENTS: [&str; 11] = [
+    "html", "head", "title", "base", "link", "meta", "style", "script", "noscript", "template",
+    "bgsound",
+];
+
+fn on_element(shared: &Arc<Mutex<State>>, element: &mut Element<'_, '_>) {
+    let mut state = lock(shared);
+    if state.outcome.is_some() || (state.inert > 0 && !is(element, "template")) {
+        return;
+    }
+    let name = element.tag_name();
+    match name.as_str() {
+        "head" => {
+            let at_end = Arc::clone(shared);
+            drop(state);
+            // A head can always have content, so that registering can't fail.
+            let _ = element.on_end_tag(Box::new(move |end: &mut EndTag<'_>| {
+                let mut state = lock(&at_end);
+                if state.outcome.is_none()
+                    && let Some(markup) = state.take_markup()
+                {
+                    end.before(&markup, ContentType::Html);
+                }
+                Ok(())
+            }));
+        }
+        "template" => {
+            state.inert += 1;
+            let at_end = Arc::clone(shared);
+            drop(state);
+            let _ = element.on_end_tag(Box::new(move |_: &mut EndTag<'_>| {
+                let mut state = lock(&at_end);
+                state.inert = state.inert.saturating_sub(1);
+                Ok(())
+            }));
+        }
+        "meta" => {
+            let policy = element
+                .get_attribute("http-equiv")
+                .filter(|name| name.eq_ignore_ascii_case("content-security-policy"))
+                .and_then(|_| element.get_attribute("content"));
+            if let Some(policy) = policy {
+                let Markup { csp, host, .. } = &mut state.markup;
+                // A comma separates policies in headers alone.
+                csp.add(&unescape(&policy).replace(',', " "), host);
+            }
+        }
+        head if HEAD_ELEMENTS.contains(&head) => {}
+        _ => {
+            if let Some(markup) = state.take_markup() {
+                element.before(&markup, ContentType::Html);
+            }
+        }
+    }
+}
+
+fn is(element: &Element<'_, '_>, name: &str) -> bool {
+    element.tag_name() == name
+}
+
+/// The character references that generators write into policies.
+fn unescape(attribute: &str) -> String {
+    attribute
+        .replace("&#39;", "'")
+        .replace("&#x27;", "'")
+        .replace("&apos;", "'")
+        .replace("&amp;", "&")
+}
+
+impl State {
+    /// Whether what stands before this place holds the vendor's snippet, or ours.
+    fn has_snippet(&mut self) -> bool {
+        let new = self.out.get(self.unsearched..).unwrap_or_default();
+        // A mark may stand across two chunks.
+        let seam = self.tail.len();
+        self.tail.extend_from_slice(new.get(..LONGEST_MARK.min(new.len())).unwrap_or_default());
+        let found = |bytes: &[u8]| MARKS.iter().any(|mark| mark.find(bytes).is_some());
+        let found = found(&self.tail) || found(new);
+        if new.len() >= LONGEST_MARK {
+            self.tail.clear();
+            self.tail.extend_from_slice(new.get(new.len() - LONGEST_MARK..).unwrap_or_default());
+        } else {
+            self.tail.drain(..self.tail.len().saturating_sub(LONGEST_MARK).min(seam));
+        }
+        self.unsearched = self.out.len();
+        found
+    }
+
+    /// The markup in the form that the page's policies allow; the outcome is certain then.
+    fn take_markup(&mut self) -> Option<String> {
+        if self.has_snippet() {
+            self.outcome = Some(Rewrite::Present);
+            return None;
+        }
+        let Markup { script, path, csp, .. } = &self.markup;
+        let nonced = |nonce: &Option<Box<str>>| {
+            nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{nonce}\""))
+        };
+        let (markup, outcome) = match csp.way() {
+            Way::Inline(nonce) => {
+                (format!("<script{}>{script}</script>", nonced(&nonce)), Rewrite::Injected)
+            }
+            Way::External(nonce) => {
+                (format!("<script src=\"{path}\"{}></script>", nonced(&nonce)), Rewrite::External)
+            }
+            Way::Forbidden => {
+                self.outcome = Some(Rewrite::Forbidden);
+                return None;
+            }
+        };
+        self.outcome = Some(outcome);
+        self.added += markup.len();
+        Some(markup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn markup() -> Markup {
+        Markup {
+            script: "S".into(),
+            path: "/seg/snippet.js".into(),
+            csp: Csp::default(),
+            host: "shop.example".into(),
+        }
+    }
+
+    fn inject(chunks: &[&[u8]]) -> (Vec<u8>, Option<Rewrite>) {
+        let mut injector = Injector::new(markup());
+        let mut out = Vec::new();
+        for chunk in chunks {
+            injector.push(chunk, &mut out);
+        }
+        injector.end(&mut out);
+        (out, injector.outcome())
+    }
+
+    const S: &str = "<script>S</script>";
+
+    #[test]
+    fn the_snippet_has_one_place() {
+        for (page, rewrite) in [
+            ("<html><head><title>t</title>|</head><body>x</body></html>", Rewrite::Injected),
+            ("<!doctype html><HTML><HEAD\n>|</HEAD ><body>", Rewrite::Injected),
+            ("<head><script>'</head>'</script><!-- </head> -->|</head>", Rewrite::Injected),
+            ("<head><title></head></title>|</head>", Rewrite::Injected),
+            ("<head><style>a</style>|<body class='a>b'>x", Rewrite::Injected),
+            ("<title>t</title>|<p>x", Rewrite::Injected),
+            (" \n<!-- c -->|Hello <b>x</b>", Rewrite::Injected),
+            ("<html>|<body>x", Rewrite::Injected),
+            ("<head><template><p>x</p></template>|</head>", Rewrite::Injected),
+            ("<head><noscript><img src=x></noscript>|</head>", Rewrite::Injected),
+            ("<head><link a='</head>'>|</head>", Rewrite::Injected),
+            ("<header>|".trim_end_matches('|'), Rewrite::Injected),
+            ("", Rewrite::NoPlace),
+            ("<title>only</title>", Rewrite::NoPlace),
+            ("<head><script>analytics.SNIPPET_VERSION='4'</script></head><body>", Rewrite::Present),
+            (
+                "<head><script src='https://cdn.segment.com/analytics.js/v1/k/analytics.min.js'></script></head>",
+                Rewrite::Present,
+            ),
+        ] {
+            let expected = match page {
+                "<header>" => format!("{S}<header>"),
+                page => page.replace('|', S),
+            };
+            let page = page.replace('|', "");
+            let (out, outcome) = inject(&[page.as_bytes()]);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            assert_eq!(outcome, Some(rewrite), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_policy_in_the_page_counts() {
+        let page = "<head><meta http-equiv=Content-Security-Policy content=\"script-src 'self', x\"></head>";
+        let (out, outcome) = inject(&[page.as_bytes()]);
+        assert_eq!(outcome, Some(Rewrite::External));
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("<script src=\"/seg/snippet.js\"></script></head>"), "{out}");
+        let page = "<head><meta http-equiv=content-security-policy content=\"script-src &#39;none&#39;\"></head>";
+        let (out, outcome) = inject(&[page.as_bytes()]);
+        assert_eq!((out, outcome), (page.into(), Some(Rewrite::Forbidden)));
+    }
+
+    #[test]
+    fn nothing_is_parsed_behind_the_snippet() {
+        let mut injector = Injector::new(markup());
+        let mut out = Vec::new();
+        injector.push(b"<head></head><body>", &mut out);
+        assert!(injector.parser.is_none());
+        injector.push(b"<head></head>", &mut out);
+        assert_eq!(out, format!("<head>{S}</head><body><head></head>").into_bytes());
+    }
+
+    #[test]
+    fn a_tag_without_end_costs_the_snippet_and_not_the_page() {
+        let mut page = b"<head><title>t</title><meta content='".to_vec();
+        page.extend(std::iter::repeat_n(b'x', 2 * MAX_PARSER_BYTES));
+        page.extend_from_slice(b"'></head><body>");
+        for size in [1000, 1 << 20] {
+            let chunks: Vec<&[u8]> = page.chunks(size).collect();
+            assert_eq!(inject(&chunks), (page.clone(), Some(Rewrite::GaveUp)));
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_encoding_stay_as_they_are() {
+        let page = b"<head><title>\xff\xfe\x81\x00 \x8d</title></head>\xe4\xf6\xfc<p>\xf0\x9f";
+        let (out, outcome) = inject(&[page]);
+        assert_eq!(outcome, Some(Rewrite::Injected));
+        let out: Vec<u8> = {
+            let at = memmem::find(&out, S.as_bytes()).unwrap();
+            [&out[..at], &out[at + S.len()..]].concat()
+        };
+        assert_eq!(out, page);
+        let utf16 = b"\xff\xfe<\0p\0>\0";
+        assert_eq!(inject(&[utf16]), (utf16.to_vec(), Some(Rewrite::Unreadable)));
+    }
+
+    fn page() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop::sample::select(vec![
+            "<head>",
+            "</head>",
+            "<body a='>'>",
+            "<title>",
+            "</title>",
+            "<!--",
+            "-->",
+            "<script>",
+            "</script>",
+            "<template>",
+            "</template>",
+            "<p>",
+            "text",
+            " ",
+            "\n",
+            "<",
+            ">",
+            "'",
+            "<select><xmp>",
+            "</head",
+            "<meta charset=utf-8>",
+            "<svg><title>",
+            "]]>",
+            "<![CDATA[",
+            "<plaintext>",
+            "\u{fc}",
+            "&lt;",
+            "</body></html>",
+            "<!doctype html>",
+            "SNIPPET_VERSION",
+        ]);
+        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat().into_bytes())
+    }
+
+    proptest! {
+        /// However a page is cut into chunks, the same bytes come out.
+        #[test]
+        fn chunking_does_not_matter(page in page(), cuts in prop::collection::vec(1usize..20, 1..40)) {
+            let whole = inject(&[&page]);
+            let mut chunks = Vec::new();
+            let mut rest = &page[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (chunk, behind) = rest.split_at((*cut).min(rest.len()));
+                chunks.push(chunk);
+                rest = behind;
+            }
+            prop_assert_eq!(inject(&chunks), whole);
+        }
+
+        /// The page itself is never changed: without the snippet it is what came.
+        #[test]
+        fn only_the_snippet_is_added(page in prop::collection::vec(any::<u8>(), 0..300)) {
+            let (out, outcome) = inject(&[&page]);
+            let without = match memmem::find(&out, S.as_bytes()) {
+                Some(at) if outcome == Some(Rewrite::Injected) => [&out[..at], &out[at + S.len()..]].concat(),
+                _ => out,
+            };
+            prop_assert_eq!(without, page);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! A page's body on its way to one visitor.
+//! In: the origin's bytes in any chunks. Out: the same bytes with the snippet in its place. Pure:
+//! nothing here waits. Knows nothing of Pingora.
+
+mod body;
+mod coding;
+mod csp;
+mod injector;
+
+pub use body::{Body, Broken};
+pub use coding::Coding;
+pub use csp::{Csp, Way};
+pub use injector::{Injector, Markup};

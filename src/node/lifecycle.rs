@@ -1,0 +1,185 @@
+//! The end of a process, and its hand-over to the next.
+//!
+//! SIGTERM: no new connections, answers close theirs, the process leaves once nothing is in flight.
+//! SIGHUP: the configuration is checked and the next process started; that one asks this one to
+//! hand its listeners over (SIGQUIT) when it has everything it needs. SIGINT: at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getppid;
+use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep};
+
+use super::notify::notify;
+use crate::collect::Outbox;
+use crate::telemetry::metrics::IN_FLIGHT;
+
+/// Watches over a process.
+pub struct Lifecycle {
+    /// Set when answers are to close their connections.
+    pub leaving: Arc<AtomicBool>,
+    /// Set while the node takes requests.
+    pub ready: Arc<AtomicBool>,
+    /// Events that still wait.
+    pub outbox: Arc<Outbox>,
+    /// The most that the end may take.
+    pub drain: Duration,
+    /// Where the configuration of the next process is.
+    pub config_file: Option<PathBuf>,
+    /// A folder to remove at the end.
+    pub remove: Option<PathBuf>,
+    /// What Pingora is doing.
+    pub phases: broadcast::Receiver<ExecutionPhase>,
+}
+
+/// The signals that Pingora is told of.
+pub(super) struct Signals;
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let streams = (
+            signal(SignalKind::quit()),
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
+        let (Ok(mut quit), Ok(mut terminate), Ok(mut interrupt)) = streams else {
+            tracing::error!("signals can't be watched");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
+            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+        }
+    }
+}
+
+/// Tells the process that started this one to hand over.
+pub(super) fn ask_for_hand_over() -> nix::Result<()> {
+    kill(getppid(), Signal::SIGQUIT)
+}
+
+/// How often the end looks whether anything is in flight.
+const LOOK: Duration = Duration::from_millis(20);
+/// Connections that were accepted just before the listeners closed become requests within this.
+const SETTLE: Duration = Duration::from_millis(250);
+
+impl Lifecycle {
+    /// Watches from a thread of its own, which outlives Pingora's runtimes.
+    pub(super) fn start(self) {
+        let watch = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(self.watch()),
+                Err(error) => tracing::error!(%error, "nobody watches over the process"),
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("lifecycle".into()).spawn(watch) {
+            tracing::error!(%error, "nobody watches over the process");
+        }
+    }
+
+    async fn watch(mut self) {
+        let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
+            tracing::error!("SIGHUP can't be watched");
+            return;
+        };
+        // Where the binary stood at the start: what stands there at a hand-over is the new one.
+        let binary = std::env::current_exe().ok();
+        let mut next: Option<std::process::Child> = None;
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => self.start_next(binary.as_ref(), &mut next),
+                phase = self.phases.recv() => match phase {
+                    Ok(ExecutionPhase::Running) => {
+                        self.ready.store(true, Ordering::Relaxed);
+                        notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
+                        tracing::info!("ready");
+                    }
+                    Ok(ExecutionPhase::GracefulTerminate) => {
+                        notify("STOPPING=1");
+                        self.leave();
+                    }
+                    Ok(ExecutionPhase::GracefulUpgradeCloseTimeout) => self.leave(),
+                    Ok(ExecutionPhase::ShutdownStarted) => {
+                        self.leave();
+                        return self.end().await;
+                    }
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    fn leave(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts the process that takes over, if its configuration is good.
+    fn start_next(&self, binary: Option<&PathBuf>, next: &mut Option<std::process::Child>) {
+        if let Some(child) = next
+            && matches!(child.try_wait(), Ok(None))
+        {
+            tracing::warn!("the next process is starting already");
+            return;
+        }
+        let (Some(binary), Some(file)) = (binary, &self.config_file) else {
+            tracing::warn!("SIGHUP: there is no configuration file to start the next process with");
+            return;
+        };
+        let name = file.display().to_string();
+        let checked =
+            std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
+                let env = |name: &str| std::env::var(name).ok();
+                crate::config::load(&name, &text, env).map_err(|problems| problems.to_string())
+            });
+        if let Err(problems) = checked {
+            tracing::error!("the configuration is not taken, this process goes on:\n{problems}");
+            return;
+        }
+        let started = std::process::Command::new(binary)
+            .args(["run", "--upgrade", "--config"])
+            .arg(file)
+            .spawn();
+        match started {
+            Ok(child) => {
+                tracing::info!(pid = child.id(), "the next process is starting");
+                *next = Some(child);
+            }
+            Err(error) => tracing::error!(%error, "the next process can't be started"),
+        }
+    }
+
+    /// Ends the process as soon as nothing is in flight, or its time is over.
+    async fn end(self) {
+        let deadline = Instant::now() + self.drain;
+        sleep(SETTLE.min(self.drain)).await;
+        let busy = || IN_FLIGHT.get() > 0 || self.outbox.waiting_bytes() > 0;
+        while busy() && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
+        if busy() {
+            tracing::warn!(
+                requests = IN_FLIGHT.get(),
+                event_bytes = self.outbox.waiting_bytes(),
+                "the time to drain is over, what is left is lost"
+            );
+        }
+        if let Some(folder) = &self.remove {
+            // A temporary folder that can't be removed harms nobody.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        tracing::info!("ended");
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,223 @@
+//! A running node: listeners, stores and services put together, from start to end.
+
+mod lifecycle;
+mod names;
+mod notify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{TcpSocketOptions, TlsAccept};
+use pingora::protocols::TcpKeepalive;
+use pingora::server::configuration::{Opt, ServerConf};
+use pingora::server::{RunArgs, Server};
+use pingora::services::ServiceWithDependents;
+use pingora::services::background::background_service;
+use pingora::services::listening::Service;
+use pingora_proxy::ProxyServiceBuilder;
+
+use crate::admin::Admin;
+use crate::cache::Cache;
+use crate::collect::Outbox;
+use crate::config::{Config, ListenOn, Node};
+use crate::edge::Edge;
+use crate::profile::store::{Embedded, StoreError};
+use crate::profile::{Memory, Resolver};
+use crate::telemetry::metrics;
+
+pub use lifecycle::Lifecycle;
+
+/// What is done with the profiles before the first request.
+pub type Prepare = Box<dyn FnOnce(&Arc<Resolver>) + Send>;
+
+/// How a node is started.
+#[derive(Default)]
+pub struct Start {
+    /// Take the listeners over from the process that started this one.
+    pub upgrade: bool,
+    /// The file that the configuration came from: read again for the next process.
+    pub config_file: Option<PathBuf>,
+    /// A folder to remove at the end.
+    pub remove: Option<PathBuf>,
+    /// More services of the same process, as the demonstration has them.
+    pub beside: Vec<Box<dyn ServiceWithDependents>>,
+    /// What to do with the profile store before the first request.
+    pub prepare: Option<Prepare>,
+}
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The embedded store.
+    #[error("the profile store can't be opened: check `data.path`")]
+    Store(#[source] StoreError),
+    /// TLS.
+    #[error("TLS can't be set up for {0}")]
+    Tls(std::net::SocketAddr, #[source] Box<pingora::Error>),
+    /// An address is taken or not ours.
+    #[error("can't listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The directory of the upgrade socket.
+    #[error("`{0}`, the directory of `shutdown.upgrade_socket`, can't be made: {1}")]
+    UpgradeSocket(PathBuf, #[source] std::io::Error),
+    /// The process that was to hand over.
+    #[error("the running process could not be told to hand over: {0}")]
+    HandOver(#[source] nix::Error),
+}
+
+/// Runs a node until it is told to end.
+///
+/// # Errors
+/// When it can't start. Nothing has been taken over then: a running process goes on.
+pub fn run(config: Config, start: Start) -> Result<(), StartError> {
+    metrics::declare();
+    let Config { node, snapshot } = config;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    metrics::CONFIG_LOADED.set(i64::try_from(now.as_secs()).unwrap_or(0));
+
+    let store = Embedded::open(&node.data, node.data_bytes).map_err(StartError::Store)?;
+    let memory = Memory::new(node.profile_bytes, node.profile_fresh, node.profile_missing);
+    let profiles = Arc::new(Resolver::new(memory, Arc::new(store)));
+    if let Some(prepare) = start.prepare {
+        prepare(&profiles);
+    }
+    let outbox = Arc::new(Outbox::new(node.event_bytes, node.event_retain, node.event_timeout));
+    let cache = Arc::new(Cache::leak(node.cache_bytes));
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let leaving = Arc::new(AtomicBool::new(false));
+
+    make_socket_directory(&node)?;
+    if !start.upgrade {
+        check_addresses(&node)?;
+    }
+    let conf = server_conf(&node);
+    let options = Opt { upgrade: start.upgrade, ..Opt::default() };
+    let mut server = Server::new_with_opt_and_conf(options, conf);
+
+    let edge = Edge::new(
+        Arc::clone(&snapshot),
+        profiles,
+        Arc::clone(&outbox),
+        cache,
+        Arc::clone(&leaving),
+    );
+    let mut proxy = ProxyServiceBuilder::new(&server.configuration, edge)
+        .name("edge")
+        .server_options(http_options())
+        .build();
+    for listener in &node.listeners {
+        listen(&mut proxy, listener)?;
+    }
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut admin = Service::new("admin".to_owned(), Admin::new(Arc::clone(&ready)));
+    admin.add_tcp(&node.admin.to_string());
+    admin.threads = Some(1);
+
+    server.add_service(proxy);
+    server.add_service(admin);
+    server.add_service(background_service("names", names::Names::new(snapshot)));
+    for service in start.beside {
+        server.add_boxed_service(service);
+    }
+    let lifecycle = Lifecycle {
+        leaving,
+        ready,
+        outbox,
+        drain: node.drain,
+        config_file: start.config_file,
+        remove: start.remove,
+        phases: server.watch_execution_phase(),
+    };
+    if start.upgrade {
+        // From here on nothing of ours can fail any more: the old process may hand over. It tries
+        // for five seconds to reach the socket that `bootstrap` opens.
+        lifecycle::ask_for_hand_over().map_err(StartError::HandOver)?;
+    }
+    server.bootstrap();
+    lifecycle.start();
+    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals) });
+    Ok(())
+}
+
+fn server_conf(node: &Node) -> ServerConf {
+    ServerConf {
+        threads: node.threads,
+        upgrade_sock: node.upgrade_socket.clone(),
+        // The lifecycle ends the process as soon as nothing is in flight; these are the limits.
+        grace_period_seconds: Some(node.drain.as_secs().max(1)),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upstream_keepalive_pool_size: 1024,
+        max_retries: 4,
+        ..ServerConf::default()
+    }
+}
+
+/// Idle HTTP/2 connections of browsers are closed after this.
+const H2_IDLE: std::time::Duration = std::time::Duration::from_secs(120);
+/// A connection is closed after that many requests, to give its memory back.
+const REQUESTS_PER_CONNECTION: u32 = 10_000;
+
+fn http_options() -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(H2_IDLE);
+    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
+    options
+}
+
+struct NoCallbacks;
+impl TlsAccept for NoCallbacks {}
+
+fn listen<A>(service: &mut Service<A>, on: &ListenOn) -> Result<(), StartError> {
+    let mut socket = TcpSocketOptions::default();
+    // A phone that has gone away without a word.
+    socket.tcp_keepalive = Some(TcpKeepalive {
+        idle: std::time::Duration::from_secs(120),
+        interval: std::time::Duration::from_secs(30),
+        count: 4,
+        #[cfg(target_os = "linux")]
+        user_timeout: std::time::Duration::ZERO,
+    });
+    // `[::]` and `0.0.0.0` on one port are two listeners.
+    socket.ipv6_only = on.address.is_ipv6().then_some(true);
+    let address = on.address.to_string();
+    match &on.tls {
+        None => service.add_tcp_with_settings(&address, socket),
+        Some((certificates, http2)) => {
+            let mut tls = TlsSettings::with_callbacks(Box::new(NoCallbacks))
+                .map_err(|error| StartError::Tls(on.address, error))?;
+            tls.set_cert_resolver(Arc::<crate::config::Certificates>::clone(certificates));
+            if *http2 {
+                tls.enable_h2();
+            }
+            service.add_tls_with_settings(&address, Some(socket), tls);
+        }
+    }
+    Ok(())
+}
+
+/// A taken address ends the process with one line, instead of a panic in a service.
+fn check_addresses(node: &Node) -> Result<(), StartError> {
+    let addresses = node.listeners.iter().map(|on| on.address).chain([node.admin]);
+    for address in addresses.filter(|address| address.port() != 0) {
+        std::net::TcpListener::bind(address).map_err(|error| StartError::Listen(address, error))?;
+    }
+    Ok(())
+}
+
+fn make_socket_directory(node: &Node) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(directory) = std::path::Path::new(&node.upgrade_socket).parent() else {
+        return Ok(());
+    };
+    // Who can reach the socket can take the listeners over.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| StartError::UpgradeSocket(directory.into(), error))
+}

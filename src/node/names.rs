@@ -1,0 +1,65 @@
+//! Keeps the addresses of all upstreams fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::ServiceReadyNotifier;
+use pingora::services::background::BackgroundService;
+
+use crate::config::Snapshot;
+use crate::upstream::Upstream;
+
+/// Resolves the names of all upstreams, first before the listeners open, then again and again.
+pub(super) struct Names {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+/// The system's resolver does not tell how long an answer holds.
+const EVERY: Duration = Duration::from_secs(30);
+const EVERY_WHILE_UNKNOWN: Duration = Duration::from_secs(2);
+
+impl Names {
+    pub(super) fn new(snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { snapshot }
+    }
+
+    /// Whether every upstream has an address.
+    async fn resolve_all(&self) -> bool {
+        let snapshot = self.snapshot.load_full();
+        let upstreams: Vec<&Arc<Upstream>> = snapshot
+            .all_sites
+            .iter()
+            .flat_map(|site| [&site.origin, &site.cdn, &site.lane.upstream])
+            .collect();
+        let resolving = upstreams.iter().map(|upstream| async move {
+            if let Err(error) = upstream.resolve().await {
+                let name = upstream.endpoint().host();
+                tracing::warn!(name, %error, "an upstream's name could not be resolved");
+            }
+            upstream.addresses() > 0
+        });
+        futures::future::join_all(resolving).await.into_iter().all(|known| known)
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Names {
+    async fn start_with_ready_notifier(
+        &self,
+        mut shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
+        let mut all = self.resolve_all().await;
+        ready.notify_ready();
+        loop {
+            let pause = if all { EVERY } else { EVERY_WHILE_UNKNOWN };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => all = self.resolve_all().await,
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}

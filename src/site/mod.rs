@@ -1,0 +1,111 @@
+//! One web site, compiled from its configuration: everything that a request can ask of it is ready.
+
+mod hosts;
+mod prefix;
+mod traits;
+
+pub use hosts::{HostPattern, HostPatternError, Hosts};
+pub use prefix::{PrefixError, RoutePrefix};
+pub use traits::ClientTraits;
+
+use std::sync::Arc;
+
+use crate::collect::Lane;
+use crate::config::Secret;
+use crate::decide::Variations;
+use crate::identity::IdentityPolicy;
+use crate::telemetry::SiteMetrics;
+use crate::upstream::Upstream;
+use crate::vendor::segment::{Snippet, WriteKey};
+
+/// One site.
+pub struct Site {
+    /// Name in metrics and logs.
+    pub name: Box<str>,
+    /// Path below which our own routes live.
+    pub prefix: RoutePrefix,
+    /// The site's own server.
+    pub origin: Arc<Upstream>,
+    /// Host header for the origin; `None` for the visitor's own.
+    pub origin_host: Option<Box<str>>,
+    /// The source's write key.
+    pub write_key: WriteKey,
+    /// Hide the write key from browsers.
+    pub redact: bool,
+    /// The vendor's CDN.
+    pub cdn: Arc<Upstream>,
+    /// The way of the site's events.
+    pub lane: Arc<Lane>,
+    /// Who may push profiles.
+    pub webhook: Option<WebhookLogin>,
+    /// The snippet; `None` where pages stay without.
+    pub snippet: Option<Snippet>,
+    /// How identity is kept.
+    pub identity: IdentityPolicy,
+    /// Other pages under the same URL.
+    pub variations: Variations,
+    /// Traits that the page may see.
+    pub client_traits: ClientTraits,
+    /// The site's counters.
+    pub metrics: Arc<SiteMetrics>,
+}
+
+/// Credentials of the profile webhook.
+#[derive(Debug)]
+pub struct WebhookLogin {
+    /// User name of Basic authentication.
+    pub username: Secret,
+    /// Password of Basic authentication.
+    pub password: Secret,
+}
+
+impl WebhookLogin {
+    /// Whether an Authorization header (RFC 7617) has these credentials. Takes the same time
+    /// whichever part is wrong.
+    #[must_use]
+    pub fn admits(&self, authorization: Option<&[u8]>) -> bool {
+        use base64::Engine;
+        let given = authorization
+            .and_then(|value| value.split_at_checked(6))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"basic "))
+            .and_then(|(_, rest)| {
+                base64::engine::general_purpose::STANDARD.decode(rest.trim_ascii()).ok()
+            })
+            .unwrap_or_default();
+        let colon = memchr::memchr(b':', &given).unwrap_or(given.len());
+        let (user, password) = given.split_at(colon);
+        let user = self.username.matches(user);
+        let password = self.password.matches(password.get(1..).unwrap_or_default());
+        user & password
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_credentials_are_admitted() {
+        use base64::Engine;
+        let login = WebhookLogin { username: Secret::new("u"), password: Secret::new("p:1") };
+        let basic = |text: &str| {
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
+        };
+        for wrong in [
+            "",
+            "Basic",
+            "Basic ",
+            "Basic !!",
+            "Bearer dTpwOjE=",
+            &basic("u"),
+            &basic("u:p"),
+            &basic(":"),
+            &basic("x:p:1"),
+        ] {
+            assert!(!login.admits(Some(wrong.as_bytes())), "{wrong}");
+        }
+        assert!(!login.admits(None));
+        assert!(login.admits(Some(basic("u:p:1").as_bytes())));
+        assert!(login.admits(Some(basic("u:p:1").replace("Basic", "bASIC").as_bytes())));
+    }
+}

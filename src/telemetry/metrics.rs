@@ -1,0 +1,314 @@
+//! Every metric of a node, declared once: the help text is its documentation.
+//! Labels are closed lists or names from the configuration, never what a visitor sends.
+
+use std::sync::LazyLock;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
+
+/// Times from 50 µs to 10 s.
+const SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+];
+/// Times from 1 µs to 100 ms, for what should take microseconds.
+const SHORT_SECONDS: &[f64] = &[
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.000_5,
+    0.001,
+    0.002_5,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+];
+
+/// Registers `metric`. Names and labels are constants of this file, held by a test.
+#[allow(clippy::expect_used, reason = "constants of this file: a test makes every one of them")]
+fn register<M: Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("a metric's name and labels are valid");
+    REGISTRY.register(Box::new(metric.clone())).expect("a metric is declared once");
+    metric
+}
+
+macro_rules! counter {
+    ($name:literal, $help:literal) => {
+        LazyLock::new(|| register(IntCounter::new(concat!("doorstep_", $name), $help)))
+    };
+    ($name:literal, $help:literal, $($label:literal),+) => {
+        LazyLock::new(|| {
+            register(IntCounterVec::new(Opts::new(concat!("doorstep_", $name), $help), &[$($label),+]))
+        })
+    };
+}
+macro_rules! gauge {
+    ($name:literal, $help:literal) => {
+        LazyLock::new(|| register(IntGauge::new(concat!("doorstep_", $name), $help)))
+    };
+    ($name:literal, $help:literal, $($label:literal),+) => {
+        LazyLock::new(|| {
+            register(IntGaugeVec::new(Opts::new(concat!("doorstep_", $name), $help), &[$($label),+]))
+        })
+    };
+}
+macro_rules! histogram {
+    ($name:literal, $help:literal, $buckets:expr, $($label:literal),+) => {
+        LazyLock::new(|| {
+            let options = HistogramOpts::new(concat!("doorstep_", $name), $help);
+            register(HistogramVec::new(options.buckets($buckets.to_vec()), &[$($label),+]))
+        })
+    };
+}
+
+type Counters = LazyLock<IntCounterVec>;
+type Histograms = LazyLock<HistogramVec>;
+
+/// Requests by site, route and status.
+pub static REQUESTS: Counters = counter!(
+    "requests_total",
+    "Requests answered, by site, route (page, asset, event, webhook, visitor, other) and status.",
+    "site",
+    "route",
+    "status"
+);
+/// Time from a request's header to the end of its answer.
+pub static REQUEST_SECONDS: Histograms = histogram!(
+    "request_duration_seconds",
+    "Time from a request's header to the end of its answer, by site and route.",
+    SECONDS,
+    "site",
+    "route"
+);
+/// Time an upstream took to the first byte.
+pub static UPSTREAM_SECONDS: Histograms = histogram!(
+    "upstream_duration_seconds",
+    "Time from asking an upstream (origin, cdn, tracking_api) to its response header.",
+    SECONDS,
+    "site",
+    "upstream"
+);
+/// What the edge itself costs a page.
+pub static ADDED_SECONDS: Histograms = histogram!(
+    "added_duration_seconds",
+    "Time that the edge itself added to a page: identity, profile, decisions, rewriting.",
+    SHORT_SECONDS,
+    "site"
+);
+/// Requests at the moment.
+pub static IN_FLIGHT: LazyLock<IntGauge> =
+    gauge!("requests_in_flight", "Requests that are being answered.");
+/// Requests refused because they are malformed or too large.
+pub static REJECTED: Counters = counter!(
+    "requests_rejected_total",
+    "Requests refused before anything else looked at them, by the rule that they broke.",
+    "rule"
+);
+/// Pages by what became of their personalisation.
+pub static PAGES: Counters = counter!(
+    "personalization_total",
+    "HTML pages by what became of their personalisation; each counts once. Hit rate: `personalized` \
+     over `personalized`, `default`, `unknown` and `late`, which are the identified visitors.",
+    "site",
+    "outcome"
+);
+/// Rules that failed at run time.
+pub static RULE_FAILURES: Counters = counter!(
+    "rule_failures_total",
+    "Expressions that failed at run time and counted as false.",
+    "site"
+);
+/// Profile lookups.
+pub static PROFILE_LOOKUPS: Counters =
+    counter!("profile_lookups_total", "Profile lookups by tier and result.", "tier", "result");
+/// Time of profile lookups.
+pub static PROFILE_SECONDS: Histograms = histogram!(
+    "profile_lookup_duration_seconds",
+    "Time of profile lookups by tier.",
+    SHORT_SECONDS,
+    "tier"
+);
+/// Pushes of profiles.
+pub static PROFILE_UPDATES: Counters = counter!(
+    "profile_updates_total",
+    "Calls of the profile webhook by outcome: merged, refused, unauthorized, failed.",
+    "site",
+    "outcome"
+);
+/// Events taken from browsers.
+pub static EVENTS_ACCEPTED: Counters =
+    counter!("events_accepted_total", "Events acknowledged to browsers.", "site");
+/// Events not taken.
+pub static EVENTS_REFUSED: Counters = counter!(
+    "events_refused_total",
+    "Events not taken from browsers, by reason.",
+    "site",
+    "reason"
+);
+/// Where events ended.
+pub static EVENTS_ENDED: Counters = counter!(
+    "events_ended_total",
+    "Events whose way has ended: delivered, or lost as refused, expired or abandoned.",
+    "site",
+    "end"
+);
+/// Repeated deliveries.
+pub static EVENTS_RETRIED: Counters =
+    counter!("events_retried_total", "Attempts to deliver an event that will be repeated.", "site");
+/// Bytes of waiting events.
+pub static EVENTS_BYTES: LazyLock<IntGauge> =
+    gauge!("events_waiting_bytes", "Bytes of events that wait in memory for the vendor.");
+/// Number of waiting events.
+pub static EVENTS_WAITING: LazyLock<IntGauge> =
+    gauge!("events_waiting", "Events that wait in memory for the vendor.");
+/// Room for waiting events.
+pub static EVENTS_CAPACITY: LazyLock<IntGauge> =
+    gauge!("events_capacity_bytes", "Most bytes of events that may wait.");
+/// The snippet in pages.
+pub static REWRITES: Counters =
+    counter!("html_rewrites_total", "HTML pages by what became of the snippet.", "site", "outcome");
+/// The cache of SDK files.
+pub static CACHE_LOOKUPS: Counters = counter!(
+    "cache_lookups_total",
+    "Lookups of SDK files in the cache by result.",
+    "site",
+    "result"
+);
+/// Bytes in the cache.
+pub static CACHE_BYTES: LazyLock<IntGauge> =
+    gauge!("cache_bytes", "Bytes of SDK files in the cache.");
+/// Room in the cache.
+pub static CACHE_CAPACITY: LazyLock<IntGauge> =
+    gauge!("cache_capacity_bytes", "Most bytes of SDK files in the cache.");
+/// Files thrown out of the cache.
+pub static CACHE_EVICTIONS: LazyLock<IntCounter> =
+    counter!("cache_evictions_total", "SDK files thrown out of the cache for want of room.");
+/// When the running configuration was loaded.
+pub static CONFIG_LOADED: LazyLock<IntGauge> = gauge!(
+    "config_loaded_timestamp_seconds",
+    "When the running configuration was loaded, in seconds since 1970."
+);
+/// Panics.
+pub static PANICS: Counters =
+    counter!("panics_total", "Panics caught, by the feature whose step was lost.", "feature");
+/// What runs.
+pub static BUILD: LazyLock<IntGaugeVec> =
+    gauge!("build_info", "Always 1; the label tells the version.", "version");
+
+/// Makes every metric, so that they show from the first scrape.
+pub fn declare() {
+    let counters: [&Counters; 12] = [
+        &REQUESTS,
+        &REJECTED,
+        &PAGES,
+        &RULE_FAILURES,
+        &PROFILE_LOOKUPS,
+        &PROFILE_UPDATES,
+        &EVENTS_ACCEPTED,
+        &EVENTS_REFUSED,
+        &EVENTS_ENDED,
+        &EVENTS_RETRIED,
+        &REWRITES,
+        &CACHE_LOOKUPS,
+    ];
+    for counter in counters {
+        LazyLock::force(counter);
+    }
+    for histogram in [&REQUEST_SECONDS, &UPSTREAM_SECONDS, &ADDED_SECONDS, &PROFILE_SECONDS] {
+        LazyLock::force(histogram);
+    }
+    for gauge in [
+        &IN_FLIGHT,
+        &EVENTS_BYTES,
+        &EVENTS_WAITING,
+        &EVENTS_CAPACITY,
+        &CACHE_BYTES,
+        &CACHE_CAPACITY,
+        &CONFIG_LOADED,
+    ] {
+        LazyLock::force(gauge);
+    }
+    LazyLock::force(&CACHE_EVICTIONS);
+    LazyLock::force(&PANICS);
+    BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    LazyLock::force(&PROCESS);
+}
+
+/// Memory, processor and file descriptors of the process, under their usual names.
+static PROCESS: LazyLock<()> = LazyLock::new(|| {
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    // Registered once; a second registration could only mean that it is there.
+    let _ = REGISTRY.register(Box::new(process));
+});
+
+/// All metrics in Prometheus' text format.
+#[must_use]
+pub fn render() -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 * 1024);
+    if let Err(error) = TextEncoder::new().encode(&REGISTRY.gather(), &mut out) {
+        tracing::error!(%error, "metrics could not be written");
+    }
+    out
+}
+
+/// Names of all metrics that have been declared, as they are exposed.
+#[must_use]
+pub fn names() -> Vec<String> {
+    declare();
+    let mut names: Vec<String> = Vec::new();
+    let descriptions: [Vec<&prometheus::core::Desc>; 24] = [
+        REQUESTS.desc(),
+        REQUEST_SECONDS.desc(),
+        UPSTREAM_SECONDS.desc(),
+        ADDED_SECONDS.desc(),
+        IN_FLIGHT.desc(),
+        REJECTED.desc(),
+        PAGES.desc(),
+        RULE_FAILURES.desc(),
+        PROFILE_LOOKUPS.desc(),
+        PROFILE_SECONDS.desc(),
+        PROFILE_UPDATES.desc(),
+        EVENTS_ACCEPTED.desc(),
+        EVENTS_REFUSED.desc(),
+        EVENTS_ENDED.desc(),
+        EVENTS_RETRIED.desc(),
+        EVENTS_BYTES.desc(),
+        EVENTS_WAITING.desc(),
+        EVENTS_CAPACITY.desc(),
+        REWRITES.desc(),
+        CACHE_LOOKUPS.desc(),
+        CACHE_BYTES.desc(),
+        CACHE_CAPACITY.desc(),
+        CACHE_EVICTIONS.desc(),
+        PANICS.desc(),
+    ];
+    names.extend(descriptions.iter().flatten().map(|desc| desc.fq_name.clone()));
+    names.extend(CONFIG_LOADED.desc().iter().map(|desc| desc.fq_name.clone()));
+    names.extend(BUILD.desc().iter().map(|desc| desc.fq_name.clone()));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_can_be_made_and_shows_itself() {
+        declare();
+        let text = String::from_utf8(render()).unwrap();
+        assert!(text.contains("doorstep_requests_in_flight 0"), "{text}");
+        assert!(names().iter().all(|name| name.starts_with("doorstep_")));
+    }
+}

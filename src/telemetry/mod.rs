@@ -1,0 +1,16 @@
+//! What operators see: metrics, the log of requests, panics that cost one step.
+
+mod access_log;
+mod guard;
+mod log;
+pub mod metrics;
+mod outcome;
+mod site;
+
+pub use access_log::{AccessLog, Record};
+pub use guard::{Feature, guard};
+pub use log::start as start_log;
+pub use outcome::{
+    AssetLookup, EventEnd, Personalization, ProfileResult, Rewrite, RouteName, Tier,
+};
+pub use site::SiteMetrics;

@@ -1,0 +1,147 @@
+//! One site's counters, resolved when its configuration is loaded: a request only adds.
+
+use std::sync::OnceLock;
+
+use http::StatusCode;
+use prometheus::{Histogram, IntCounter};
+
+use super::metrics::{
+    ADDED_SECONDS, CACHE_LOOKUPS, EVENTS_ACCEPTED, EVENTS_ENDED, EVENTS_REFUSED, EVENTS_RETRIED,
+    PAGES, PROFILE_UPDATES, REQUEST_SECONDS, REQUESTS, REWRITES, RULE_FAILURES, UPSTREAM_SECONDS,
+};
+use super::outcome::{AssetLookup, EventEnd, Personalization, Rewrite, RouteName};
+
+/// Statuses that have a counter of their own; any other counts as `other`.
+const STATUSES: [u16; 30] = [
+    101, 200, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413,
+    415, 416, 421, 429, 431, 499, 500, 501, 502, 503, 504,
+];
+
+/// The counters of one site.
+pub struct SiteMetrics {
+    site: Box<str>,
+    requests: Vec<OnceLock<IntCounter>>,
+    seconds: Vec<Histogram>,
+    pages: Vec<IntCounter>,
+    rewrites: Vec<IntCounter>,
+    events_ended: Vec<IntCounter>,
+    lookups: Vec<IntCounter>,
+    /// Time that the edge added to a page.
+    pub added: Histogram,
+    /// Time to the origin's first byte.
+    pub origin: Histogram,
+    /// Time to the vendor CDN's first byte.
+    pub cdn: Histogram,
+    /// Time of a call to the tracking API.
+    pub tracking_api: Histogram,
+    /// Expressions that failed.
+    pub rule_failures: IntCounter,
+    /// Events acknowledged.
+    pub events_accepted: IntCounter,
+    /// Deliveries to be repeated.
+    pub events_retried: IntCounter,
+}
+
+impl SiteMetrics {
+    /// Resolves the counters of `site`.
+    #[must_use]
+    pub fn new(site: &str) -> Self {
+        let upstream = |name| UPSTREAM_SECONDS.with_label_values(&[site, name]);
+        Self {
+            site: site.into(),
+            requests: std::iter::repeat_with(OnceLock::new)
+                .take(RouteName::ALL.len() * (STATUSES.len() + 1))
+                .collect(),
+            seconds: RouteName::ALL
+                .iter()
+                .map(|route| REQUEST_SECONDS.with_label_values(&[site, route.label()]))
+                .collect(),
+            pages: Personalization::ALL
+                .iter()
+                .map(|outcome| PAGES.with_label_values(&[site, outcome.label()]))
+                .collect(),
+            rewrites: Rewrite::ALL
+                .iter()
+                .map(|outcome| REWRITES.with_label_values(&[site, outcome.label()]))
+                .collect(),
+            events_ended: EventEnd::ALL
+                .iter()
+                .map(|end| EVENTS_ENDED.with_label_values(&[site, end.label()]))
+                .collect(),
+            lookups: AssetLookup::ALL
+                .iter()
+                .map(|result| CACHE_LOOKUPS.with_label_values(&[site, result.label()]))
+                .collect(),
+            added: ADDED_SECONDS.with_label_values(&[site]),
+            origin: upstream("origin"),
+            cdn: upstream("cdn"),
+            tracking_api: upstream("tracking_api"),
+            rule_failures: RULE_FAILURES.with_label_values(&[site]),
+            events_accepted: EVENTS_ACCEPTED.with_label_values(&[site]),
+            events_retried: EVENTS_RETRIED.with_label_values(&[site]),
+        }
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, route: RouteName, status: StatusCode, seconds: f64) {
+        let code = status.as_u16();
+        let known = STATUSES.binary_search(&code);
+        let column = known.unwrap_or(STATUSES.len());
+        if let Some(slot) = self.requests.get(route.index() * (STATUSES.len() + 1) + column) {
+            slot.get_or_init(|| {
+                let label = known.map_or_else(|_| "other".to_owned(), |_| code.to_string());
+                REQUESTS.with_label_values(&[&*self.site, route.label(), &label])
+            })
+            .inc();
+        }
+        if let Some(histogram) = self.seconds.get(route.index()) {
+            histogram.observe(seconds);
+        }
+    }
+
+    /// Counts a page's personalisation.
+    pub fn page(&self, outcome: Personalization) {
+        add(&self.pages, outcome.index());
+    }
+
+    /// Counts what became of the snippet.
+    pub fn rewrite(&self, outcome: Rewrite) {
+        add(&self.rewrites, outcome.index());
+    }
+
+    /// Counts the end of an event's way.
+    pub fn event_ended(&self, end: EventEnd) {
+        add(&self.events_ended, end.index());
+    }
+
+    /// Counts an event that was not taken.
+    pub fn event_refused(&self, reason: &'static str) {
+        EVENTS_REFUSED.with_label_values(&[&*self.site, reason]).inc();
+    }
+
+    /// Counts a call of the webhook.
+    pub fn profile_update(&self, outcome: &'static str) {
+        PROFILE_UPDATES.with_label_values(&[&*self.site, outcome]).inc();
+    }
+
+    /// Counts a lookup in the cache of SDK files.
+    pub fn lookup(&self, result: AssetLookup) {
+        add(&self.lookups, result.index());
+    }
+}
+
+fn add(table: &[IntCounter], index: usize) {
+    if let Some(counter) = table.get(index) {
+        counter.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_sorted_for_the_search() {
+        assert!(STATUSES.is_sorted());
+    }
+}

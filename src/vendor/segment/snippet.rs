@@ -1,0 +1,160 @@
+//! The SDK snippet of one site, with one visitor's ids put in.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{REDACTED, WriteKey};
+use crate::identity::Visitor;
+
+/// The snippet, minified when the site is loaded.
+pub struct Snippet {
+    /// The function, up to the bracket that its argument stands in.
+    function: String,
+    key: String,
+    prefix: String,
+    page_call: bool,
+    own_cookies: bool,
+}
+
+/// What a page hands over to the SDK.
+#[derive(Debug, Clone, Copy)]
+pub struct Handover<'h> {
+    /// The visitor.
+    pub visitor: &'h Visitor,
+    /// Client traits by name.
+    pub traits: &'h Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct Edge<'s> {
+    k: &'s str,
+    b: &'s str,
+    p: bool,
+    c: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<&'s str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    m: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    u: Option<&'s str>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    t: &'s Map<String, Value>,
+}
+
+impl Snippet {
+    /// The snippet of a site whose routes live below `prefix`. `redact` hides `key` from browsers,
+    /// `own_cookies` keeps the SDK from writing identity cookies of its own.
+    #[must_use]
+    pub fn new(
+        key: &WriteKey,
+        redact: bool,
+        prefix: &str,
+        page_call: bool,
+        own_cookies: bool,
+    ) -> Self {
+        Self {
+            function: minify(include_str!("snippet.js")),
+            key: if redact { REDACTED.into() } else { key.expose().into() },
+            prefix: prefix.into(),
+            page_call,
+            own_cookies,
+        }
+    }
+
+    /// The script for one visitor: ASCII, and safe inside a `<script>` element.
+    #[must_use]
+    pub fn script(&self, handover: Handover<'_>) -> String {
+        let visitor = handover.visitor;
+        let edge = Edge {
+            k: &self.key,
+            b: &self.prefix,
+            p: self.page_call,
+            c: self.own_cookies,
+            a: visitor.anonymous.as_ref().map(crate::identity::AnonymousId::as_str),
+            m: visitor.minted,
+            u: visitor.user.as_ref().map(crate::identity::UserId::as_str),
+            t: handover.traits,
+        };
+        // Strings, booleans and JSON values: writing them can't fail.
+        let json = serde_json::to_string(&edge).unwrap_or_else(|_| "{}".into());
+        let mut out = String::with_capacity(self.function.len() + json.len() + 64);
+        out.push_str(&self.function);
+        out.push('(');
+        push_escaped(&mut out, &json);
+        out.push_str(");");
+        out
+    }
+
+    /// Path of the same script as a file, for pages whose CSP forbids it inline.
+    #[must_use]
+    pub fn external_path(&self) -> String {
+        format!("{}/snippet.js", self.prefix)
+    }
+}
+
+/// Takes comments, indents and empty lines out. Line ends stay, so the script's meaning does.
+fn minify(source: &str) -> String {
+    let lines =
+        source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// JSON as it may stand in a script element in any ASCII-compatible encoding: what could end the
+/// script or start a comment occurs in JSON inside strings alone, where an escape means the same.
+fn push_escaped(out: &mut String, json: &str) {
+    use std::fmt::Write;
+    for char in json.chars() {
+        match char {
+            '<' | '>' | '&' | '\u{7f}'.. => {
+                let mut units = [0; 2];
+                for unit in char.encode_utf16(&mut units) {
+                    // Writing to a String can't fail.
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            plain => out.push(plain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::{AnonymousId, UserId};
+
+    fn snippet() -> Snippet {
+        Snippet::new(&WriteKey::parse("secretkey1").unwrap(), true, "/seg", true, true)
+    }
+
+    #[test]
+    fn nothing_can_leave_the_script() {
+        let user = "</script><!--\u{2028}\u{2029}'\"`\\ü😀&";
+        let visitor = Visitor {
+            user: UserId::parse(user).ok(),
+            anonymous: AnonymousId::parse("a'</script>").ok(),
+            minted: false,
+        };
+        let traits = json!({"</script>": ["<!--", {"ü": "]]>"}]});
+        let script =
+            snippet().script(Handover { visitor: &visitor, traits: traits.as_object().unwrap() });
+        let argument = script.split_once("})({").unwrap().1;
+        assert!(script.is_ascii());
+        assert!(!argument.contains(['<', '>', '&']), "{argument}");
+        let json = format!("{{{}", argument.trim_end_matches(");"));
+        let read: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&read["u"], &read["t"], &read["k"]),
+            (&json!(user), &traits, &json!("REDACTED"))
+        );
+        assert!(!script.contains("secretkey1") && !script.contains("\n  "));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said() {
+        let visitor = Visitor::default();
+        let script = snippet().script(Handover { visitor: &visitor, traits: &Map::new() });
+        assert!(script.ends_with(r#"})({"k":"REDACTED","b":"/seg","p":true,"c":true});"#));
+    }
+}
