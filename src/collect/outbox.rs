@@ -60,7 +60,7 @@ const OVERHEAD_BYTES: usize = 2048;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A vendor that asks for a longer pause is asked again all the same.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// What became of one attempt.
 enum Attempt {

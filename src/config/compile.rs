@@ -203,7 +203,7 @@ impl Checking<'_> {
                     format!("another site is called `{}`", site.name),
                 );
             }
-            let mut patterns = Vec::new();
+            let (mut patterns, mut free) = (Vec::new(), Vec::new());
             for (number, text) in site.hosts.iter().enumerate() {
                 let place = format!("{at}/hosts/{number}");
                 let Some(pattern) = self.take(&place, HostPattern::parse(text)) else { continue };
@@ -216,13 +216,14 @@ impl Checking<'_> {
                     }
                     None => {
                         owners.push((pattern.clone(), &site.name));
-                        patterns.push(pattern);
+                        free.push(pattern.clone());
                     }
                 }
+                patterns.push(pattern);
             }
             let Some(compiled) = compile_site(self, &at, file, site, &patterns) else { continue };
             let compiled = Arc::new(compiled);
-            for pattern in patterns {
+            for pattern in free {
                 // Only hosts that nobody has are left.
                 let _ = hosts.add(pattern, Arc::clone(&compiled));
             }

@@ -142,7 +142,7 @@ fn vendor_upstream(
         connect: std::time::Duration::from_secs(5),
         read: file.events.timeout.get(),
         write: file.events.timeout.get(),
-        idle: std::time::Duration::from_secs(60),
+        idle: std::time::Duration::from_mins(1),
     };
     Some(Arc::new(Upstream::new(endpoint, timeouts, None, true)))
 }

@@ -135,6 +135,6 @@ mod tests {
         let time = |text: &str| serde_json::from_str::<Duration>(text).ok().map(Duration::get);
         assert_eq!(time("\"25\""), None);
         assert_eq!(time("\"25ms\""), Some(std::time::Duration::from_millis(25)));
-        assert_eq!(time("\"10m\""), Some(std::time::Duration::from_secs(600)));
+        assert_eq!(time("\"10m\""), Some(std::time::Duration::from_mins(10)));
     }
 }

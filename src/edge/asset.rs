@@ -27,7 +27,7 @@ const REWRITE_VERSION: &str = "1";
 /// Old ones serve for a day while a new one is fetched, and for a week while the CDN is down.
 const LIFETIMES: CacheMetaDefaults = CacheMetaDefaults::new(
     |status| match status {
-        StatusCode::OK => Some(std::time::Duration::from_secs(300)),
+        StatusCode::OK => Some(std::time::Duration::from_mins(5)),
         StatusCode::NOT_FOUND => Some(std::time::Duration::from_secs(10)),
         _ => None,
     },

@@ -139,11 +139,11 @@ pub(super) fn to_origin(
             None => path.to_string(),
         };
         request.set_uri(parse_uri(&target)?);
-    } else if request.uri.authority().is_some() {
-        // Absolute form and HTTP/2: the origin gets the path alone.
+    } else if !request.raw_path().starts_with(b"/") && request.raw_path() != b"*" {
+        // Absolute form: the origin gets the path alone.
         let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let target = parse_uri(target)?;
-        request.set_uri(target);
+        let target = target.to_owned();
+        request.set_raw_path(target.as_bytes())?;
     }
     let host = site.origin_host.as_deref().unwrap_or(context.authority.as_str());
     request.insert_header(header::HOST, host)?;
@@ -299,6 +299,7 @@ pub(super) fn body(context: &mut Context, chunk: &mut Option<Bytes>, end: bool) 
             site.metrics.rewrite(Rewrite::Broken);
             context.body = Body::Untouched;
             Error::e_because(ErrorType::new("broken page"), "rewriting", broken)
+                .map_err(Error::into_up)
         }
         None => {
             context.body = Body::Untouched;

@@ -158,7 +158,7 @@ fn server_conf(node: &Node) -> ServerConf {
 }
 
 /// Idle HTTP/2 connections of browsers are closed after this.
-const H2_IDLE: std::time::Duration = std::time::Duration::from_secs(120);
+const H2_IDLE: std::time::Duration = std::time::Duration::from_mins(2);
 /// A connection is closed after that many requests, to give its memory back.
 const REQUESTS_PER_CONNECTION: u32 = 10_000;
 
@@ -176,7 +176,7 @@ fn listen<A>(service: &mut Service<A>, on: &ListenOn) -> Result<(), StartError> 
     let mut socket = TcpSocketOptions::default();
     // A phone that has gone away without a word.
     socket.tcp_keepalive = Some(TcpKeepalive {
-        idle: std::time::Duration::from_secs(120),
+        idle: std::time::Duration::from_mins(2),
         interval: std::time::Duration::from_secs(30),
         count: 4,
         #[cfg(target_os = "linux")]

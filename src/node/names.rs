@@ -1,6 +1,7 @@
 //! Keeps the addresses of all upstreams fresh.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +16,8 @@ use crate::upstream::Upstream;
 /// Resolves the names of all upstreams, first before the listeners open, then again and again.
 pub(super) struct Names {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Hosts that had no address the last time: the log tells it once.
+    unknown: Mutex<HashSet<String>>,
 }
 
 /// The system's resolver does not tell how long an answer holds.
@@ -23,7 +26,7 @@ const EVERY_WHILE_UNKNOWN: Duration = Duration::from_secs(2);
 
 impl Names {
     pub(super) fn new(snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { snapshot }
+        Self { snapshot, unknown: Mutex::default() }
     }
 
     /// Whether every upstream has an address.
@@ -35,13 +38,26 @@ impl Names {
             .flat_map(|site| [&site.origin, &site.cdn, &site.lane.upstream])
             .collect();
         let resolving = upstreams.iter().map(|upstream| async move {
-            if let Err(error) = upstream.resolve().await {
-                let name = upstream.endpoint().host();
-                tracing::warn!(name, %error, "an upstream's name could not be resolved");
-            }
+            let (name, resolved) = (upstream.endpoint().host(), upstream.resolve().await);
+            self.tell(name, resolved.err());
             upstream.addresses() > 0
         });
         futures::future::join_all(resolving).await.into_iter().all(|known| known)
+    }
+}
+
+impl Names {
+    fn tell(&self, name: &str, failed: Option<std::io::Error>) {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            Some(error) if unknown.insert(name.to_owned()) => {
+                tracing::warn!(name, %error, "an upstream's name could not be resolved");
+            }
+            None if unknown.remove(name) => {
+                tracing::info!(name, "an upstream's name is resolved again");
+            }
+            _ => {}
+        }
     }
 }
 

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn entries_end_with_their_time_and_missing_ones_sooner() {
-        let memory = Memory::new(1 << 20, Duration::from_secs(60), Duration::from_secs(5));
+        let memory = Memory::new(1 << 20, Duration::from_mins(1), Duration::from_secs(5));
         let key = |name: &str| ProfileKey::user("s", UserId::parse(name).unwrap());
         let start = Instant::now();
         memory.put(&key("john"), Some(Arc::new(Known::new(Profile::default()))), start);

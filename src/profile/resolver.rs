@@ -3,14 +3,17 @@
 //! Invariant: nothing older than `fresh_for` is called fresh.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus::{Histogram, IntCounter};
 use tokio::sync::watch;
 
 use super::store::{ProfileStore, StoreError};
 use super::{Known, Memory, ProfileKey, Update};
 use crate::identity::UserId;
+use crate::telemetry::metrics::{PROFILE_LOOKUPS, PROFILE_SECONDS};
+use crate::telemetry::{ProfileResult, Tier};
 
 /// What a page learns of its visitor.
 #[derive(Debug, Clone)]
@@ -24,6 +27,37 @@ pub enum Lookup {
     /// The store failed.
     Failed,
 }
+
+/// Resolved once: a lookup only adds.
+struct Counts {
+    memory_hit: IntCounter,
+    memory_missing: IntCounter,
+    memory_miss: IntCounter,
+    memory_seconds: Histogram,
+    store_hit: IntCounter,
+    store_missing: IntCounter,
+    store_late: IntCounter,
+    store_error: IntCounter,
+    store_seconds: Histogram,
+}
+
+static COUNTS: LazyLock<Counts> = LazyLock::new(|| {
+    let count = |tier: Tier, result: ProfileResult| {
+        PROFILE_LOOKUPS.with_label_values(&[tier.label(), result.label()])
+    };
+    let seconds = |tier: Tier| PROFILE_SECONDS.with_label_values(&[tier.label()]);
+    Counts {
+        memory_hit: count(Tier::Memory, ProfileResult::Hit),
+        memory_missing: count(Tier::Memory, ProfileResult::Missing),
+        memory_miss: count(Tier::Memory, ProfileResult::Miss),
+        memory_seconds: seconds(Tier::Memory),
+        store_hit: count(Tier::Store, ProfileResult::Hit),
+        store_missing: count(Tier::Store, ProfileResult::Missing),
+        store_late: count(Tier::Store, ProfileResult::Late),
+        store_error: count(Tier::Store, ProfileResult::Error),
+        store_seconds: seconds(Tier::Store),
+    }
+});
 
 type Flight = watch::Receiver<Option<Lookup>>;
 
@@ -46,17 +80,29 @@ impl Resolver {
     /// A late lookup goes on and fills the memory for the next page. Concurrent calls for one key
     /// share it.
     pub async fn find(self: &Arc<Self>, key: &ProfileKey, wait: Duration) -> Lookup {
-        match self.memory.get(key, Instant::now()) {
-            Some(Some(known)) => return Lookup::Found(known),
-            Some(None) => return Lookup::Missing,
-            None => {}
+        let asked = Instant::now();
+        let remembered = self.memory.get(key, asked);
+        COUNTS.memory_seconds.observe(asked.elapsed().as_secs_f64());
+        match remembered {
+            Some(Some(known)) => {
+                COUNTS.memory_hit.inc();
+                return Lookup::Found(known);
+            }
+            Some(None) => {
+                COUNTS.memory_missing.inc();
+                return Lookup::Missing;
+            }
+            None => COUNTS.memory_miss.inc(),
         }
         let mut flight = self.board(key);
         let landed = async { flight.wait_for(Option::is_some).await.map(|found| found.clone()) };
         match tokio::time::timeout(wait, landed).await {
             Ok(Ok(Some(lookup))) => lookup,
             Ok(Ok(None) | Err(_)) => Lookup::Failed,
-            Err(_) => Lookup::Late,
+            Err(_) => {
+                COUNTS.store_late.inc();
+                Lookup::Late
+            }
         }
     }
 
@@ -99,10 +145,19 @@ impl Resolver {
         // A task of its own: the page that asked first may leave, the lookup goes on.
         tokio::spawn(async move {
             let asked = Instant::now();
-            let lookup = match resolver.store.get(&key).await {
-                Ok(Some(profile)) => Lookup::Found(Arc::new(Known::new(profile))),
-                Ok(None) => Lookup::Missing,
+            let found = resolver.store.get(&key).await;
+            COUNTS.store_seconds.observe(asked.elapsed().as_secs_f64());
+            let lookup = match found {
+                Ok(Some(profile)) => {
+                    COUNTS.store_hit.inc();
+                    Lookup::Found(Arc::new(Known::new(profile)))
+                }
+                Ok(None) => {
+                    COUNTS.store_missing.inc();
+                    Lookup::Missing
+                }
                 Err(error) => {
+                    COUNTS.store_error.inc();
                     tracing::warn!(%error, "profile lookup failed");
                     Lookup::Failed
                 }
@@ -171,7 +226,7 @@ mod tests {
             reads: AtomicUsize::new(0),
             profile: Mutex::default(),
         });
-        let memory = Memory::new(1 << 20, Duration::from_secs(60), Duration::from_secs(5));
+        let memory = Memory::new(1 << 20, Duration::from_mins(1), Duration::from_secs(5));
         let resolver = Arc::new(Resolver::new(memory, Arc::<Gated>::clone(&store)));
         (resolver, store, ProfileKey::user("s", UserId::parse("john").unwrap()))
     }

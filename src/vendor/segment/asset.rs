@@ -53,6 +53,10 @@ fn script(mut body: Vec<u8>, own: Own<'_>) -> Vec<u8> {
             body.truncate(at);
         }
     }
+    if scheme == "http" {
+        // Its default protocol: the SDK reports on itself over it, whatever the settings say.
+        body = replace(body, "\"https\"", "\"http\"");
+    }
     let body = replace(body, "https://cdn.segment.com", &format!("{scheme}://{host}{prefix}"));
     let body = replace(body, "cdn.segment.com", &format!("{host}{prefix}"));
     let body =
@@ -114,10 +118,10 @@ mod tests {
 
     #[test]
     fn scripts_know_no_vendor_host_no_key_and_no_map() {
-        let script = "a=\"https://cdn.segment.com\";b=\"api.segment.io/v1\";k='secretkey1'\n//# sourceMappingURL=x.map\n";
+        let script = "p=\"https\";a=\"https://cdn.segment.com\";b=\"api.segment.io/v1\";k='secretkey1'\n//# sourceMappingURL=x.map\n";
         assert_eq!(
             served(&Asset::Sdk, script),
-            "a=\"http://shop.example:81/seg\";b=\"shop.example:81/seg/evs\";k='REDACTED'\n"
+            "p=\"http\";a=\"http://shop.example:81/seg\";b=\"shop.example:81/seg/evs\";k='REDACTED'\n"
         );
         let kept = "x='//# sourceMappingURL=';y=1";
         assert_eq!(served(&Asset::Bundle("b.js".into()), kept), kept);

@@ -81,7 +81,9 @@
   analytics.on("reset", function () {
     if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
   });
+  var options = {};
   // The edge keeps the identity cookies: the SDK must not write readable ones beside them.
-  analytics.load(edge.k, edge.c ? { storage: { stores: ["localStorage", "memory"] } } : {});
+  if (edge.c) options.storage = { stores: ["localStorage", "memory"] };
+  analytics.load(edge.k, options);
   if (edge.p) analytics.page();
 })

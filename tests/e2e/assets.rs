@@ -1,0 +1,184 @@
+//! The SDK's files on the site's own host.
+
+use std::sync::atomic::Ordering;
+
+use crate::support::edge::{Setup, WRITE_KEY};
+use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
+
+#[tokio::test]
+async fn files_know_neither_the_vendor_nor_the_key_and_tell_it_nothing() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    for path in
+        ["/seg/assets/sdk.js", "/seg/ajs/abc", "/seg/analytics.js/v1/REDACTED/analytics.min.js"]
+    {
+        let request = edge.request("GET", path).header("Cookie", "ajs_user_id=john; sid=secret");
+        let request = request
+            .header("Authorization", "Basic c2l0ZQ==")
+            .header("Referer", "https://shop.example/private");
+        let sdk = request
+            .header("User-Agent", "Browser/1")
+            .header("X-Forwarded-For", "192.0.2.1")
+            .send()
+            .await;
+        assert_eq!(
+            sdk.text(),
+            "key='REDACTED';cdn=\"http://shop.example/seg\";api=\"shop.example/seg/evs\"\n"
+        );
+        assert_eq!(sdk.header("set-cookie"), None);
+        assert_eq!(sdk.header("access-control-allow-origin"), Some("*"));
+    }
+    let asked = vendor.files();
+    assert_eq!(asked.len(), 1, "one fetch for three names of one file");
+    assert_eq!(asked[0].target, format!("/analytics.js/v1/{WRITE_KEY}/analytics.min.js"));
+    let mut names: Vec<_> = asked[0]
+        .head
+        .lines()
+        .skip(1)
+        .filter_map(|line| Some(line.split_once(':')?.0.to_lowercase()))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent"]);
+    assert_eq!(
+        asked[0].header("user-agent"),
+        Some(concat!("doorstep/", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[tokio::test]
+async fn settings_lead_to_the_sites_own_host() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let request = edge
+        .request("GET", "/seg/v1/projects/REDACTED/settings")
+        .header("Host", "www.shop.example:8080");
+    let settings = request.send().await.json();
+    let own = &settings["integrations"]["Segment.io"];
+    assert_eq!(own["apiHost"], "www.shop.example:8080/seg/evs");
+    assert_eq!((&own["protocol"], &own["apiKey"]), (&"http".into(), &"REDACTED".into()));
+    assert_eq!(settings["metrics"]["host"], "www.shop.example:8080/seg/evs");
+    assert_eq!(settings["metrics"]["sampleRate"], 1);
+    // Another host of the site does not get this one's.
+    let other = edge.get("/seg/v1/projects/REDACTED/settings").await.json();
+    assert_eq!(other["integrations"]["Segment.io"]["apiHost"], "shop.example/seg/evs");
+}
+
+#[tokio::test]
+async fn files_are_stored_encoded_once_and_confirmed() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let get = |coding: &str| {
+        edge.request("GET", "/seg/assets/sdk.js").header("Accept-Encoding", coding).send()
+    };
+    let first = get("gzip, br").await;
+    assert_eq!(
+        (first.header("content-encoding"), first.header("vary")),
+        (Some("br"), Some("accept-encoding"))
+    );
+    let second = get("gzip, br").await;
+    assert_eq!(first.body, second.body);
+    let etag = second.header("etag").unwrap().to_owned();
+    assert_eq!(first.header("etag"), Some(etag.as_str()));
+    assert!(etag.starts_with('"'), "strong: {etag}");
+    assert!(second.header("content-length").is_some());
+    let gzip = get("gzip").await;
+    assert!(
+        gzip.header("content-encoding") == Some("gzip")
+            && gzip.header("etag") != Some(etag.as_str())
+    );
+    assert_eq!(vendor.files().len(), 2, "one fetch for each coding");
+
+    let same = edge.request("GET", "/seg/assets/sdk.js").header("Accept-Encoding", "br");
+    let same = same.header("If-None-Match", &etag).send().await;
+    assert_eq!((same.status, same.body.len()), (304, 0));
+    let head =
+        edge.request("HEAD", "/seg/assets/sdk.js").header("Accept-Encoding", "br").send().await;
+    assert_eq!((head.status, head.header("etag")), (200, Some(etag.as_str())));
+    let part = edge.request("GET", "/seg/assets/sdk.js").header("Range", "bytes=0-3").send().await;
+    assert_eq!(part.status, 200);
+    edge.becomes("doorstep_cache_lookups_total", &[("result", "miss")], 3.0).await;
+    assert!(edge.metric("doorstep_cache_lookups_total", &[("result", "hit")]).await >= 3.0);
+    assert!(edge.metric("doorstep_cache_bytes", &[]).await > 4000.0);
+
+    // No validator of the CDN's: named by content.
+    let integration = "/seg/next-integrations/integrations/x/1/x.dynamic.js.gz";
+    assert_eq!(edge.get(integration).await.text(), "integration()");
+    assert!(edge.get(integration).await.header("etag").is_some());
+}
+
+#[tokio::test]
+async fn a_cdn_that_is_down_is_not_noticed_while_there_is_a_copy() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let short = "/seg/analytics-next/bundles/short.js";
+    assert_eq!(edge.get(short).await.text(), "short()");
+    vendor.mood.cdn_down.store(true, Ordering::SeqCst);
+    // Its life was over at once: an old copy serves while a new one is asked for, and after.
+    for _ in 0..5 {
+        let stale = edge.get(short).await;
+        assert_eq!((stale.status, stale.text()), (200, "short()".into()));
+    }
+    assert!(edge.metric("doorstep_cache_lookups_total", &[("result", "stale")]).await >= 5.0);
+    let target = "/analytics-next/bundles/short.js";
+    vendor.server.until(target, 2).await;
+    let unknown = edge.get("/seg/analytics-next/bundles/a.bundle.1.js").await;
+    assert!((500..=504).contains(&unknown.status), "{}", unknown.status);
+    assert!(!unknown.text().contains("segment.com"));
+    vendor.mood.cdn_down.store(false, Ordering::SeqCst);
+    assert_eq!(
+        edge.get("/seg/analytics-next/bundles/a.bundle.1.js").await.text(),
+        "bundle('http://shop.example/seg')"
+    );
+}
+
+#[tokio::test]
+async fn what_the_cdn_gets_wrong_leads_no_browser_to_it() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let moved = edge.get("/seg/analytics-next/bundles/moved.js").await;
+    assert_eq!((moved.status, moved.header("location")), (502, None));
+    let missing = edge.get("/seg/analytics-next/bundles/missing.js").await;
+    assert_eq!((missing.status, missing.text()), (404, "not found\n".into()));
+    assert_eq!(missing.header("cache-control"), Some("no-store"));
+    // Broken bytes must not look whole, and are not stored.
+    let mut connection = crate::support::client::Connection::open(edge.port).await;
+    connection.write(edge.request("GET", "/seg/analytics-next/bundles/broken.js").bytes()).await;
+    let broken = connection.answer("GET").await;
+    assert!(broken.is_none_or(|answer| answer.status >= 500));
+    let nobody = Setup::new(1).start().await;
+    assert_eq!(nobody.get("/seg/assets/sdk.js").await.status, 502);
+    let wrong = edge.request("POST", "/seg/assets/sdk.js").body("x").send().await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_are_one_fetch() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let all = futures::future::join_all((0..200).map(|_| edge.get("/seg/assets/sdk.js"))).await;
+    assert!(all.iter().all(|answer| answer.status == 200));
+    assert_eq!(vendor.files().len(), 1);
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded() {
+    let cdn = Server::start(|asked| {
+        Reply::new(
+            200,
+            &["Content-Type: text/javascript", "Cache-Control: max-age=600"],
+            asked.target.repeat(2000),
+        )
+    })
+    .await;
+    let edge = Setup::new(1).vendor(cdn.port).node("cache: { memory: 1MiB }").start().await;
+    for n in 0..60 {
+        assert_eq!(
+            edge.get(&format!("/seg/analytics-next/bundles/file-number-{n}.js")).await.status,
+            200
+        );
+    }
+    let bytes = edge.metric("doorstep_cache_bytes", &[]).await;
+    assert!(bytes < 1.2 * 1024.0 * 1024.0, "{bytes}");
+    assert!(edge.metric("doorstep_cache_evictions_total", &[]).await > 10.0);
+}

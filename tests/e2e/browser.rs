@@ -1,0 +1,191 @@
+//! The whole story in a real browser with the real SDK.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::support::edge::{Edge, Setup};
+use crate::support::nginx::Nginx;
+use crate::support::vendor::{Vendor, npm};
+
+/// What a visit has seen.
+struct Visit(Value);
+
+impl Visit {
+    fn requests(&self) -> Vec<String> {
+        serde_json::from_value(self.0["requests"].clone()).unwrap()
+    }
+    fn value(&self, step: usize) -> &Value {
+        &self.0["steps"][step]["value"]
+    }
+    fn cookie(&self, step: usize, name: &str) -> Option<Value> {
+        let cookies = self.0["steps"][step]["cookies"].as_array().unwrap().clone();
+        cookies.into_iter().find(|cookie| cookie["name"] == name)
+    }
+    /// Fails when any request went to another host.
+    fn stayed_first_party(&self, edge: &Edge) {
+        let own = format!(" http://www.shop.example:{}/", edge.port);
+        let strange: Vec<_> =
+            self.requests().into_iter().filter(|url| !url.contains(&own)).collect();
+        assert!(strange.is_empty(), "requests left the first-party host: {strange:#?}");
+        assert_eq!(self.0["console"], json!([]), "errors in the page");
+    }
+}
+
+async fn visit(edge: &Edge, steps: Value) -> Visit {
+    let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let chromium =
+        chromium.iter().find(|file| Path::new(file).exists()).expect("make test installs Chromium");
+    let input = json!({
+        "chromium": chromium, "modules": npm(), "steps": steps,
+        "url": format!("http://www.shop.example:{}", edge.port),
+    });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/visit.mjs");
+    let output = tokio::task::spawn_blocking(move || {
+        let mut node = Command::new("node")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("make test installs node");
+        node.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+        node.wait_with_output().unwrap()
+    })
+    .await
+    .unwrap();
+    let (out, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{errors}\n{out}");
+    Visit(serde_json::from_str(&out).unwrap())
+}
+
+async fn shop(vendor: &Vendor) -> (Edge, Nginx) {
+    let nginx = Nginx::start("location = /login { try_files /login.html =404; default_type text/html; }", |root| {
+        let page = |text: &str| format!("<!doctype html><html><head><meta charset=utf-8><title>Shop</title></head><body><p id=teaser>{text}</p><img src=/cup.svg></body></html>");
+        for (file, text) in [("index.html", "everyone"), ("red.html", "red")] {
+            std::fs::write(root.join(file), page(text)).unwrap();
+        }
+        std::fs::write(root.join("cup.svg"), "<svg xmlns='http://www.w3.org/2000/svg'/>").unwrap();
+        std::fs::write(root.join("favicon.ico"), "").unwrap();
+        std::fs::write(root.join("login.html"), "<!doctype html><html><head><title>Log in</title></head><body><form onsubmit=\"analytics.identify(this.name.value,{},{},function(){location.href='/'});return false\"><input name=name><button>Log in</button></form></body></html>").unwrap();
+    })
+    .await;
+    let edge = Setup::new(nginx.port).vendor(vendor.port())
+        .site("webhook: { username: u, password: p }\nvariations:\n- { route: /, choose: [{ when: traits.red_group, path: /red.html }] }\nclient_traits: { group: 'traits.red_group ? \"red\" : \"none\"' }")
+        .start().await;
+    let push = json!({"type": "identify", "userId": "john", "traits": {"red_group": true}});
+    let pushed = edge
+        .request("POST", "/seg/profiles-webhook")
+        .header("Authorization", "Basic dTpw")
+        .body(push.to_string())
+        .send()
+        .await;
+    assert_eq!(pushed.status, 200);
+    (edge, nginx)
+}
+
+const IDS: &str = "({ cookie: document.cookie, teaser: (document.getElementById('teaser') || {}).textContent, \
+     user: analytics.user && analytics.user().id(), anonymous: analytics.user && analytics.user().anonymousId(), \
+     traits: analytics.user && analytics.user().traits() })";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_story_happens_on_the_first_party_host() {
+    let vendor = Vendor::real().await;
+    let (edge, _nginx) = shop(&vendor).await;
+    let loaded = "window.analytics && analytics.initialized === true";
+    let story = visit(&edge, json!([
+        { "open": "/", "until": "/seg/evs/p", "when": loaded, "value": IDS },
+        { "open": "/login", "until": "/seg/evs/p", "when": loaded },
+        { "fill": "john", "submit": "/", "until": ["/seg/evs/i", "/seg/evs/p"], "when": loaded, "value": IDS },
+        { "reload": true, "until": "/seg/evs/p", "when": loaded, "value": IDS },
+        { "run": "analytics.track('Bought', { price: 7 })", "until": "/seg/evs/t" },
+        { "run": "analytics.reset()", "until": "/seg/reset", "value": IDS },
+        { "open": "/", "until": "/seg/evs/p", "when": loaded, "quiet": true, "value": IDS },
+    ]))
+    .await;
+    story.stayed_first_party(&edge);
+
+    // A newcomer: an id in a closed cookie, handed over to the SDK.
+    let first = story.value(0);
+    let cookie = story.cookie(0, "ajs_anonymous_id").unwrap();
+    assert_eq!((&cookie["httpOnly"], &cookie["domain"]), (&json!(true), &json!(".shop.example")));
+    assert_eq!(first["anonymous"], cookie["value"]);
+    assert_eq!((&first["teaser"], &first["user"]), (&json!("everyone"), &Value::Null));
+
+    // Logged in: another page under the same address, known to the SDK with its trait.
+    let john = story.value(2);
+    assert_eq!((&john["teaser"], &john["user"]), (&json!("red"), &json!("john")));
+    assert_eq!(john["anonymous"], first["anonymous"], "identify keeps the browser's id");
+    assert_eq!(john["traits"]["group"], "red");
+    let cookie = story.cookie(2, "ajs_user_id").unwrap();
+    assert_eq!((&cookie["httpOnly"], &cookie["value"]), (&json!(true), &json!("john")));
+
+    // It survives a reload, and ends with a reset.
+    let mut again = story.value(3).clone();
+    again["traits"] = john["traits"].clone();
+    assert_eq!(&again, john);
+    let end = story.value(6);
+    assert_eq!((&end["teaser"], &end["user"]), (&json!("everyone"), &Value::Null));
+    assert_ne!(end["anonymous"], first["anonymous"]);
+    assert!(story.cookie(6, "ajs_user_id").is_none());
+    for step in [0, 2, 3, 5, 6] {
+        assert_eq!(story.value(step)["cookie"], "", "a script sees identity in step {step}");
+    }
+
+    // What arrived is what was done: no identify of the edge's own.
+    let events: Vec<_> = vendor
+        .events()
+        .into_iter()
+        .filter(|asked| asked.target != "/v1/m")
+        .map(|asked| asked.json())
+        .collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "identify").count(), 1, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == "page").count(), 5, "{kinds:?}");
+    let bought = events.iter().find(|event| event["event"] == "Bought").unwrap();
+    assert_eq!((&bought["userId"], &bought["properties"]["price"]), (&json!("john"), &json!(7)));
+    assert_eq!(bought["context"]["ip"], "127.0.0.1");
+    let last = events.iter().rfind(|event| event["type"] == "page").unwrap();
+    assert_eq!(last["userId"], Value::Null, "after the reset nobody is John");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaks_when_a_bundle_is_missing() {
+    let vendor = Vendor::real().await;
+    vendor.mood.no_bundles.store(true, Ordering::SeqCst);
+    let (edge, _nginx) = shop(&vendor).await;
+    let seen = visit(
+        &edge,
+        json!([
+            { "open": "/", "quiet": true },
+            { "run": "analytics.track('x')", "quiet": true },
+        ]),
+    )
+    .await;
+    assert!(
+        seen.requests().iter().any(|url| url.contains("/analytics-next/bundles/")),
+        "{:?}",
+        seen.requests()
+    );
+    let own = format!(" http://www.shop.example:{}/", edge.port);
+    assert!(seen.requests().iter().all(|url| url.contains(&own)), "{:#?}", seen.requests());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_a_page_when_the_cdn_is_down() {
+    let vendor = Vendor::real().await;
+    vendor.mood.cdn_down.store(true, Ordering::SeqCst);
+    let (edge, _nginx) = shop(&vendor).await;
+    let seen = visit(&edge, json!([
+        { "open": "/", "quiet": true, "value": "({ teaser: document.getElementById('teaser').textContent, queued: analytics.length, cookie: document.cookie })" },
+    ]))
+    .await;
+    seen.stayed_first_party(&edge);
+    let page = seen.value(0);
+    assert_eq!((&page["teaser"], &page["cookie"]), (&json!("everyone"), &json!("")));
+    assert!(page["queued"].as_u64().unwrap() > 0, "calls wait in the queue");
+}

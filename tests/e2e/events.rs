@@ -1,0 +1,251 @@
+//! Events: taken, enriched, delivered.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::client::Connection;
+use crate::support::edge::{Setup, WRITE_KEY};
+use crate::support::eventually;
+use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
+
+fn basic(key: &str) -> String {
+    use base64::Engine;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{key}:")))
+}
+
+#[tokio::test]
+async fn every_method_arrives_with_the_real_key_and_without_the_sites_cookies() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    for (ours, theirs) in [
+        ("evs/t", "track"),
+        ("evs/i", "identify"),
+        ("evs/p", "page"),
+        ("evs/s", "screen"),
+        ("evs/g", "group"),
+        ("evs/a", "alias"),
+        ("events/track", "track"),
+        ("events/identify", "identify"),
+        ("evs/m", "m"),
+    ] {
+        let event =
+            json!({"type": "x", "writeKey": "REDACTED", "anonymousId": "b", "userId": "john"});
+        let request = edge
+            .request("POST", &format!("/seg/{ours}"))
+            .header("Cookie", "sid=secret; ajs_anonymous_id=b");
+        let request =
+            request.header("Authorization", &basic("REDACTED")).header("User-Agent", "Browser/1");
+        let answer = request.body(event.to_string()).send().await;
+        assert_eq!((answer.status, answer.json()), (200, json!({"success": true})), "{ours}");
+        let got = vendor.events().pop().unwrap();
+        assert_eq!(got.target, format!("/v1/{theirs}"));
+        assert_eq!(got.header("authorization"), Some(basic(WRITE_KEY).as_str()));
+        assert_eq!(
+            (got.header("cookie"), got.header("content-type")),
+            (None, Some("application/json"))
+        );
+        if theirs != "m" {
+            assert_eq!(got.json()["context"]["ip"], "127.0.0.1");
+            assert_eq!(got.json()["context"]["userAgent"], "Browser/1");
+            assert_eq!(got.json().get("writeKey"), None);
+        }
+    }
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 9.0).await;
+}
+
+#[tokio::test]
+async fn a_batch_arrives_enriched() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let batch = json!({"writeKey": "REDACTED", "sentAt": "then", "batch": [{"type": "page"}, {"type": "track", "event": "e"}]});
+    let request = edge.event("b", &batch).header("Cookie", "ajs_anonymous_id=b; ajs_user_id=john");
+    assert_eq!(request.send().await.status, 200);
+    let got = vendor.events()[0].json();
+    assert_eq!(got["sentAt"], "then");
+    for event in got["batch"].as_array().unwrap() {
+        assert_eq!((&event["anonymousId"], &event["userId"]), (&json!("b"), &json!("john")));
+    }
+}
+
+#[tokio::test]
+async fn identify_sets_cookies_and_links_the_browser() {
+    let vendor = Vendor::start().await;
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port).vendor(vendor.port())
+        .site("webhook: { username: u, password: p }\nvariations:\n- { route: /, choose: [{ when: traits.red, path: /red }] }")
+        .start().await;
+    let push = json!({"type": "identify", "userId": "john", "traits": {"red": true}});
+    let pushed = edge
+        .request("POST", "/seg/personas")
+        .header("Authorization", "Basic dTpw")
+        .body(push.to_string())
+        .send()
+        .await;
+    assert_eq!(pushed.status, 200, "{}", pushed.text());
+    let answer = edge
+        .event("i", &json!({"type": "identify", "anonymousId": "b", "userId": "john"}))
+        .send()
+        .await;
+    assert_eq!(answer.cookie("ajs_user_id").as_deref(), Some("john"));
+    assert_eq!(answer.cookie("ajs_anonymous_id").as_deref(), Some("b"));
+    assert!(answer.all("set-cookie").iter().all(|line| line.contains("HttpOnly")));
+    // Known by either id from now on.
+    for cookie in ["ajs_user_id=john", "ajs_anonymous_id=b"] {
+        let page = edge.request("GET", "/?q=1").header("Cookie", cookie).send().await;
+        assert!(page.text().ends_with("/red?q=1"), "{cookie}");
+    }
+    let again = edge
+        .event("p", &json!({"anonymousId": "b", "userId": "john"}))
+        .header("Cookie", "ajs_anonymous_id=b; ajs_user_id=john");
+    assert!(again.send().await.header("set-cookie").is_none(), "nothing new, nothing set");
+}
+
+#[tokio::test]
+async fn what_is_no_event_gets_a_clear_answer() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let post = |target: &str| edge.request("POST", target);
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(40_000));
+    for (request, status, code) in [
+        (post("/seg/evs/t").body("[]"), 400, "malformed"),
+        (post("/seg/evs/t").body("not json"), 400, "malformed"),
+        (post("/seg/evs/t").body(""), 400, "malformed"),
+        (post("/seg/evs/b").body("{}"), 400, "malformed"),
+        (post("/seg/evs/t").body(large), 413, "too_large"),
+        (post("/seg/evs/t").header("Content-Type", "image/png").body("{}"), 415, "media_type"),
+        (post("/seg/evs/t").header("Content-Encoding", "gzip").body("{}"), 415, "media_type"),
+        (
+            post("/seg/evs/t").header("Origin", "https://evil.test").body("{}"),
+            403,
+            "foreign_origin",
+        ),
+        (edge.request("GET", "/seg/evs/t"), 405, "method"),
+    ] {
+        let answer = request.send().await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    // A chunked body is counted while it comes.
+    let mut connection = Connection::open(edge.port).await;
+    connection
+        .write(
+            "POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .await;
+    for _ in 0..6 {
+        connection.write(format!("2000\r\n{}\r\n", "x".repeat(0x2000))).await;
+    }
+    assert_eq!(connection.answer("POST").await.unwrap().status, 413);
+    assert!(vendor.events().is_empty());
+    assert!(edge.metric("doorstep_events_refused_total", &[]).await >= 9.0);
+}
+
+#[tokio::test]
+async fn pages_of_a_sub_domain_may_send_events_with_credentials() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let origin = "https://blog.shop.example";
+    let preflight = edge
+        .request("OPTIONS", "/seg/evs/t")
+        .header("Origin", origin)
+        .header("Access-Control-Request-Method", "POST")
+        .send()
+        .await;
+    assert_eq!(
+        (preflight.status, preflight.header("access-control-allow-methods")),
+        (204, Some("POST"))
+    );
+    let answer = edge.event("t", &json!({"event": "x"})).header("Origin", origin).send().await;
+    for (name, value) in [
+        ("access-control-allow-origin", origin),
+        ("access-control-allow-credentials", "true"),
+        ("vary", "origin"),
+    ] {
+        assert_eq!(
+            (preflight.header(name), answer.header(name)),
+            (Some(value), Some(value)),
+            "{name}"
+        );
+    }
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_browser_that_leaves_has_its_event_taken() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    // Gone at once.
+    let mut gone = Connection::open(edge.port).await;
+    gone.write(edge.event("t", &json!({"event": "gone"})).bytes()).await;
+    drop(gone);
+    // Half-closed: nothing more to send, still listening.
+    let mut half = Connection::open(edge.port).await;
+    half.write(edge.event("t", &json!({"event": "half"})).bytes()).await;
+    half.stream.shutdown().await.unwrap();
+    assert_eq!(half.answer("POST").await.unwrap().status, 200);
+    eventually("both events", || async {
+        let mut names: Vec<_> =
+            vendor.events().iter().map(|asked| asked.json()["event"].clone()).collect();
+        names.sort_by_key(Value::to_string);
+        (names == [json!("gone"), json!("half")]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_wait_for_a_tracking_api_that_is_down() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let edge = Setup::new(1)
+        .vendor(vendor.port())
+        .node("events: { wait: 50ms, memory: 16KiB }")
+        .start()
+        .await;
+    for n in 0..3 {
+        assert_eq!(edge.event("t", &json!({"event": n})).send().await.status, 200);
+    }
+    // Full: refused with the time to come again, and said so.
+    let large = json!({"event": "x".repeat(12_000)});
+    let full = edge.event("t", &large).send().await;
+    assert_eq!((full.status, full.header("retry-after")), (503, Some("5")));
+    assert!(edge.metric("doorstep_events_waiting", &[]).await >= 3.0);
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 3.0).await;
+    edge.becomes("doorstep_events_waiting_bytes", &[], 0.0).await;
+    let mut names: Vec<_> =
+        vendor.events().iter().map(|asked| asked.json()["event"].to_string()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names, ["0", "1", "2"]);
+    assert!(edge.metric("doorstep_events_retried_total", &[]).await >= 3.0);
+}
+
+#[tokio::test]
+async fn what_the_vendor_refuses_is_not_sent_again() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(400, Ordering::SeqCst);
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let answer = edge.event("t", &json!({"event": "x"})).send().await;
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (400, Some("refused")));
+    edge.becomes("doorstep_events_ended_total", &[("end", "refused")], 1.0).await;
+    assert_eq!(vendor.events().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_is_asked() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    connection.write("POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").await;
+    assert_eq!(connection.head().await.unwrap().status, 100);
+    connection.write("{}").await;
+    assert_eq!(connection.answer("POST").await.unwrap().status, 200);
+}

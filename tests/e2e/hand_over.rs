@@ -1,0 +1,113 @@
+//! The end of a process, and its hand-over to the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::support::client::{Connection, Request};
+use crate::support::edge::Setup;
+use crate::support::eventually;
+use crate::support::server::{Piece, Reply, Server};
+use crate::support::vendor::Vendor;
+
+#[tokio::test]
+async fn a_request_in_flight_ends_before_the_process_and_the_process_right_after() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let origin = Server::start(move |_| {
+        let Reply(mut pieces) = Reply::new(200, &[], "done");
+        pieces.insert(0, Piece::Wait(Arc::clone(&wait)));
+        Reply(pieces)
+    })
+    .await;
+    let mut edge = Setup::new(origin.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    connection.write(edge.request("GET", "/").bytes()).await;
+    origin.until("/", 1).await;
+    edge.signal(Signal::SIGTERM);
+    eventually("not ready any more", || async {
+        edge.log().contains("ended").then_some(()).or((tokio::net::TcpStream::connect((
+            "127.0.0.1",
+            edge.port,
+        ))
+        .await
+        .is_err())
+        .then_some(()))
+    })
+    .await;
+    go.notify_one();
+    assert_eq!(connection.answer("GET").await.unwrap().text(), "done");
+    assert!(edge.ended().await.success());
+    assert!(!edge.log().contains("what is left is lost"), "{}", edge.log());
+}
+
+#[tokio::test]
+async fn waiting_events_are_delivered_before_the_end() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let mut edge = Setup::new(1).vendor(vendor.port()).node("events: { wait: 10ms }").start().await;
+    assert_eq!(edge.event("t", &json!({"event": "late"})).send().await.status, 200);
+    vendor.server.until("/v1/track", 1).await;
+    edge.signal(Signal::SIGTERM);
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    assert!(edge.ended().await.success());
+    assert!(vendor.events().len() >= 2);
+    assert!(!edge.log().contains("what is left is lost"), "{}", edge.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_loses_no_request() {
+    let origin = Server::start(|_| Reply::new(200, &[], "ok")).await;
+    let mut edge = Setup::new(origin.port).start().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let port = edge.port;
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, good, bad) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
+            tokio::spawn(async move {
+                let mut connection = Connection::open(port).await;
+                while !stop.load(Ordering::SeqCst) {
+                    connection.write(Request::new(port, "GET", "/").bytes()).await;
+                    match connection.answer("GET").await {
+                        Some(answer) if answer.text() == "ok" => {
+                            good.fetch_add(1, Ordering::SeqCst);
+                            if answer.header("connection") == Some("close") {
+                                connection = Connection::open(port).await;
+                            }
+                        }
+                        _ => {
+                            bad.fetch_add(1, Ordering::SeqCst);
+                            connection = Connection::open(port).await;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    // A wrong configuration changes nothing.
+    let yaml = std::fs::read_to_string(&edge.file).unwrap();
+    std::fs::write(&edge.file, yaml.replace("threads: 2", "threads: many")).unwrap();
+    edge.signal(Signal::SIGHUP);
+    eventually("the refusal", || async {
+        edge.log().contains("the configuration is not taken").then_some(())
+    })
+    .await;
+    assert!(edge.log().contains("threads\n"), "{}", edge.log());
+
+    // A new one is served by the next process, under the same address.
+    let more = yaml.replace("hosts: [", "hosts: [new.example, ");
+    std::fs::write(&edge.file, more).unwrap();
+    edge.signal(Signal::SIGHUP);
+    assert!(edge.ended().await.success());
+    let answer = Request::new(port, "GET", "/").header("Host", "new.example").send().await;
+    assert_eq!(answer.text(), "ok");
+    stop.store(true, Ordering::SeqCst);
+    futures::future::join_all(clients).await;
+    assert!(good.load(Ordering::SeqCst) > 100);
+    assert_eq!(bad.load(Ordering::SeqCst), 0, "of {}", good.load(Ordering::SeqCst));
+    edge.end_successor();
+}

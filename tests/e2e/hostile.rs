@@ -1,0 +1,188 @@
+//! What is malformed, too large or a trick gets an answer or a clean close, and reaches nobody.
+
+use crate::support::client::Connection;
+use crate::support::edge::Setup;
+use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
+
+/// Raw requests that a strict server refuses.
+const REFUSED: &[(&str, u16)] = &[
+    ("GET / HTTP/1.1\nHost: shop.example\n\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example\r\nX: a\nY: b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example@evil.test\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example/x\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example:http\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example, evil.test\r\n\r\n", 400),
+    ("GET @foreign/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET foreign:80/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET http://evil.test/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET /../etc HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET /%2e%2e/etc HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET /%00 HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example\r\nX : y\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example\r\nX: y\r\n folded\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: shop.example\r\nX: a\x01b\r\n\r\n", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    ("POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST / HTTP/1.0\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        400,
+    ),
+    ("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3, 3\r\n\r\nabc", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        400,
+    ),
+    ("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: -3\r\n\r\nabc", 400),
+    (
+        "GET / HTTP/1.1\r\nHost: shop.example\r\nUpgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 3\r\n\r\nabc",
+        400,
+    ),
+    ("CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421),
+];
+
+#[tokio::test]
+async fn what_can_be_read_in_two_ways_is_refused_and_the_connection_closed() {
+    let origin = Server::start(|_| Reply::new(200, &[], "reached")).await;
+    let edge = Setup::new(origin.port).start().await;
+    for (raw, status) in REFUSED {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(raw).await;
+        let answer = connection.answer("GET").await;
+        let got = answer.as_ref().map(|answer| answer.status);
+        assert!(
+            got == Some(*status) || (got == Some(405) && raw.starts_with("CONNECT")),
+            "{raw:?}: {answer:?}"
+        );
+        if *status == 400 {
+            assert!(connection.is_closed().await, "{raw:?} must close the connection");
+        }
+    }
+    let large =
+        format!("GET / HTTP/1.1\r\nHost: shop.example\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    assert_eq!(edge.raw(large).await.unwrap().status, 431);
+    let many = format!("GET / HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", "X: y\r\n".repeat(101));
+    assert_eq!(edge.raw(many).await.unwrap().status, 431);
+    assert!(origin.asked().is_empty(), "{:#?}", origin.asked());
+    assert!(edge.metric("doorstep_requests_rejected_total", &[]).await >= 8.0);
+    assert_eq!(edge.get("/").await.text(), "reached");
+}
+
+#[tokio::test]
+async fn no_trick_below_the_prefix_reaches_another_upstream() {
+    let vendor = Vendor::start().await;
+    let origin = Server::start(|_| Reply::new(200, &[], "origin")).await;
+    let edge = Setup::new(origin.port).vendor(vendor.port()).start().await;
+    for path in [
+        "/seg",
+        "/seg/",
+        "/seg/x",
+        "/%73eg/x",
+        "//seg/x",
+        "/a/../seg/x",
+        "/a/%2e%2e/seg/x",
+        "/seg%2fx",
+        "/a\\..\\seg\\x",
+        "/./seg/x",
+        "/seg/v1/t",
+        "/seg/evs/",
+        "/seg/evs/x",
+        "/seg/assets/",
+        "/seg/v1/projects/other-key-123/settings",
+        "/seg/analytics-next/bundles/..%2f..%2fv1%2fprojects%2fx",
+        "/seg/next-integrations/%2e%2e/x",
+    ] {
+        assert_eq!(edge.get(path).await.status, 404, "{path}");
+    }
+    assert!(origin.asked().is_empty() && vendor.files().is_empty());
+    // Out of the prefix again: the site's own.
+    assert_eq!(edge.get("/seg/../x").await.text(), "origin");
+    assert_eq!(edge.get("/segment").await.text(), "origin");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_never_the_next_request() {
+    let vendor = Vendor::start().await;
+    let origin = Server::start(|_| Reply::new(200, &[], "origin")).await;
+    let edge = Setup::new(origin.port).vendor(vendor.port()).start().await;
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    assert_eq!(edge.get("/seg/assets/sdk.js").await.status, 200);
+    for (method, path) in [
+        ("GET", "/seg/assets/sdk.js"),
+        ("GET", "/seg/analytics-next/bundles/missing.js"),
+        ("POST", "/seg/assets/sdk.js"),
+        ("GET", "/seg/traits"),
+        ("GET", "/seg/snippet.js"),
+        ("POST", "/seg/reset"),
+        ("GET", "/seg/nothing"),
+        ("POST", "/seg/evs/t"),
+        ("GET", "/seg/evs/t"),
+        ("POST", "/seg/profiles-webhook"),
+    ] {
+        let raw = format!(
+            "{method} {path} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n{inner}",
+            inner.len()
+        );
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(raw).await;
+        assert!(connection.answer(method).await.is_some(), "{method} {path}");
+        connection.write(edge.request("GET", "/after").bytes()).await;
+        if let Some(answer) = connection.answer("GET").await {
+            assert_eq!(answer.text(), "origin", "{method} {path}");
+        }
+    }
+    assert!(origin.asked().iter().all(|asked| asked.target == "/after"), "{:#?}", origin.asked());
+}
+
+#[tokio::test]
+async fn cookies_of_any_size_and_form_are_survived() {
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge = Setup::new(origin.port).start().await;
+    let long = format!("ajs_user_id={}", "x".repeat(8000));
+    let many = (0..200).map(|n| format!("c{n}=v")).collect::<Vec<_>>().join("; ");
+    for cookie in [
+        &long,
+        &many,
+        "ajs_user_id=%ff%fe",
+        "ajs_user_id=%00",
+        "ajs_user_id=%0d%0aSet-Cookie:%20x=y",
+        ";;;=;=;",
+        "ajs_anonymous_id=\"",
+    ] {
+        let page = edge.request("GET", "/").header("Cookie", cookie).send().await;
+        assert_eq!(page.status, 200, "{cookie}");
+        assert!(!page.text().contains(r#""u":"#), "{cookie}");
+        assert!(page.cookie("ajs_anonymous_id").is_some());
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_get_their_own_answers_or_a_close() {
+    let origin = Server::start(|asked| Reply::new(200, &[], &asked.target)).await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    let two = [edge.request("GET", "/one").bytes(), edge.request("GET", "/two").bytes()].concat();
+    connection.write(two).await;
+    if let Some(first) = connection.answer("GET").await {
+        assert!(first.status == 400 || first.text() == "/one", "{first:?}");
+        if let Some(second) = connection.answer("GET").await {
+            assert_eq!(second.text(), "/two");
+        }
+    }
+}

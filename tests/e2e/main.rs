@@ -1,0 +1,16 @@
+//! The real binary between real parts: one test binary, a file for each subject.
+
+mod assets;
+mod browser;
+mod config;
+mod events;
+mod hand_over;
+mod hostile;
+mod identity;
+mod pages;
+mod pass_through;
+mod profiles;
+mod prometheus;
+#[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
+mod support;
+mod tls;

@@ -1,0 +1,293 @@
+//! The snippet in pages, and what becomes of everything around it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::support::client::Connection;
+use crate::support::edge::Setup;
+use crate::support::nginx::Nginx;
+use crate::support::server::{Piece, Reply, Server};
+
+const PAGE: &str = "<!doctype html><html><head><title>t</title></head><body>Hello</body></html>";
+const SNIPPET: &str = "<script>(function (edge) {";
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let mut out = flate2::write::MultiGzDecoder::new(Vec::new());
+    out.write_all(bytes).unwrap();
+    String::from_utf8(out.finish().unwrap()).unwrap()
+}
+
+fn brotli(text: &str) -> Vec<u8> {
+    let mut brotli = brotli::CompressorWriter::new(Vec::new(), 4096, 4, 20);
+    brotli.write_all(text.as_bytes()).unwrap();
+    brotli.into_inner()
+}
+
+fn unbrotli(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    brotli::BrotliDecompress(&mut &bytes[..], &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_nginx_gets_the_snippet_and_keeps_the_rest() {
+    let nginx = Nginx::start("", |root| {
+        std::fs::write(root.join("index.html"), PAGE).unwrap();
+        std::fs::write(root.join("data.txt"), PAGE).unwrap();
+    })
+    .await;
+    let edge = Setup::new(nginx.port).start().await;
+
+    let page = edge.get("/").await;
+    let (head, tail) = PAGE.split_at(PAGE.find("</head>").unwrap());
+    let text = page.text();
+    assert_eq!(page.status, 200);
+    assert!(
+        text.starts_with(&format!("{head}{SNIPPET}"))
+            && text.ends_with(&format!("</script>{tail}")),
+        "{text}"
+    );
+    assert!(text.contains(r#""k":"REDACTED""#) && !text.contains("test-write-key"));
+    assert_eq!(page.header("cache-control"), Some("private"));
+    for gone in ["etag", "last-modified", "accept-ranges", "content-length"] {
+        assert_eq!(page.header(gone), None, "{gone}");
+    }
+    assert!(page.cookie("ajs_anonymous_id").is_some());
+
+    let file = edge.get("/data.txt").await;
+    assert_eq!(file.text(), PAGE);
+    assert!(file.header("etag").is_some() && file.header("set-cookie").is_none());
+    let missing = edge.get("/missing.html").await;
+    assert_eq!(missing.status, 404);
+    assert!(!missing.text().contains("edge") && missing.header("set-cookie").is_none());
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "injected")], 1.0).await;
+    edge.becomes("doorstep_personalization_total", &[("outcome", "off")], 1.0).await;
+}
+
+#[tokio::test]
+async fn compressed_pages_are_opened_and_closed_again() {
+    let origin = Server::start(|asked| {
+        let accept = asked.header("accept-encoding").unwrap_or_default().to_owned();
+        match asked.target.as_str() {
+            "/gzip" => {
+                Reply::new(200, &["Content-Type: text/html", "Content-Encoding: gzip"], gzip(PAGE))
+            }
+            "/br" => {
+                Reply::new(200, &["Content-Type: text/html", "Content-Encoding: br"], brotli(PAGE))
+            }
+            "/zstd" => {
+                Reply::new(200, &["Content-Type: text/html", "Content-Encoding: zstd"], "???")
+            }
+            _ => Reply::html(format!("<head></head>{accept}")),
+        }
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+
+    let answer = edge.request("GET", "/gzip").header("Accept-Encoding", "gzip, br").send().await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert!(gunzip(&answer.body).contains(SNIPPET));
+    let answer = edge.request("GET", "/br").header("Accept-Encoding", "br").send().await;
+    assert_eq!(answer.header("content-encoding"), Some("br"));
+    assert!(unbrotli(&answer.body).contains(SNIPPET));
+    let answer = edge.get("/zstd").await;
+    assert_eq!((answer.text(), answer.header("content-encoding")), ("???".into(), Some("zstd")));
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "unreadable")], 1.0).await;
+
+    for (theirs, ours) in
+        [("gzip, deflate, br, zstd", "gzip, br"), ("gzip;q=0, br", "br"), ("zstd", "identity")]
+    {
+        let answer = edge.request("GET", "/").header("Accept-Encoding", theirs).send().await;
+        assert!(answer.text().ends_with(&format!("</head>{ours}")), "{theirs}");
+    }
+    // What a page uses is none of our business.
+    let answer = edge
+        .request("GET", "/")
+        .header("Accept-Encoding", "zstd")
+        .header("Sec-Fetch-Dest", "image")
+        .send()
+        .await;
+    assert_eq!(answer.text(), "<head></head>zstd");
+}
+
+#[tokio::test]
+async fn the_first_bytes_leave_before_the_last_arrive() {
+    for compressed in [false, true] {
+        let go = Arc::new(Notify::new());
+        let wait = Arc::clone(&go);
+        let origin = Server::start(move |_| {
+            let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+            let (first, second) = if compressed {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gzip.write_all(b"<head></head><body>first").unwrap();
+                gzip.flush().unwrap();
+                let first = std::mem::take(gzip.get_mut());
+                gzip.write_all(b"second").unwrap();
+                (first, gzip.finish().unwrap())
+            } else {
+                (b"<head></head><body>first".to_vec(), b"second".to_vec())
+            };
+            let coding = if compressed { "Content-Encoding: gzip\r\n" } else { "" };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{coding}Transfer-Encoding: chunked\r\n\r\n");
+            Reply(vec![
+                Piece::Bytes([head.as_bytes(), &chunk(&first)].concat()),
+                Piece::Wait(Arc::clone(&wait)),
+                Piece::Bytes([&chunk(&second)[..], b"0\r\n\r\n"].concat()),
+            ])
+        })
+        .await;
+        let edge = Setup::new(origin.port).start().await;
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(edge.request("GET", "/").header("Accept-Encoding", "gzip").bytes()).await;
+        assert_eq!(connection.head().await.unwrap().status, 200);
+        // The first chunk comes while the origin holds the second back.
+        let size = String::from_utf8(connection.until(b"\r\n").await.unwrap()).unwrap();
+        assert!(usize::from_str_radix(size.trim(), 16).unwrap() > 500, "{size}");
+        if !compressed {
+            connection.until(b"<body>first").await.unwrap();
+        }
+        go.notify_one();
+        connection.until(b"\r\n0\r\n\r\n").await.expect("the end of the page");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_decides_how_the_snippet_comes() {
+    let origin = Server::start(|asked| {
+        let policy = match asked.target.as_str() {
+            "/nonce" => "script-src 'nonce-abc123'",
+            "/self" => "default-src 'self'",
+            _ => "script-src 'none'",
+        };
+        Reply::new(
+            200,
+            &["Content-Type: text/html", &format!("Content-Security-Policy: {policy}")],
+            PAGE,
+        )
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    assert!(edge.get("/nonce").await.text().contains("<script nonce=\"abc123\">(function"));
+    let page = edge.get("/self").await;
+    assert!(page.text().contains("<script src=\"/seg/snippet.js\"></script></head>"));
+    assert_eq!(edge.get("/none").await.text(), PAGE);
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "forbidden")], 1.0).await;
+
+    let id = page.cookie("ajs_anonymous_id").unwrap();
+    let snippet = edge
+        .request("GET", "/seg/snippet.js")
+        .header("Cookie", &format!("ajs_anonymous_id={id}"))
+        .send()
+        .await;
+    assert_eq!(snippet.header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(snippet.header("cache-control"), Some("private, no-store"));
+    assert!(snippet.text().contains(&id));
+    let foreign =
+        edge.request("GET", "/seg/snippet.js").header("Cookie", &format!("ajs_anonymous_id={id}"));
+    let foreign = foreign.header("Sec-Fetch-Site", "cross-site").send().await;
+    assert_eq!(foreign.status, 403);
+    assert!(!foreign.text().contains(&id));
+}
+
+#[tokio::test]
+async fn clients_without_chunks_and_without_bodies_are_served() {
+    let origin = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => Reply::raw(format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nETag: \"x\"\r\n\r\n", PAGE.len())),
+        _ => Reply::html(PAGE),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut old = Connection::open(edge.port).await;
+    old.write("GET / HTTP/1.0\r\nHost: shop.example\r\nConnection: keep-alive\r\n\r\n").await;
+    let page = old.answer("GET").await.unwrap();
+    assert_eq!(page.header("transfer-encoding"), None);
+    assert!(page.text().contains(SNIPPET) && page.text().ends_with("</html>"));
+    assert!(old.is_closed().await);
+
+    let head = edge.request("HEAD", "/").send().await;
+    assert_eq!(
+        (head.status, head.header("etag"), head.header("content-length")),
+        (200, None, None)
+    );
+    assert!(head.cookie("ajs_anonymous_id").is_some());
+}
+
+#[tokio::test]
+async fn parts_and_confirmations_of_a_page_are_not_asked_for() {
+    let origin =
+        Server::start(|asked| match asked.header("if-none-match").or(asked.header("range")) {
+            Some(_) => Reply::new(304, &["ETag: \"x\""], ""),
+            None => Reply::new(200, &["Content-Type: text/html", "ETag: \"x\""], PAGE),
+        })
+        .await;
+    let edge = Setup::new(origin.port).start().await;
+    let page = edge.request("GET", "/").header("Accept", "text/html,*/*;q=0.8");
+    let page = page.header("If-None-Match", "\"x\"").header("Range", "bytes=0-5").send().await;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains(SNIPPET));
+    // A client that does not ask for HTML gets what the origin says.
+    let other = edge.request("GET", "/").header("If-None-Match", "\"x\"").send().await;
+    assert_eq!(other.status, 304);
+}
+
+#[tokio::test]
+async fn fragments_for_scripts_and_pages_with_a_snippet_stay_as_they_are() {
+    let with_snippet = PAGE.replace("</head>", "<script>analytics.load('k')</script></head>");
+    let own = with_snippet.clone();
+    let origin = Server::start(move |_| Reply::html(&with_snippet)).await;
+    let edge = Setup::new(origin.port).start().await;
+    assert_eq!(edge.get("/").await.text(), own);
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "present")], 1.0).await;
+    let fragment = edge.request("GET", "/").header("Sec-Fetch-Dest", "empty").send().await;
+    assert_eq!((fragment.text(), fragment.header("set-cookie")), (own.clone(), None));
+    let fragment =
+        edge.request("GET", "/").header("X-Requested-With", "XMLHttpRequest").send().await;
+    assert_eq!(fragment.header("set-cookie"), None);
+}
+
+#[tokio::test]
+async fn a_broken_origin_gives_an_answer_or_a_clean_close() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/broken-gzip" => {
+            let mut body = gzip(&"<p>hello</p>".repeat(500));
+            body.truncate(30);
+            body.extend([0xff; 200]);
+            Reply::new(200, &["Content-Type: text/html", "Content-Encoding: gzip"], body)
+        }
+        "/short" => Reply(vec![
+            Piece::Bytes(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1000\r\n\r\n<head></head>".to_vec()),
+            Piece::Close,
+        ]),
+        "/garbage" => Reply(vec![Piece::Bytes(b"not http\r\n\r\n".to_vec()), Piece::Close]),
+        _ => Reply(vec![Piece::Close]),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for target in ["/broken-gzip", "/short"] {
+        let mut connection = Connection::open(edge.port).await;
+        connection
+            .write(edge.request("GET", target).header("Accept-Encoding", "gzip").bytes())
+            .await;
+        let answer = connection.answer("GET").await;
+        let whole = answer.is_some_and(|answer| answer.status != 502);
+        assert!(!whole, "{target}: a broken page must not look whole");
+    }
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "broken")], 1.0).await;
+    for target in ["/garbage", "/closed"] {
+        let answer = edge.get(target).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (502, Some("text/html; charset=utf-8"))
+        );
+    }
+    let nobody = Setup::new(1).start().await;
+    assert_eq!(nobody.get("/").await.status, 502);
+}

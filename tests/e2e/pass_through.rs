@@ -1,0 +1,236 @@
+//! Everything that is not ours goes through byte for byte.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::support::client::Connection;
+use crate::support::edge::Setup;
+use crate::support::nginx::Nginx;
+use crate::support::port;
+use crate::support::server::{Piece, Reply, Server};
+
+#[tokio::test]
+async fn files_of_nginx_come_whole_in_parts_and_confirmed() {
+    let bytes: Vec<u8> = (0..300_000u32).map(|n| (n * 31 % 251) as u8).collect();
+    let file = bytes.clone();
+    let nginx =
+        Nginx::start("", move |root| std::fs::write(root.join("a.bin"), file).unwrap()).await;
+    let edge = Setup::new(nginx.port).start().await;
+
+    let whole = edge.get("/a.bin").await;
+    assert!(whole.body == bytes && whole.header("accept-ranges").is_some());
+    let etag = whole.header("etag").unwrap().to_owned();
+    let same = edge.request("GET", "/a.bin").header("If-None-Match", &etag).send().await;
+    assert_eq!((same.status, same.header("etag")), (304, Some(etag.as_str())));
+    let part = edge.request("GET", "/a.bin").header("Range", "bytes=100-199").send().await;
+    assert_eq!((part.status, &part.body[..]), (206, &bytes[100..200]));
+    assert_eq!(part.header("content-range"), Some("bytes 100-199/300000"));
+    let parts = edge.request("GET", "/a.bin").header("Range", "bytes=0-1,5-6").send().await;
+    assert!(parts.header("content-type").unwrap().starts_with("multipart/byteranges"));
+    let head = edge.request("HEAD", "/a.bin").send().await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("300000")));
+    let none = edge.request("GET", "/a.bin").header("Range", "bytes=400000-").send().await;
+    assert_eq!(none.status, 416);
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_and_the_origins_is_kept() {
+    let origin = Server::start(|asked| Reply::new(200, &[], &asked.target)).await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    for n in 0..20 {
+        connection.write(edge.request("GET", &format!("/{n}?q=a%20b&c")).bytes()).await;
+        let answer = connection.answer("GET").await.unwrap();
+        assert_eq!(answer.text(), format!("/{n}?q=a%20b&c"));
+    }
+    let hop = origin.asked();
+    assert!(hop.iter().all(|asked| asked.header("connection").is_none()
+        || asked.header("connection") == Some("keep-alive")));
+}
+
+#[tokio::test]
+async fn odd_paths_reach_the_origin_as_they_were_sent() {
+    let origin = Server::start(|asked| Reply::new(200, &[], &asked.target)).await;
+    let edge = Setup::new(origin.port).start().await;
+    for target in [
+        "/a%2Fb",
+        "/a//b",
+        "/%7Euser",
+        "/a;b=c",
+        "/ü?ü",
+        "/a?b#".trim_end_matches('#'),
+        "/segment",
+        "/x/./y",
+        "/%E2%82%AC",
+    ] {
+        assert_eq!(edge.get(target).await.text(), target);
+    }
+    let absolute = edge
+        .raw("GET http://shop.example/abs?q HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(absolute.text(), "/abs?q");
+}
+
+#[tokio::test]
+async fn the_origin_learns_whom_it_answers_and_strangers_can_not_lie() {
+    let origin = Server::start(|_| Reply::new(200, &[], "")).await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut request = edge.request("GET", "/").header("Connection", "x-hop").header("X-Hop", "1");
+    for name in [
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "Forwarded",
+        "X-Real-IP",
+        "X-Original-URL",
+        "X-Request-Id",
+    ] {
+        request = request.header(name, "lie");
+    }
+    request.header("TE", "trailers").header("Via", "1.1 before").send().await;
+    let asked = origin.only();
+    for (name, value) in [
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-host", Some("shop.example")),
+        ("forwarded", Some("for=127.0.0.1;host=\"shop.example\";proto=http")),
+        ("x-real-ip", Some("127.0.0.1")),
+        ("x-original-url", None),
+        ("x-hop", None),
+        ("via", Some("1.1 before, 1.1 doorstep")),
+        ("host", Some("shop.example")),
+    ] {
+        assert_eq!(asked.header(name), value, "{name}");
+    }
+    assert_eq!(asked.header("x-request-id").unwrap().len(), 32);
+
+    let trusting = Setup::new(origin.port).node("trusted_proxies: [127.0.0.1]").start().await;
+    let request = trusting.request("GET", "/").header("X-Forwarded-For", "6.6.6.6, 192.0.2.9");
+    request.header("X-Forwarded-Proto", "https").send().await;
+    let asked = origin.asked().pop().unwrap();
+    assert_eq!(asked.header("x-forwarded-for"), Some("6.6.6.6, 192.0.2.9, 127.0.0.1"));
+    assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(asked.header("x-real-ip"), Some("192.0.2.9"));
+}
+
+#[tokio::test]
+async fn the_origin_gets_the_host_it_is_configured_for() {
+    let origin = Server::start(|_| Reply::new(200, &[], "")).await;
+    let edge = Setup::new(origin.port).origin("host: inside.example").start().await;
+    edge.get("/").await;
+    assert_eq!(origin.only().header("host"), Some("inside.example"));
+    assert_eq!(origin.only().header("x-forwarded-host"), Some("shop.example"));
+}
+
+#[tokio::test]
+async fn uploads_stream_in_either_framing() {
+    let origin = Server::start(|asked| {
+        let sum: u64 = asked.body.iter().map(|byte| u64::from(*byte)).sum();
+        Reply::new(200, &[], format!("{} {sum}", asked.body.len()))
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let body: Vec<u8> = (0..5_000_000u32).map(|n| (n % 253) as u8).collect();
+    let expected =
+        format!("{} {}", body.len(), body.iter().map(|byte| u64::from(*byte)).sum::<u64>());
+    let sent = edge.request("POST", "/upload").body(body.clone()).send().await;
+    assert_eq!(sent.text(), expected);
+
+    let mut connection = Connection::open(edge.port).await;
+    connection
+        .write("POST /upload HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    for chunk in body.chunks(70_000) {
+        connection.write(format!("{:x}\r\n", chunk.len())).await;
+        connection.write(chunk).await;
+        connection.write("\r\n").await;
+    }
+    connection.write("0\r\n\r\n").await;
+    assert_eq!(connection.answer("POST").await.unwrap().text(), expected);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_is_asked() {
+    let nginx = Nginx::start("location /up { client_body_in_file_only off; proxy_pass http://127.0.0.1:1; } location /put { return 200 ok; }", |_| {}).await;
+    let edge = Setup::new(nginx.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    connection.write("POST /up HTTP/1.1\r\nHost: shop.example\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    assert_eq!(connection.head().await.unwrap().status, 100);
+    connection.write("12345").await;
+    assert_eq!(connection.answer("POST").await.unwrap().status, 502);
+}
+
+#[tokio::test]
+async fn chunks_and_trailers_of_the_origin_come_through() {
+    let origin = Server::start(|_| {
+        Reply::raw("HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nx-sum: 7\r\n\r\n")
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let answer = edge.get("/").await;
+    assert_eq!(answer.text(), "abcdefg");
+    assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+}
+
+#[tokio::test]
+async fn what_is_about_one_connection_stays_there() {
+    let origin = Server::start(|_| {
+        Reply::new(
+            200,
+            &[
+                "Connection: keep-alive, X-Hop",
+                "X-Hop: 1",
+                "Keep-Alive: timeout=5",
+                "Proxy-Authenticate: Basic",
+                "X-Kept: 1",
+            ],
+            "x",
+        )
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let answer = edge.get("/").await;
+    for gone in ["x-hop", "keep-alive", "proxy-authenticate"] {
+        assert_eq!(answer.header(gone), None, "{gone}");
+    }
+    assert_eq!(answer.header("x-kept"), Some("1"));
+}
+
+#[tokio::test]
+async fn a_web_socket_is_a_tunnel() {
+    let at = port();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", at)).await.unwrap();
+    let echo = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut connection = vec![0; 4096];
+        let read = stream.read(&mut connection).await.unwrap();
+        assert!(
+            String::from_utf8_lossy(&connection[..read])
+                .to_lowercase()
+                .contains("upgrade: websocket")
+        );
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await.unwrap();
+        let mut frame = [0; 5];
+        stream.read_exact(&mut frame).await.unwrap();
+        frame.reverse();
+        stream.write_all(&frame).await.unwrap();
+    });
+    let edge = Setup::new(at).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    connection.write("GET /ws HTTP/1.1\r\nHost: shop.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n").await;
+    assert_eq!(connection.head().await.unwrap().status, 101);
+    connection.write("\x01abc\x02").await;
+    assert_eq!(connection.until(b"\x01").await.unwrap(), b"\x02cba\x01");
+    echo.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_origin_is_given_up_after_its_time() {
+    let never = Arc::new(Notify::new());
+    let origin = Server::start(move |_| Reply(vec![Piece::Wait(Arc::clone(&never))])).await;
+    let edge = Setup::new(origin.port).origin("read_timeout: 300ms").start().await;
+    assert_eq!(edge.get("/").await.status, 504);
+}

@@ -1,0 +1,267 @@
+//! The binary itself, with a configuration of its own.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::client::{Answer, Connection, Request};
+use super::{PATIENCE, eventually, port};
+
+/// The vendor's write key in all tests.
+pub const WRITE_KEY: &str = "test-write-key-1234";
+
+/// A site's configuration, as far as a test cares.
+pub struct Setup {
+    origin: String,
+    vendor: u16,
+    site: String,
+    node: String,
+    listeners: Option<String>,
+    hosts: String,
+    origin_more: String,
+}
+
+impl Setup {
+    /// A site before the origin at `port`, with a vendor that is not there.
+    pub fn new(origin: u16) -> Self {
+        Self {
+            origin: format!("127.0.0.1:{origin}"),
+            vendor: 1,
+            site: String::new(),
+            node: String::new(),
+            listeners: None,
+            hosts: "[shop.example, '*.shop.example', localhost, 127.0.0.1]".into(),
+            origin_more: String::new(),
+        }
+    }
+    pub fn vendor(mut self, port: u16) -> Self {
+        self.vendor = port;
+        self
+    }
+    /// More keys of the site, as YAML without indent.
+    pub fn site(mut self, yaml: &str) -> Self {
+        for line in yaml.lines() {
+            self.site.push_str(&format!("  {line}\n"));
+        }
+        self
+    }
+    /// More keys of the node, as YAML.
+    pub fn node(mut self, yaml: &str) -> Self {
+        self.node.push_str(yaml);
+        self.node.push('\n');
+        self
+    }
+    /// The listeners, in the place of a plain one. `PORT` is the first one's port.
+    pub fn listeners(mut self, yaml: &str) -> Self {
+        self.listeners = Some(yaml.into());
+        self
+    }
+    pub fn hosts(mut self, yaml: &str) -> Self {
+        self.hosts = yaml.into();
+        self
+    }
+    /// More keys of the origin, in flow style.
+    pub fn origin(mut self, yaml: &str) -> Self {
+        self.origin_more = format!(", {yaml}");
+        self
+    }
+
+    fn yaml(&self, port: u16, admin: u16, folder: &std::path::Path) -> String {
+        let folder = folder.display();
+        let listeners =
+            self.listeners.clone().unwrap_or_else(|| "[{ address: '127.0.0.1:PORT' }]".into());
+        let Self { origin, vendor, site, node, hosts, origin_more, .. } = self;
+        format!(
+            "listeners: {}\nadmin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
+             data: {{ path: {folder}/data, size: 64MiB }}\n\
+             shutdown: {{ drain: 10s, upgrade_socket: {folder}/run/upgrade.sock }}\n\
+             {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {{ address: '{origin}'{origin_more} }}\n  \
+             vendor: {{ segment: {{ write_key: {WRITE_KEY}, cdn: 'http://127.0.0.1:{vendor}', \
+             tracking_api: 'http://127.0.0.1:{vendor}/v1' }} }}\n{site}",
+            listeners.replace("PORT", &port.to_string()),
+        )
+    }
+
+    pub async fn start(self) -> Edge {
+        let (port, admin) = (port(), port());
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("doorstep.yaml");
+        std::fs::write(&file, self.yaml(port, admin, folder.path())).expect("written");
+        Edge::start(port, admin, folder, file).await
+    }
+}
+
+/// A running edge. Dropping it ends it and checks that nothing in it has panicked.
+pub struct Edge {
+    pub port: u16,
+    pub admin: u16,
+    pub folder: tempfile::TempDir,
+    pub file: PathBuf,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Edge {
+    async fn start(port: u16, admin: u16, folder: tempfile::TempDir, file: PathBuf) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_doorstep"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let log = Arc::<Mutex<String>>::default();
+        follow(child.stdout.take().unwrap(), &log);
+        follow(child.stderr.take().unwrap(), &log);
+        let mut edge = Self { port, admin, folder, file, child, log };
+        let start = Instant::now();
+        loop {
+            assert!(
+                edge.child.try_wait().unwrap().is_none(),
+                "the edge has ended:\n{}",
+                edge.log()
+            );
+            if edge.is_ready().await {
+                return edge;
+            }
+            assert!(start.elapsed() < PATIENCE, "the edge does not get ready:\n{}", edge.log());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
+        for port in [self.admin, self.port] {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                return false;
+            }
+        }
+        self.operator("/readyz").await.status == 200
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("signalled");
+    }
+    /// Waits for the process to end.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the edge does not end:\n{}", self.log());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The same once more, after it has ended.
+    pub async fn restart(self) -> Self {
+        let folder = self.folder.path().to_owned();
+        // The folder goes over to the next one: it must not be removed with this one.
+        let kept = tempfile::tempdir().expect("a folder");
+        let file = kept.path().join("doorstep.yaml");
+        let yaml = std::fs::read_to_string(&self.file).expect("read");
+        copy(&folder.join("data"), &kept.path().join("data"));
+        let (old, new) = (folder.display().to_string(), kept.path().display().to_string());
+        std::fs::write(&file, yaml.replace(&old, &new)).expect("written");
+        let (port, admin) = (self.port, self.admin);
+        drop(self);
+        Self::start(port, admin, kept, file).await
+    }
+
+    /// Ends the process that took over from this one.
+    pub fn end_successor(&self) {
+        let log = self.log();
+        let pid = log.rsplit("the next process is starting").find_map(|rest| {
+            let digits = rest.split("pid=").nth(1)?.chars().take_while(char::is_ascii_digit);
+            digits.collect::<String>().parse().ok()
+        });
+        if let Some(pid) = pid {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(self.port, method, target)
+    }
+    pub async fn get(&self, target: &str) -> Answer {
+        self.request("GET", target).send().await
+    }
+    /// An event as the SDK sends it.
+    pub fn event(&self, method: &str, event: &serde_json::Value) -> Request {
+        self.request("POST", &format!("/seg/evs/{method}"))
+            .header("Content-Type", "text/plain")
+            .body(event.to_string())
+    }
+    /// What is answered to raw bytes, if anything, before the connection closes.
+    pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> Option<Answer> {
+        let mut connection = Connection::open(self.port).await;
+        connection.write(bytes).await;
+        connection.answer("GET").await
+    }
+    pub async fn operator(&self, target: &str) -> Answer {
+        Request::new(self.admin, "GET", target).send().await
+    }
+
+    /// The value of a metric: the sum over all its series that have every one of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.operator("/metrics").await.text();
+        let has = |line: &str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")))
+        };
+        let values = text.lines().filter(|line| has(line));
+        values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+    /// Waits until a metric has a value: it is counted after the answer.
+    pub async fn becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        eventually(&format!("{name} {labels:?} = {value}"), || async {
+            ((self.metric(name, labels).await - value).abs() < 0.5).then_some(())
+        })
+        .await;
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("read") {
+        let entry = entry.expect("read");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
+fn follow(mut from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            log.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    });
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.log();
+        if std::thread::panicking() {
+            let yaml = std::fs::read_to_string(&self.file).unwrap_or_default();
+            eprintln!("--- configuration\n{yaml}\n--- the edge's log\n{log}\n---");
+        } else {
+            assert!(!log.contains("panic"), "something panicked:\n{log}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The vendor: a CDN with small files, or the real SDK, and a tracking API that remembers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+
+use super::edge::WRITE_KEY;
+use super::server::{Asked, Reply, Server};
+
+/// What the vendor does at the moment.
+#[derive(Default)]
+pub struct Mood {
+    /// The CDN answers 500.
+    pub cdn_down: AtomicBool,
+    /// Files whose name holds `bundle` are 404.
+    pub no_bundles: AtomicBool,
+    /// The tracking API answers this instead of 200.
+    pub api_status: AtomicU16,
+}
+
+/// The vendor.
+pub struct Vendor {
+    pub server: Server,
+    pub mood: Arc<Mood>,
+}
+
+impl Vendor {
+    /// A CDN with small files.
+    pub async fn start() -> Self {
+        Self::with(|asked| small_file(asked)).await
+    }
+
+    /// The CDN of the real SDK, from npm's `@segment/analytics-next`.
+    pub async fn real() -> Self {
+        let umd = npm().join("@segment/analytics-next/dist/umd");
+        assert!(umd.join("standalone.js").exists(), "{umd:?}: make test installs it");
+        Self::with(move |asked| {
+            let name = asked.target.rsplit('/').next().unwrap_or_default();
+            match name {
+                "analytics.min.js" => file(umd.join("standalone.js")),
+                "settings" => {
+                    // A source with parts that come in bundles of their own.
+                    let settings = SETTINGS
+                        .replace(r#""enabledMiddleware":{}"#, r#""enabledMiddleware":{"sift":true}"#)
+                        .replace(r#"{"integrations":{"#, r#"{"integrations":{"Legacy":{"type":"browser","bundlingStatus":"bundled","versionSettings":{"version":"1.0.0","componentTypes":["browser"]}},"#);
+                    Reply::new(200, &["Content-Type: application/json"], settings)
+                }
+                name => file(umd.join(name)),
+            }
+        })
+        .await
+    }
+
+    async fn with(cdn: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let mood = Arc::<Mood>::default();
+        let own = Arc::clone(&mood);
+        let server = Server::start(move |asked| {
+            if asked.method == "POST" {
+                let status = own.api_status.load(Ordering::SeqCst);
+                let status = if status == 0 { 200 } else { status };
+                return Reply::new(
+                    status,
+                    &["Content-Type: application/json"],
+                    r#"{"success":true}"#,
+                );
+            }
+            if own.cdn_down.load(Ordering::SeqCst) {
+                return Reply::new(500, &[], "down");
+            }
+            if own.no_bundles.load(Ordering::SeqCst) && asked.target.contains("bundle") {
+                return Reply::new(404, &["Location: https://cdn.segment.com/"], "missing");
+            }
+            cdn(asked)
+        })
+        .await;
+        Self { server, mood }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
+    /// What the tracking API got.
+    pub fn events(&self) -> Vec<Asked> {
+        self.server.asked().into_iter().filter(|asked| asked.method == "POST").collect()
+    }
+    /// What the CDN was asked for.
+    pub fn files(&self) -> Vec<Asked> {
+        self.server.asked().into_iter().filter(|asked| asked.method == "GET").collect()
+    }
+}
+
+/// Where `make test` puts npm's packages.
+pub fn npm() -> PathBuf {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    target.parent().expect("the target folder").join("npm/node_modules")
+}
+
+const SETTINGS: &str = concat!(
+    r#"{"integrations":{"Segment.io":{"apiKey":"test-write-key-1234","unbundledIntegrations":[],"addBundledMetadata":true,"#,
+    r#""versionSettings":{"version":"4.4.7","componentTypes":["browser"]}}},"plan":{"track":{"__default":{"enabled":true}}},"#,
+    r#""edgeFunction":{},"analyticsNextEnabled":true,"middlewareSettings":{},"enabledMiddleware":{},"#,
+    r#""metrics":{"sampleRate":1},"legacyVideoPluginsEnabled":false,"remotePlugins":[]}"#
+);
+
+fn file(path: PathBuf) -> Reply {
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            Reply::new(200, &["Content-Type: text/javascript", "Cache-Control: max-age=120"], bytes)
+        }
+        Err(_) => Reply::new(404, &[], "missing"),
+    }
+}
+
+/// Small files of every kind.
+fn small_file(asked: &Asked) -> Reply {
+    let sdk = format!("/analytics.js/v1/{WRITE_KEY}/analytics.min.js");
+    let settings = format!("/v1/projects/{WRITE_KEY}/settings");
+    let gzipped = |body: &str| {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(body.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    let script = "Content-Type: text/javascript";
+    match asked.target.as_str() {
+        target if target == sdk => Reply::new(
+            200,
+            &[
+                script,
+                "ETag: \"sdk-1\"",
+                "Set-Cookie: vendor=1",
+                "Cache-Control: public, max-age=60",
+            ],
+            format!(
+                "key='{WRITE_KEY}';cdn=\"https://cdn.segment.com\";api=\"api.segment.io/v1\"\n//# sourceMappingURL=a.map"
+            ),
+        ),
+        target if target == settings => {
+            Reply::new(200, &["Content-Type: application/json"], SETTINGS)
+        }
+        "/analytics-next/bundles/a.bundle.1.js" => Reply::new(
+            200,
+            &[script, "Content-Encoding: gzip", "Cache-Control: max-age=1, stale-if-error=600"],
+            gzipped("bundle('https://cdn.segment.com')"),
+        ),
+        "/next-integrations/integrations/x/1/x.dynamic.js.gz" => {
+            Reply::new(200, &[script, "Content-Encoding: gzip"], gzipped("integration()"))
+        }
+        "/analytics-next/bundles/short.js" => Reply::new(
+            200,
+            &[script, "Cache-Control: max-age=0, stale-while-revalidate=600"],
+            "short()",
+        ),
+        "/analytics-next/bundles/broken.js" => {
+            Reply::new(200, &[script, "Content-Encoding: gzip"], "not gzip at all")
+        }
+        "/analytics-next/bundles/moved.js" => {
+            Reply::new(302, &["Location: https://cdn.segment.com/elsewhere.js"], "")
+        }
+        _ => Reply::new(404, &[], "missing"),
+    }
+}
