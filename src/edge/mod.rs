@@ -7,7 +7,6 @@ mod client;
 mod context;
 mod event;
 mod page;
-mod route;
 mod strict;
 mod target;
 mod visitor;
@@ -33,13 +32,13 @@ use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::Snapshot;
 use crate::profile::Resolver;
+use crate::site::{Route, normal_path};
 use crate::telemetry::metrics::REJECTED;
 use crate::telemetry::{AccessLog, Record, RouteName};
 
 use answer::Answer;
 use context::{AssetWay, Context, Way};
-use route::Route;
-use target::{Authority, normal_path};
+use target::Authority;
 
 /// Doorstep as a part of a Pingora server.
 pub struct Edge {

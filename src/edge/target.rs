@@ -1,7 +1,6 @@
 //! Whom and what a request asks for, normalised once and early.
 
 use http::{Method, header};
-use percent_encoding::percent_decode;
 use pingora::http::RequestHeader;
 
 /// A host with its port, lower case, of characters that fit a header, a URL and a script.
@@ -63,44 +62,6 @@ impl Authority {
     }
 }
 
-/// The path as every server would read it: percent-decoded once, dot segments resolved. `None`
-/// where it leads above the root or holds control characters.
-pub(super) fn normal_path(raw: &str) -> Option<String> {
-    // Most paths are normal.
-    if raw.starts_with('/')
-        && !raw.contains(['%', '\\'])
-        && !raw.contains("/.")
-        && !raw.contains("//")
-    {
-        return Some(raw.to_owned());
-    }
-    let decoded = percent_decode(raw.as_bytes()).decode_utf8_lossy();
-    if decoded.chars().any(char::is_control) {
-        return None;
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    let mut open = false;
-    for part in decoded.split(['/', '\\']) {
-        open = matches!(part, "" | "." | "..");
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    let mut out = String::with_capacity(decoded.len());
-    for part in &parts {
-        out.push('/');
-        out.push_str(part);
-    }
-    if open || out.is_empty() {
-        out.push('/');
-    }
-    Some(out)
-}
-
 /// Whether a browser asks for a page to show, rather than for something that a page uses.
 pub(super) fn is_page_request(request: &RequestHeader) -> bool {
     if !matches!(request.method, Method::GET | Method::HEAD) {
@@ -144,30 +105,5 @@ mod tests {
         let address = Authority::parse("[::1]:80").unwrap();
         assert_eq!((address.as_str(), address.host()), ("[::1]:80", "[::1]"));
         assert_eq!(Authority::parse("a.example.").unwrap().host(), "a.example");
-    }
-
-    #[test]
-    fn paths_are_normalised_once() {
-        for (raw, normal) in [
-            ("/", Some("/")),
-            ("/a/b", Some("/a/b")),
-            ("/a/", Some("/a/")),
-            ("/a/./b", Some("/a/b")),
-            ("/a/../b", Some("/b")),
-            ("/a/..", Some("/")),
-            ("//seg//t", Some("/seg/t")),
-            ("/%73eg/t", Some("/seg/t")),
-            ("/seg%2ft", Some("/seg/t")),
-            ("/x/%2e%2e/seg/t", Some("/seg/t")),
-            ("/x/..%2fseg", Some("/seg")),
-            ("/x\\..\\seg", Some("/seg")),
-            ("/%252e", Some("/%2e")),
-            ("/..", None),
-            ("/a/../../b", None),
-            ("/%00", None),
-            ("/a%0d%0ab", None),
-        ] {
-            assert_eq!(normal_path(raw).as_deref(), normal, "{raw}");
-        }
     }
 }

@@ -1,11 +1,15 @@
 //! One web site, compiled from its configuration: everything that a request can ask of it is ready.
 
 mod hosts;
+mod path;
 mod prefix;
+mod route;
 mod traits;
 
 pub use hosts::{HostPattern, HostPatternError, Hosts};
+pub use path::normal_path;
 pub use prefix::{PrefixError, RoutePrefix};
+pub use route::Route;
 pub use traits::ClientTraits;
 
 use std::sync::Arc;

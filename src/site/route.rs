@@ -1,11 +1,11 @@
 //! A path of a site → what serves it.
 
-use crate::site::Site;
+use super::Site;
 use crate::vendor::segment::{Asset, Kind};
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
     /// The site itself.
     Page,
     /// A file of the SDK.
@@ -25,8 +25,9 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The route of a normalised `path`.
-    pub(super) fn of(site: &Site, path: &str) -> Self {
+    /// The route of `path`, normalised by [`super::normal_path`].
+    #[must_use]
+    pub fn of(site: &Site, path: &str) -> Self {
         let Some(below) = site.prefix.below(path) else { return Self::Page };
         let event = ["/evs/", "/events/"].iter().find_map(|family| below.strip_prefix(family));
         if let Some(name) = event {

@@ -1,0 +1,205 @@
+//! What each step of a request costs. Real pages come in chunks as from a socket.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::format_collect,
+    reason = "a benchmark may panic, and is set up once"
+)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use doorstep::cache::{MemoryStorage, key};
+use doorstep::config::{Config, load};
+use doorstep::decide::{Facts, RequestFacts};
+use doorstep::html::{Body, Coding, Csp, Injector, Markup};
+use doorstep::identity::{UserId, Visitor, read};
+use doorstep::profile::{Known, Memory, Profile, ProfileKey, Update};
+use doorstep::site::{Route, normal_path};
+use doorstep::vendor::segment::{COOKIES, Handover, Snippet, WriteKey};
+use pingora::cache::CacheMeta;
+use pingora::cache::storage::Storage;
+use pingora::http::ResponseHeader;
+
+struct Asked;
+impl RequestFacts for Asked {
+    fn method(&self) -> &'static str {
+        "GET"
+    }
+    fn path(&self) -> &'static str {
+        "/"
+    }
+    fn query(&self) -> &'static str {
+        "q=1"
+    }
+    fn headers(&self) -> Vec<(String, String)> {
+        vec![("accept".into(), "text/html".into())]
+    }
+}
+
+fn config(variations: usize) -> Config {
+    let routes: String = (0..variations)
+        .map(|n| {
+            format!("  - {{ route: /p{n}, choose: [{{ when: traits.red_group, path: /red }}] }}\n")
+        })
+        .collect();
+    let yaml = format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nsites:\n- name: shop{variations}\n  hosts: [www.shop.example, '*.shop.example']\n  \
+         origin: {{ address: 127.0.0.1:1 }}\n  vendor: {{ segment: {{ write_key: bench-write-key }} }}\n  variations:\n  \
+         - {{ route: /, choose: [{{ when: 'traits.age > 90', path: /old }}, {{ when: traits.red_group, path: /red }}] }}\n{routes}"
+    );
+    load("bench", &yaml, |_| None).map_err(|problems| problems.to_string()).unwrap()
+}
+
+fn john() -> (Visitor, Profile) {
+    let mut profile = Profile::default();
+    let traits = (0..20).map(|n| (format!("trait_{n}").into(), serde_json::json!(n)));
+    let traits =
+        traits.chain([("red_group".into(), true.into()), ("age".into(), 41.into())]).collect();
+    profile.merge(&Update { at: 1, traits }).unwrap();
+    (Visitor { user: UserId::parse("john").ok(), ..Visitor::default() }, profile)
+}
+
+/// From host and target to site and route.
+fn routing(c: &mut Criterion) {
+    let snapshot = config(1).snapshot;
+    let mut group = c.benchmark_group("site/route");
+    for (name, path) in [
+        ("page", "/products/cups?x"),
+        ("asset", "/seg/assets/sdk.js"),
+        ("encoded", "/x/%2e%2e/seg/evs/t"),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let site = snapshot.sites.find(black_box("www.shop.example")).unwrap();
+                Route::of(site, &normal_path(black_box(path)).unwrap())
+            });
+        });
+    }
+}
+
+/// From a Cookie header to a visitor.
+fn cookies(c: &mut Criterion) {
+    let id = "ajs_anonymous_id=8b3f2c1e-5a67-4b1c-9f0e-2d4c6b8a0e1f; ajs_user_id=john";
+    let many =
+        (0..40).map(|n| format!("cookie_{n}=value-{n}")).collect::<Vec<_>>().join("; ") + "; " + id;
+    for (name, header) in [("two", id), ("forty", &many)] {
+        c.bench_function(&format!("identity/read/{name}"), |b| {
+            b.iter(|| read(&COOKIES, [black_box(header.as_bytes())].into_iter()));
+        });
+    }
+}
+
+/// What does one more variation cost a page? Nothing, or they are not found by route.
+fn decision(c: &mut Criterion) {
+    let (visitor, profile) = john();
+    let known = Known::new(profile);
+    let mut group = c.benchmark_group("decide/variations");
+    for count in [1, 1000] {
+        let config = config(count);
+        let site = config.snapshot.all_sites.first().unwrap();
+        group.bench_with_input(BenchmarkId::from_parameter(count), site, |b, site| {
+            b.iter(|| {
+                site.variations
+                    .choose(black_box("/"), &Facts::new(&visitor, Some(&known), &Asked))
+                    .path
+            });
+        });
+    }
+}
+
+/// A profile in memory.
+fn profile(c: &mut Criterion) {
+    let memory = Memory::new(1 << 26, Duration::from_mins(10), Duration::from_mins(10));
+    let (visitor, profile) = john();
+    let key = ProfileKey::user("shop", visitor.user.unwrap());
+    memory.put(&key, Some(Arc::new(Known::new(profile))), Instant::now());
+    c.bench_function("profile/memory", |b| b.iter(|| memory.get(black_box(&key), Instant::now())));
+}
+
+const PAGES: [(&str, &[u8]); 3] = [
+    ("8k", include_bytes!("data/8k.html")),
+    ("40k", include_bytes!("data/40k.html")),
+    ("400k", include_bytes!("data/400k.html")),
+];
+
+fn markup() -> Markup {
+    let snippet =
+        Snippet::new(&WriteKey::parse("bench-write-key").unwrap(), true, "/seg", true, true);
+    let (visitor, traits) = (john().0, serde_json::Map::new());
+    Markup {
+        script: snippet.script(Handover { visitor: &visitor, traits: &traits }),
+        path: snippet.external_path(),
+        csp: Csp::default(),
+        host: "www.shop.example".into(),
+    }
+}
+
+/// The snippet in a page, as it streams through.
+fn injection(c: &mut Criterion) {
+    for coding in [Coding::Identity, Coding::Gzip, Coding::Brotli] {
+        let mut group = c.benchmark_group(format!("html/inject/{coding:?}"));
+        for (name, page) in PAGES {
+            let body = Bytes::from(coding.encode_once(page).unwrap());
+            group.throughput(Throughput::Bytes(page.len() as u64));
+            group.bench_with_input(BenchmarkId::from_parameter(name), &body, |b, body| {
+                b.iter(|| {
+                    let mut page = Body::new(coding, Injector::new(markup()));
+                    let mut at = 0;
+                    while at < body.len() {
+                        let end = (at + 65_536).min(body.len());
+                        let mut chunk = Some(body.slice(at..end));
+                        page.pass(&mut chunk, end == body.len()).unwrap();
+                        black_box(chunk);
+                        at = end;
+                    }
+                });
+            });
+        }
+    }
+}
+
+/// The snippet itself, with one visitor's ids.
+fn snippet(c: &mut Criterion) {
+    c.bench_function("vendor/snippet", |b| b.iter(markup));
+}
+
+/// An SDK file from memory: header and body.
+fn asset(c: &mut Criterion) {
+    let storage: &'static MemoryStorage = Box::leak(Box::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let span = pingora::cache::trace::Span::inactive().handle();
+    let key = key(&["1", "shop", "https", "www.shop.example", "/analytics.js", "br"]);
+    let now = std::time::SystemTime::now();
+    let mut header = ResponseHeader::build(200, None).unwrap();
+    for (name, value) in [
+        ("content-type", "text/javascript"),
+        ("etag", "\"x\""),
+        ("content-encoding", "br"),
+        ("vary", "accept-encoding"),
+    ] {
+        header.insert_header(name, value).unwrap();
+    }
+    runtime.block_on(async {
+        let meta = CacheMeta::new(now + Duration::from_mins(10), now, 0, 0, header);
+        let mut miss = storage.get_miss_handler(&key, &meta, &span).await.unwrap();
+        miss.write_body(Bytes::from(vec![b'x'; 30_000]), true).await.unwrap();
+        miss.finish().await.unwrap();
+    });
+    c.bench_function("cache/hit", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let (meta, mut hit) =
+                    storage.lookup(black_box(&key), &span).await.unwrap().unwrap();
+                (meta, hit.read_body().await.unwrap())
+            })
+        });
+    });
+}
+
+criterion_group!(rooms, routing, cookies, decision, profile, snippet, injection, asset);
+criterion_main!(rooms);

@@ -1,0 +1,72 @@
+//! A request's path, normalised once, before anything is decided by it.
+
+use percent_encoding::percent_decode;
+
+/// The path as every server would read it: percent-decoded once, dot segments resolved. `None`
+/// where it leads above the root or holds control characters.
+#[must_use]
+pub fn normal_path(raw: &str) -> Option<String> {
+    // Most paths are normal.
+    if raw.starts_with('/')
+        && !raw.contains(['%', '\\'])
+        && !raw.contains("/.")
+        && !raw.contains("//")
+    {
+        return Some(raw.to_owned());
+    }
+    let decoded = percent_decode(raw.as_bytes()).decode_utf8_lossy();
+    if decoded.chars().any(char::is_control) {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    let mut open = false;
+    for part in decoded.split(['/', '\\']) {
+        open = matches!(part, "" | "." | "..");
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut out = String::with_capacity(decoded.len());
+    for part in &parts {
+        out.push('/');
+        out.push_str(part);
+    }
+    if open || out.is_empty() {
+        out.push('/');
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_normalised_once() {
+        for (raw, normal) in [
+            ("/", Some("/")),
+            ("/a/b", Some("/a/b")),
+            ("/a/", Some("/a/")),
+            ("/a/./b", Some("/a/b")),
+            ("/a/../b", Some("/b")),
+            ("/a/..", Some("/")),
+            ("//seg//t", Some("/seg/t")),
+            ("/%73eg/t", Some("/seg/t")),
+            ("/seg%2ft", Some("/seg/t")),
+            ("/x/%2e%2e/seg/t", Some("/seg/t")),
+            ("/x/..%2fseg", Some("/seg")),
+            ("/x\\..\\seg", Some("/seg")),
+            ("/%252e", Some("/%2e")),
+            ("/..", None),
+            ("/a/../../b", None),
+            ("/%00", None),
+            ("/a%0d%0ab", None),
+        ] {
+            assert_eq!(normal_path(raw).as_deref(), normal, "{raw}");
+        }
+    }
+}
