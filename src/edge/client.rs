@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -49,34 +49,55 @@ impl Client {
 
     /// Tells the origin whom it answers. What a stranger has sent of these headers is dropped.
     pub(super) fn announce(&self, request: &mut RequestHeader, host: &str) -> Result<()> {
-        for spoofable in SPOOFABLE {
-            request.remove_header(*spoofable);
-        }
-        if !self.trusted {
-            request.remove_header("x-forwarded-for");
-            request.remove_header("forwarded");
-            request.remove_header("x-forwarded-host");
-        }
+        self.drop_lies(request);
         if let Some(peer) = self.peer {
-            append(request, "x-forwarded-for", &peer.to_string())?;
-            let node = match peer {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("\"[{ip}]\""),
-            };
-            let mut element = format!("for={node}");
+            let node = peer.to_string();
+            let mut element = String::with_capacity(64);
             // Writing to a String can't fail.
-            let _ = write!(element, ";host=\"{host}\";proto={}", self.scheme());
-            append(request, "forwarded", &element)?;
+            let _ = match peer {
+                IpAddr::V4(_) => write!(element, "for={node}"),
+                IpAddr::V6(_) => write!(element, "for=\"[{node}]\""),
+            };
+            element.push_str(";host=\"");
+            element.push_str(host);
+            element.push_str("\";proto=");
+            element.push_str(self.scheme());
+            append(request, header::FORWARDED, &element)?;
+            match self.address {
+                Some(address) if address != peer => {
+                    request.insert_header(X_REAL_IP, address.to_string())?;
+                }
+                _ => request.insert_header(X_REAL_IP, node.as_str())?,
+            }
+            append(request, X_FORWARDED_FOR, &node)?;
         }
-        if let Some(address) = self.address {
-            request.insert_header("x-real-ip", address.to_string())?;
+        if !self.trusted || !request.headers.contains_key(X_FORWARDED_HOST) {
+            request.insert_header(X_FORWARDED_HOST, host)?;
         }
-        if !request.headers.contains_key("x-forwarded-host") {
-            request.insert_header("x-forwarded-host", host)?;
+        request.insert_header(X_FORWARDED_PROTO, self.scheme())
+    }
+
+    fn drop_lies(&self, request: &mut RequestHeader) {
+        let is_lie = |name: &HeaderName| {
+            SPOOFABLE.contains(&name.as_str())
+                || (!self.trusted && FORWARDING.contains(&name.as_str()))
+        };
+        // Nearly always there are none: one walk finds out.
+        let lies: Vec<HeaderName> =
+            request.headers.keys().filter(|name| is_lie(name)).cloned().collect();
+        for name in &lies {
+            request.remove_header(name);
         }
-        request.insert_header("x-forwarded-proto", self.scheme())
     }
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Believed from our own proxies alone.
+const FORWARDING: &[&str] = &["forwarded", "x-forwarded-for", "x-forwarded-host"];
 
 /// Headers by which an origin could take a stranger for somebody, or one page for another.
 const SPOOFABLE: &[&str] = &[
@@ -92,9 +113,12 @@ const SPOOFABLE: &[&str] = &[
 ];
 
 /// Adds to a list that one header field or several may hold.
-pub(super) fn append(request: &mut RequestHeader, name: &'static str, value: &str) -> Result<()> {
+pub(super) fn append(request: &mut RequestHeader, name: HeaderName, value: &str) -> Result<()> {
+    if !request.headers.contains_key(&name) {
+        return request.insert_header(name, value);
+    }
     let mut list = String::new();
-    for before in request.headers.get_all(name) {
+    for before in request.headers.get_all(&name) {
         if let Ok(text) = before.to_str() {
             list.push_str(text);
             list.push_str(", ");

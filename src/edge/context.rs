@@ -39,12 +39,27 @@ pub struct Context {
     /// How often an upstream could not be reached.
     pub(super) failed_connects: usize,
     /// Identifies the request in our log and the origin's.
-    pub(super) id: String,
+    pub(super) id: RequestId,
     /// Names a request that was refused before it had a site.
     pub(super) refused: Option<&'static str>,
     /// A copy made in the background to renew a cached file: nobody waits for it.
     pub(super) background: bool,
     logged: bool,
+}
+
+/// 16 hex digits.
+pub(super) type RequestId = [u8; 16];
+
+/// Random, so that no two nodes and no two processes give the same.
+pub(super) fn request_id() -> RequestId {
+    let mut id = RequestId::default();
+    let bytes = uuid::Uuid::new_v4().into_bytes();
+    for (digits, byte) in id.chunks_exact_mut(2).zip(bytes) {
+        for (digit, half) in digits.iter_mut().zip([byte >> 4, byte & 15]) {
+            *digit = if half < 10 { b'0' + half } else { b'a' + half - 10 };
+        }
+    }
+    id
 }
 
 /// What serves a request.
@@ -106,7 +121,7 @@ impl Context {
             body: Body::default(),
             asked: None,
             failed_connects: 0,
-            id: String::new(),
+            id: RequestId::default(),
             refused: None,
             background: false,
             logged: false,

@@ -37,7 +37,7 @@ use crate::telemetry::metrics::REJECTED;
 use crate::telemetry::{AccessLog, Record, RouteName};
 
 use answer::Answer;
-use context::{AssetWay, Context, Way};
+use context::{AssetWay, Context, Page, Way};
 use target::Authority;
 
 /// Doorstep as a part of a Pingora server.
@@ -97,20 +97,12 @@ impl Edge {
         };
         context.authority = authority;
         let Some(site) = context.snapshot.sites.find(context.authority.host()).cloned() else {
-            return Answer::error(
-                StatusCode::MISDIRECTED_REQUEST,
-                "unknown_host",
-                "no site of this node has this host",
-            )
-            .send(session)
-            .await;
+            return Box::pin(unknown_host().send(session)).await;
         };
         context.site = Some(Arc::clone(&site));
         if let Some(target) = Self::https_target(session, context) {
-            return Answer::empty(StatusCode::PERMANENT_REDIRECT)
-                .with(header::LOCATION, target)
-                .send(session)
-                .await;
+            let moved = Answer::empty(StatusCode::PERMANENT_REDIRECT);
+            return Box::pin(moved.with(header::LOCATION, target).send(session)).await;
         }
         let Some(path) = normal_path(session.req_header().uri.path()) else {
             context.refused = Some("target");
@@ -127,21 +119,17 @@ impl Edge {
         };
         match route {
             Route::Page => {
-                let page = self.decide(session, &site, path).await;
-                context.way = Way::Page(Box::new(page));
+                let mut page = Box::new(Page::of(session, &site, path));
+                if page.is_personal(&site) {
+                    Box::pin(self.decide(session, &site, &mut page)).await;
+                }
+                context.way = Way::Page(page);
                 Ok(false)
             }
             Route::Asset(asset) => {
                 let request = session.req_header();
                 if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
-                    return Answer::error(
-                        StatusCode::METHOD_NOT_ALLOWED,
-                        "method",
-                        "not with this method",
-                    )
-                    .with(header::ALLOW, "GET, HEAD")
-                    .send(session)
-                    .await;
+                    return Box::pin(only_get().send(session)).await;
                 }
                 context.way = Way::Asset(Box::new(AssetWay::new(asset, request)));
                 // A body that nobody reads must not be taken for the next request.
@@ -150,16 +138,13 @@ impl Edge {
                 }
                 Ok(false)
             }
-            Route::Event(kind) => self.event(session, context, &site, kind).await,
-            Route::Webhook => self.webhook(session, &site).await,
-            Route::Snippet => self.snippet(session, context, &site).await,
-            Route::Traits => self.traits(session, context, &site).await,
-            Route::Reset => self.reset(session, context, &site).await,
-            Route::Nothing => {
-                Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
-                    .send(session)
-                    .await
-            }
+            // Boxed: what a page's request takes must not be as large as the largest of these.
+            Route::Event(kind) => Box::pin(self.event(session, context, &site, kind)).await,
+            Route::Webhook => Box::pin(self.webhook(session, &site)).await,
+            Route::Snippet => Box::pin(self.snippet(session, context, &site)).await,
+            Route::Traits => Box::pin(self.traits(session, context, &site)).await,
+            Route::Reset => Box::pin(self.reset(session, context, &site)).await,
+            Route::Nothing => Box::pin(nothing().send(session)).await,
         }
     }
 }
@@ -182,7 +167,7 @@ impl ProxyHttp for Edge {
         context.background = session.subrequest_ctx.is_some();
         context.client =
             client::Client::of(session.as_downstream(), &context.snapshot.trusted_proxies);
-        context.id = uuid::Uuid::new_v4().simple().to_string();
+        context.id = context::request_id();
         if context.background {
             return Ok(());
         }
@@ -423,6 +408,20 @@ impl ProxyHttp for Edge {
     }
 }
 
+fn unknown_host() -> Answer {
+    let why = "no site of this node has this host";
+    Answer::error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", why)
+}
+
+fn nothing() -> Answer {
+    Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
+}
+
+fn only_get() -> Answer {
+    Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method")
+        .with(header::ALLOW, "GET, HEAD")
+}
+
 /// The status for an error: 0 when the client is gone.
 fn failure_status(error: &Error) -> u16 {
     match (error.etype(), error.esource()) {
@@ -480,7 +479,7 @@ fn write_record(session: &Session, error: Option<&Error>, context: &Context, sta
         ms: (context.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
         bytes: downstream.body_bytes_sent(),
         client: context.client.address,
-        request: &context.id,
+        request: std::str::from_utf8(&context.id).unwrap_or_default(),
         error: error.map(|error| {
             context.refused.map_or_else(
                 || error.etype().as_str().to_owned(),

@@ -72,25 +72,33 @@ pub(super) fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> 
     }
 }
 
-impl Edge {
-    /// Decides everything about a page before the origin is asked. Whatever fails here, the page
-    /// goes on as the origin has it.
-    pub(super) async fn decide(&self, session: &Session, site: &Site, path: String) -> Page {
+impl Page {
+    /// A page of `path`, about which nothing has been decided.
+    pub(super) fn of(session: &Session, site: &Site, path: String) -> Self {
         let request = session.req_header();
         let shown = is_page_request(request);
         let varies = shown && site.variations.varies(&path);
         let wants_html = shown && wants_html(request);
-        let mut page = Page { path, shown, wants_html, varies, ..Page::default() };
-        if !varies && (site.client_traits.is_empty() || !wants_html) {
-            return page;
-        }
-        let deciding = AssertUnwindSafe(self.personalise(request, site, &mut page)).catch_unwind();
+        Self { path, shown, wants_html, varies, ..Self::default() }
+    }
+
+    /// Whether it depends on who asks.
+    pub(super) fn is_personal(&self, site: &Site) -> bool {
+        self.varies || (self.wants_html && !site.client_traits.is_empty())
+    }
+}
+
+impl Edge {
+    /// Decides everything about a page before the origin is asked. Whatever fails here, the page
+    /// goes on as the origin has it.
+    pub(super) async fn decide(&self, session: &Session, site: &Site, page: &mut Page) {
+        let request = session.req_header();
+        let deciding = AssertUnwindSafe(self.personalise(request, site, page)).catch_unwind();
         if deciding.await.is_err() {
             crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
             page.chosen = None;
             page.outcome = Some(Personalization::Late);
         }
-        page
     }
 
     async fn personalise(&self, request: &RequestHeader, site: &Site, page: &mut Page) {
@@ -145,12 +153,17 @@ pub(super) fn to_origin(
         let target = target.to_owned();
         request.set_raw_path(target.as_bytes())?;
     }
-    let host = site.origin_host.as_deref().unwrap_or(context.authority.as_str());
-    request.insert_header(header::HOST, host)?;
+    match &site.origin_host {
+        Some(host) => request.insert_header(header::HOST, &**host)?,
+        // HTTP/2 names it in the target.
+        None if !request.headers.contains_key(header::HOST) => {
+            request.insert_header(header::HOST, context.authority.as_str())?;
+        }
+        None => {}
+    }
     context.client.announce(request, context.authority.as_str())?;
-    request.insert_header("x-request-id", &context.id)?;
-    append(request, "via", via(context, request.version))?;
-    request.remove_header("cdn-loop");
+    request.insert_header(X_REQUEST_ID, &context.id[..])?;
+    append(request, header::VIA, via(request.version))?;
     if page.shown && site.snippet.is_some() {
         // Only what can be undone, and what the client itself accepts: its answer is of the same
         // coding as the origin's.
@@ -169,10 +182,12 @@ pub(super) fn to_origin(
     Ok(())
 }
 
-fn via(context: &Context, version: Version) -> &'static str {
-    match (version, context.client.secure) {
-        (Version::HTTP_10, _) => "1.0 doorstep",
-        (Version::HTTP_2, _) => "2.0 doorstep",
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0 doorstep",
+        Version::HTTP_2 => "2.0 doorstep",
         _ => "1.1 doorstep",
     }
 }
@@ -397,6 +412,10 @@ fn drop_hop_headers(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
+    // Nearly always there is at most `Connection`: one walk finds out.
+    if !response.headers.keys().any(|name| HOP.contains(&name.as_str())) {
+        return;
+    }
     let nominated: Vec<HeaderName> = response
         .headers
         .get_all(header::CONNECTION)
@@ -409,10 +428,12 @@ fn drop_hop_headers(response: &mut ResponseHeader) {
     for name in &nominated {
         response.remove_header(name);
     }
-    for name in ["keep-alive", "proxy-connection", "proxy-authenticate"] {
-        response.remove_header(name);
+    for name in HOP.iter().skip(1) {
+        response.remove_header(*name);
     }
 }
+
+const HOP: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "proxy-authenticate"];
 
 /// Fields that `Connection` can't take away: an origin's slip must not change what the answer is.
 const PROTECTED: [HeaderName; 6] = [
@@ -425,6 +446,9 @@ const PROTECTED: [HeaderName; 6] = [
 ];
 
 fn promote_cookies(site: &Site, secure: bool, response: &mut ResponseHeader) -> Result<()> {
+    if !response.headers.contains_key(header::SET_COOKIE) {
+        return Ok(());
+    }
     let lines: Vec<HeaderValue> =
         response.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
     let names = &site.identity.names;

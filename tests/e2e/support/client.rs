@@ -66,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// One more piece, or `None` at the end.
     async fn more(&mut self) -> Option<usize> {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         let read =
             timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("the edge is silent");
         let read = read.unwrap_or(0);

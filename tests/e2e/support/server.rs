@@ -138,7 +138,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, answer: Arc<H
 }
 
 async fn more(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<()> {
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     let read = stream.read(&mut buffer).await.ok()?;
     rest.extend_from_slice(&buffer[..read]);
     (read > 0).then_some(())
