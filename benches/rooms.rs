@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorstep::cache::{MemoryStorage, key};
 use doorstep::config::{Config, load};
 use doorstep::decide::{Facts, RequestFacts};
@@ -127,9 +127,12 @@ const PAGES: [(&str, &[u8]); 3] = [
     ("400k", include_bytes!("data/400k.html")),
 ];
 
+fn new_snippet() -> Snippet {
+    Snippet::new(&WriteKey::parse("bench-write-key").unwrap(), true, "/seg", true, true)
+}
+
 fn markup() -> Markup {
-    let snippet =
-        Snippet::new(&WriteKey::parse("bench-write-key").unwrap(), true, "/seg", true, true);
+    let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
     Markup {
         script: snippet.script(Handover { visitor: &visitor, traits: &traits }),
@@ -147,17 +150,21 @@ fn injection(c: &mut Criterion) {
             let body = Bytes::from(coding.encode_once(page).unwrap());
             group.throughput(Throughput::Bytes(page.len() as u64));
             group.bench_with_input(BenchmarkId::from_parameter(name), &body, |b, body| {
-                b.iter(|| {
-                    let mut page = Body::new(coding, Injector::new(markup()));
-                    let mut at = 0;
-                    while at < body.len() {
-                        let end = (at + 65_536).min(body.len());
-                        let mut chunk = Some(body.slice(at..end));
-                        page.pass(&mut chunk, end == body.len()).unwrap();
-                        black_box(chunk);
-                        at = end;
-                    }
-                });
+                b.iter_batched(
+                    markup,
+                    |markup| {
+                        let mut page = Body::new(coding, Injector::new(markup));
+                        let mut at = 0;
+                        while at < body.len() {
+                            let end = (at + 65_536).min(body.len());
+                            let mut chunk = Some(body.slice(at..end));
+                            page.pass(&mut chunk, end == body.len()).unwrap();
+                            black_box(chunk);
+                            at = end;
+                        }
+                    },
+                    BatchSize::SmallInput,
+                );
             });
         }
     }
@@ -165,7 +172,10 @@ fn injection(c: &mut Criterion) {
 
 /// The snippet itself, with one visitor's ids.
 fn snippet(c: &mut Criterion) {
-    c.bench_function("vendor/snippet", |b| b.iter(markup));
+    let snippet = new_snippet();
+    let (visitor, traits) = (john().0, serde_json::Map::new());
+    let handover = Handover { visitor: &visitor, traits: &traits };
+    c.bench_function("vendor/snippet", |b| b.iter(|| snippet.script(black_box(handover))));
 }
 
 /// An SDK file from memory: header and body.

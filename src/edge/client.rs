@@ -63,12 +63,6 @@ impl Client {
             element.push_str("\";proto=");
             element.push_str(self.scheme());
             append(request, header::FORWARDED, &element)?;
-            match self.address {
-                Some(address) if address != peer => {
-                    request.insert_header(X_REAL_IP, address.to_string())?;
-                }
-                _ => request.insert_header(X_REAL_IP, node.as_str())?,
-            }
             append(request, X_FORWARDED_FOR, &node)?;
         }
         if !self.trusted || !request.headers.contains_key(X_FORWARDED_HOST) {
@@ -94,7 +88,6 @@ impl Client {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Believed from our own proxies alone.
 const FORWARDING: &[&str] = &["forwarded", "x-forwarded-for", "x-forwarded-host"];
@@ -201,7 +194,7 @@ mod tests {
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("x-forwarded-for"), Some("192.0.2.7"));
         assert_eq!(header("forwarded"), Some("for=192.0.2.7;host=\"shop.example\";proto=https"));
-        assert_eq!(header("x-real-ip"), Some("192.0.2.7"));
+        assert_eq!(header("x-real-ip"), None);
         assert_eq!(header("x-forwarded-host"), Some("shop.example"));
         assert_eq!((header("x-forwarded-proto"), header("x-original-url")), (Some("https"), None));
     }

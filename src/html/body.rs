@@ -59,7 +59,7 @@ impl Body {
             Self::Untouched => Ok(None),
             Self::Plain(injector) => {
                 let bytes = chunk.take().unwrap_or_default();
-                let mut out = Vec::with_capacity(bytes.len() + 8192);
+                let mut out = Vec::with_capacity(bytes.len() + injector.adds());
                 injector.push(&bytes, &mut out);
                 if end {
                     injector.end(&mut out);

@@ -5,6 +5,7 @@
 //! of the page is parsed than needed. Whatever the parser does, every byte of the page comes out:
 //! bytes that it has taken and not given back are kept here.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use encoding_rs::WINDOWS_1252;
@@ -89,6 +90,13 @@ impl Injector {
     #[must_use]
     pub fn outcome(&self) -> Option<Rewrite> {
         lock(&self.state).outcome
+    }
+
+    /// The most bytes that it adds to a page.
+    #[must_use]
+    pub fn adds(&self) -> usize {
+        const TAGS: usize = 256;
+        lock(&self.state).markup.script.len() + TAGS
     }
 
     /// Adds to `out` what comes of the page's next `bytes`.
@@ -217,15 +225,17 @@ fn parser(state: &Arc<Mutex<State>>) -> Parser {
                 .with_max_allowed_memory_usage(MAX_PARSER_BYTES),
         )
         .append_document_content_handler(text);
-    if let Ok(all) = "*".parse::<Selector>() {
-        settings =
-            settings.append_element_content_handler((std::borrow::Cow::Owned(all), elements));
+    if let Some(all) = &*ALL {
+        settings = settings.append_element_content_handler((Cow::Borrowed(all), elements));
     }
     HtmlRewriter::new(
         settings,
         Box::new(move |bytes: &[u8]| lock(&for_sink).out.extend_from_slice(bytes)),
     )
 }
+
+/// Every element. Parsed once.
+static ALL: LazyLock<Option<Selector>> = LazyLock::new(|| "*".parse().ok());
 
 /// Elements that may stand in a head: behind them its end may still come.
 const HEAD_ELEMENTS: [&str; 11] = [

@@ -23,11 +23,9 @@ fn complaints(yaml: &str) -> String {
 
 #[test]
 fn the_commented_configuration_is_good() {
-    for file in ["conf/doorstep.yaml"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        let output = doorstep(&["check", path.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/doorstep.yaml");
+    let output = doorstep(&["check", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Every key of the schema stands in the commented file, so that it is the reference.

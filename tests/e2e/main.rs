@@ -1,4 +1,12 @@
 //! The real binary between real parts: one test binary, a file for each subject.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::format_push_string,
+    reason = "a test fails by a panic, and may take its time"
+)]
 
 mod assets;
 mod browser;

@@ -97,7 +97,7 @@ async fn the_origin_learns_whom_it_answers_and_strangers_can_not_lie() {
         ("x-forwarded-proto", Some("http")),
         ("x-forwarded-host", Some("shop.example")),
         ("forwarded", Some("for=127.0.0.1;host=\"shop.example\";proto=http")),
-        ("x-real-ip", Some("127.0.0.1")),
+        ("x-real-ip", None),
         ("x-original-url", None),
         ("x-hop", None),
         ("via", Some("1.1 before, 1.1 doorstep")),
@@ -113,7 +113,6 @@ async fn the_origin_learns_whom_it_answers_and_strangers_can_not_lie() {
     let asked = origin.asked().pop().unwrap();
     assert_eq!(asked.header("x-forwarded-for"), Some("6.6.6.6, 192.0.2.9, 127.0.0.1"));
     assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
-    assert_eq!(asked.header("x-real-ip"), Some("192.0.2.9"));
 }
 
 #[tokio::test]

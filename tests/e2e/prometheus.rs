@@ -121,8 +121,13 @@ async fn every_query_has_an_answer_on_a_node_under_load() {
         eventually(&format!("{title}: {query}"), || async {
             load().await;
             let answer = prometheus.query(&query).await;
-            assert_eq!(answer["status"], "success", "{title}: {query}\n{answer}");
-            let found = answer["data"]["result"].as_array().unwrap();
+            assert_ne!(
+                answer["errorType"], "bad_data",
+                "{title}: {query}
+{answer}"
+            );
+            // Not there yet, as right after its start: asked again.
+            let found = answer["data"]["result"].as_array()?;
             // A rate needs two scrapes; a share of nothing is not a number.
             found.iter().any(|one| one["value"][1] != "NaN").then_some(())
         })

@@ -1,5 +1,6 @@
 //! A real nginx as origin.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -20,7 +21,6 @@ impl Nginx {
         std::fs::create_dir(&root).expect("made");
         write(&root);
         // nginx, started by root, serves as another user.
-        use std::os::unix::fs::PermissionsExt;
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).expect("opened");
         let at = folder.path().display();

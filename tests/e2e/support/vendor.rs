@@ -1,6 +1,6 @@
 //! The vendor: a CDN with small files, or the real SDK, and a tracking API that remembers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
@@ -27,17 +27,17 @@ pub struct Vendor {
 impl Vendor {
     /// A CDN with small files.
     pub async fn start() -> Self {
-        Self::with(|asked| small_file(asked)).await
+        Self::with(small_file).await
     }
 
     /// The CDN of the real SDK, from npm's `@segment/analytics-next`.
     pub async fn real() -> Self {
         let umd = npm().join("@segment/analytics-next/dist/umd");
-        assert!(umd.join("standalone.js").exists(), "{umd:?}: make test installs it");
+        assert!(umd.join("standalone.js").exists(), "{}: make test installs it", umd.display());
         Self::with(move |asked| {
             let name = asked.target.rsplit('/').next().unwrap_or_default();
             match name {
-                "analytics.min.js" => file(umd.join("standalone.js")),
+                "analytics.min.js" => file(&umd.join("standalone.js")),
                 "settings" => {
                     // A source with parts that come in bundles of their own.
                     let settings = SETTINGS
@@ -45,7 +45,7 @@ impl Vendor {
                         .replace(r#"{"integrations":{"#, r#"{"integrations":{"Legacy":{"type":"browser","bundlingStatus":"bundled","versionSettings":{"version":"1.0.0","componentTypes":["browser"]}},"#);
                     Reply::new(200, &["Content-Type: application/json"], settings)
                 }
-                name => file(umd.join(name)),
+                name => file(&umd.join(name)),
             }
         })
         .await
@@ -103,8 +103,8 @@ const SETTINGS: &str = concat!(
     r#""metrics":{"sampleRate":1},"legacyVideoPluginsEnabled":false,"remotePlugins":[]}"#
 );
 
-fn file(path: PathBuf) -> Reply {
-    match std::fs::read(&path) {
+fn file(path: &Path) -> Reply {
+    match std::fs::read(path) {
         Ok(bytes) => {
             Reply::new(200, &["Content-Type: text/javascript", "Cache-Control: max-age=120"], bytes)
         }
