@@ -59,7 +59,7 @@ fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Vec
 fn page(status: StatusCode, title: &str, content: &str) -> Response<Vec<u8>> {
     let body = format!(
         "<!doctype html>\n<html lang=en>\n<head><meta charset=utf-8><title>{title} – Demo shop</title>\n\
-         <meta name=viewport content='width=device-width'>\n\
+         <meta name=viewport content='width=device-width'><link rel=icon href=/cup.svg>\n\
          <style>body{{font:1.1em sans-serif;max-width:40em;margin:2em auto;padding:0 1em}}nav a{{margin-right:1em}}</style>\n\
          </head>\n<body>\n<nav><a href=/>Home</a><a href=/products>Products</a><a href=/login>Log in</a>\
          <a href=# id=logout>Log out</a></nav>\n<h1>{title}</h1>\n{content}\n\

@@ -14,7 +14,7 @@ use pingora_proxy::Session;
 use super::Edge;
 use super::client::append;
 use super::context::{Context, Page, Way};
-use super::target::{is_page_request, wants_html};
+use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Facts, RequestFacts};
 use crate::html::{Body, Coding, Csp, Injector, Markup};
 use crate::identity::{AnonymousId, Visitor, promote, read};
@@ -77,7 +77,7 @@ impl Page {
     pub(super) fn of(session: &Session, site: &Site, path: String) -> Self {
         let request = session.req_header();
         let shown = is_page_request(request);
-        let varies = shown && site.variations.varies(&path);
+        let varies = shown && is_safe(request) && site.variations.varies(&path);
         let wants_html = shown && wants_html(request);
         Self { path, shown, wants_html, varies, ..Self::default() }
     }
@@ -171,7 +171,7 @@ pub(super) fn to_origin(
             request.insert_header(header::ACCEPT_ENCODING, Coding::acceptable(&accept))?;
         }
     }
-    if page.wants_html && (site.snippet.is_some() || page.varies) {
+    if page.wants_html && is_safe(request) && (site.snippet.is_some() || page.varies) {
         // A page that is made for one visitor is never a part or a confirmation of another.
         for conditional in
             [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE]
@@ -235,7 +235,7 @@ pub(super) fn to_visitor(
         if site.identity.server_side_cookies {
             make_private(response)?;
         }
-        if session.req_header().method == Method::GET {
+        if session.req_header().method != Method::HEAD {
             inject(session, context, &site, &visitor, &page, response)?;
         } else if site.snippet.is_some() {
             make_private(response)?;

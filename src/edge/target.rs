@@ -62,9 +62,11 @@ impl Authority {
     }
 }
 
-/// Whether a browser asks for a page to show, rather than for something that a page uses.
+/// Whether a browser asks for a page to show, rather than for something that a page uses. A form
+/// that is sent asks for one as well.
 pub(super) fn is_page_request(request: &RequestHeader) -> bool {
-    if !matches!(request.method, Method::GET | Method::HEAD) {
+    let form = request.method == Method::POST;
+    if !form && !is_safe(request) {
         return false;
     }
     match request.headers.get("sec-fetch-dest") {
@@ -72,11 +74,19 @@ pub(super) fn is_page_request(request: &RequestHeader) -> bool {
             [&b"document"[..], b"iframe", b"frame", b"embed", b"object"].contains(&dest.as_bytes())
         }
         // Older browsers and other clients.
-        None => !request
-            .headers
-            .get("x-requested-with")
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest")),
+        None => {
+            let script = request
+                .headers
+                .get("x-requested-with")
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
+            !script && (!form || wants_html(request))
+        }
     }
+}
+
+/// GET or HEAD: asked again, it gives the same.
+pub(super) fn is_safe(request: &RequestHeader) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD)
 }
 
 /// Whether the client says that it wants HTML.

@@ -124,6 +124,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     for service in start.beside {
         server.add_boxed_service(service);
     }
+    let remove = start.remove.clone();
     let lifecycle = Lifecycle {
         leaving,
         ready,
@@ -141,6 +142,11 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     server.bootstrap();
     lifecycle.start();
     server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals) });
+    // Only SIGINT leads here: any other end is the lifecycle's.
+    if let Some(folder) = remove {
+        // A temporary folder that can't be removed harms nobody.
+        let _ = std::fs::remove_dir_all(folder);
+    }
     Ok(())
 }
 

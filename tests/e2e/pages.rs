@@ -254,6 +254,29 @@ async fn fragments_for_scripts_and_pages_with_a_snippet_stay_as_they_are() {
 }
 
 #[tokio::test]
+async fn the_page_that_a_form_leads_to_is_a_page() {
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port)
+        .site("variations:\n- { route: /, choose: [{ when: 'true', path: /other }] }")
+        .start()
+        .await;
+    let form = || edge.request("POST", "/").header("Accept", "text/html,*/*").body("a=b");
+    for request in [form(), form().header("Sec-Fetch-Dest", "document")] {
+        let page = request.send().await;
+        assert!(
+            page.text().contains(SNIPPET) && page.text().ends_with("</head>/"),
+            "{}",
+            page.text()
+        );
+        assert!(page.cookie("ajs_anonymous_id").is_some());
+    }
+    let api = edge.request("POST", "/").header("Accept", "*/*").body("{}").send().await;
+    assert_eq!(api.text(), "<head></head>/");
+    let get = edge.request("GET", "/").header("Accept", "text/html").send().await;
+    assert!(get.text().ends_with("</head>/other"));
+}
+
+#[tokio::test]
 async fn a_broken_origin_gives_an_answer_or_a_clean_close() {
     let origin = Server::start(|asked| match asked.target.as_str() {
         "/broken-gzip" => {
