@@ -16,6 +16,7 @@ use lol_html::send::{
 use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use memchr::{memchr, memchr_iter, memmem};
 
+use super::place::plain_place;
 use super::{Csp, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
 
@@ -34,12 +35,18 @@ pub struct Markup {
 
 /// A page that waits for its snippet.
 pub struct Injector {
-    /// `None` once nothing more can match.
-    parser: Option<Mutex<Parser>>,
+    /// Made when a page can't be read without, dropped once nothing more can match.
+    parser: Parsing,
     state: Arc<Mutex<State>>,
     /// Bytes that the parser has taken and not given back.
     held: Vec<u8>,
-    started: bool,
+}
+
+enum Parsing {
+    /// Nothing has come of the page.
+    NotYet,
+    Now(Box<Mutex<Parser>>),
+    Over,
 }
 
 type Parser = HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>;
@@ -81,9 +88,7 @@ impl Injector {
             unsearched: 0,
             tail: Vec::new(),
         };
-        let state = Arc::new(Mutex::new(state));
-        let parser = Some(Mutex::new(parser(&state)));
-        Self { parser, state, held: Vec::new(), started: false }
+        Self { parser: Parsing::NotYet, state: Arc::new(Mutex::new(state)), held: Vec::new() }
     }
 
     /// What has become of the snippet, once that is certain. All later bytes pass as they are.
@@ -101,21 +106,44 @@ impl Injector {
 
     /// Adds to `out` what comes of the page's next `bytes`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if !self.started && !bytes.is_empty() {
-            self.started = true;
-            // UTF-16 by its byte order mark: nothing that we could write would be text there.
-            if matches!(bytes, [0xFE | 0xFF] | [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..]) {
-                lock(&self.state).outcome = Some(Rewrite::Unreadable);
-                self.parser = None;
-            }
+        if matches!(self.parser, Parsing::NotYet) && !bytes.is_empty() && self.begin(bytes, out) {
+            return;
         }
         let mut rest = bytes;
-        while self.parser.is_some() && !rest.is_empty() {
+        while matches!(self.parser, Parsing::Now(_)) && !rest.is_empty() {
             let (piece, behind) = rest.split_at(next_piece(rest));
             rest = behind;
             self.parse(piece, out);
         }
         out.extend_from_slice(rest);
+    }
+
+    /// The first bytes of a page. Most of the time they are all that has to be read: then this is
+    /// true, and they are in `out`.
+    fn begin(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        // UTF-16 by its byte order mark: nothing that we could write would be text there.
+        if matches!(bytes, [0xFE | 0xFF] | [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..]) {
+            lock(&self.state).outcome = Some(Rewrite::Unreadable);
+            self.parser = Parsing::Over;
+            out.extend_from_slice(bytes);
+            return true;
+        }
+        let place = plain_place(bytes).and_then(|place| bytes.split_at_checked(place));
+        let Some((head, rest)) = place else {
+            self.parser = Parsing::Now(Box::new(Mutex::new(parser(&self.state))));
+            return false;
+        };
+        let mut state = lock(&self.state);
+        state.unsearched = 0;
+        state.out.extend_from_slice(head);
+        let markup = state.take_markup();
+        state.out.clear();
+        drop(state);
+        out.extend_from_slice(head);
+        out.extend_from_slice(markup.unwrap_or_default().as_bytes());
+        out.extend_from_slice(rest);
+        self.parser = Parsing::Over;
+        true
     }
 
     /// Adds to `out` what is left at the end of the page.
@@ -125,7 +153,7 @@ impl Injector {
     }
 
     fn parse(&mut self, piece: &[u8], out: &mut Vec<u8>) {
-        let Some(parser) = &mut self.parser else { return };
+        let Parsing::Now(parser) = &mut self.parser else { return };
         let parser = parser.get_mut().unwrap_or_else(PoisonError::into_inner);
         let before = out.len();
         {
@@ -162,7 +190,7 @@ impl Injector {
 
     /// Ends parsing: what the parser holds goes out as it came.
     fn give_back(&mut self, out: &mut Vec<u8>) {
-        self.parser = None;
+        self.parser = Parsing::Over;
         out.append(&mut self.held);
     }
 }
@@ -432,7 +460,7 @@ mod tests {
         let mut injector = Injector::new(markup());
         let mut out = Vec::new();
         injector.push(b"<head></head><body>", &mut out);
-        assert!(injector.parser.is_none());
+        assert!(matches!(injector.parser, Parsing::Over));
         injector.push(b"<head></head>", &mut out);
         assert_eq!(out, format!("<head>{S}</head><body><head></head>").into_bytes());
     }
@@ -493,6 +521,28 @@ mod tests {
             "&lt;",
             "</body></html>",
             "<!doctype html>",
+            "<HEAD\n>",
+            "<html lang=en>",
+            "<link rel=x href='a>b'>",
+            "<meta name=\"a\" content=b/>",
+            "<meta http-equiv=x>",
+            "<noscript>",
+            "</noscript>",
+            "<style>",
+            "</style >",
+            "<script src='</head>'>",
+            "</SCRIPT>",
+            "<base/href>",
+            "</head\t>",
+            "</headx>",
+            "\t",
+            "=\"",
+            "--!>",
+            "<?x?>",
+            "<!x>",
+            "</ head>",
+            "<heads>",
+            "<img/>",
             "SNIPPET_VERSION",
         ]);
         prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat().into_bytes())
@@ -512,6 +562,17 @@ mod tests {
                 rest = behind;
             }
             prop_assert_eq!(inject(&chunks), whole);
+        }
+
+        /// What is found without the parser is where the parser finds it.
+        #[test]
+        fn the_short_way_leads_to_the_same_place(page in page()) {
+            let mut injector = Injector::new(markup());
+            injector.parser = Parsing::Now(Box::new(Mutex::new(parser(&injector.state))));
+            let mut out = Vec::new();
+            injector.push(&page, &mut out);
+            injector.end(&mut out);
+            prop_assert_eq!(inject(&[&page]), (out, injector.outcome()));
         }
 
         /// The page itself is never changed: without the snippet it is what came.

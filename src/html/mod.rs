@@ -6,6 +6,7 @@ mod body;
 mod coding;
 mod csp;
 mod injector;
+mod place;
 
 pub use body::{Body, Broken};
 pub use coding::Coding;
