@@ -8,6 +8,7 @@
     reason = "a test fails by a panic, and may take its time"
 )]
 
+mod advisories;
 mod assets;
 mod browser;
 mod config;
@@ -22,3 +23,4 @@ mod prometheus;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
 mod support;
 mod tls;
+mod unit;

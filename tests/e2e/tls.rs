@@ -23,7 +23,7 @@ fn certificate(folder: &std::path::Path, file: &str, names: &[&str]) -> Certific
     made.cert.der().clone()
 }
 
-async fn connect(
+pub(crate) async fn connect(
     port: u16,
     name: &str,
     roots: &[CertificateDer<'static>],
@@ -48,7 +48,9 @@ async fn connect(
         .expect("a certificate for the name")
 }
 
-async fn site(origin: u16) -> (Edge, u16, Vec<CertificateDer<'static>>, tempfile::TempDir) {
+pub(crate) async fn site(
+    origin: u16,
+) -> (Edge, u16, Vec<CertificateDer<'static>>, tempfile::TempDir) {
     let (folder, secure) = (tempfile::tempdir().unwrap(), port());
     let first = certificate(folder.path(), "shop", &["shop.example", "www.shop.example"]);
     let second = certificate(folder.path(), "wild", &["*.more.example"]);
