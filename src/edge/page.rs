@@ -433,7 +433,8 @@ fn drop_hop_headers(response: &mut ResponseHeader) {
     }
 }
 
-const HOP: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "proxy-authenticate"];
+const HOP: [&str; 5] =
+    ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "trailer"];
 
 /// Fields that `Connection` can't take away: an origin's slip must not change what the answer is.
 const PROTECTED: [HeaderName; 6] = [
