@@ -7,6 +7,7 @@ mod client;
 mod context;
 mod event;
 mod page;
+mod response;
 mod strict;
 mod target;
 mod visitor;

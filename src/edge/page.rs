@@ -14,10 +14,14 @@ use pingora_proxy::Session;
 use super::Edge;
 use super::client::append;
 use super::context::{Context, Page, Way};
+use super::response::{
+    drop_hop_headers, drop_validators, is_ascii_compatible, is_html, make_private, promote_cookies,
+    text,
+};
 use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Facts, RequestFacts};
 use crate::html::{Body, Coding, Csp, Injector, Markup};
-use crate::identity::{AnonymousId, Visitor, promote, read};
+use crate::identity::{AnonymousId, Visitor, read};
 use crate::profile::{Lookup, ProfileKey};
 use crate::site::Site;
 use crate::telemetry::{Feature, Personalization, Rewrite, guard};
@@ -320,189 +324,5 @@ pub(super) fn body(context: &mut Context, chunk: &mut Option<Bytes>, end: bool) 
             context.body = Body::Untouched;
             Error::e_explain(ErrorType::InternalError, "rewriting a compressed page panicked")
         }
-    }
-}
-
-fn text<'r>(response: &'r ResponseHeader, name: &HeaderName) -> Option<&'r str> {
-    response.headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"))
-}
-
-fn is_html(response: &ResponseHeader) -> bool {
-    text(response, &header::CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.split(';').next().unwrap_or_default();
-        kind.trim().eq_ignore_ascii_case("text/html")
-    })
-}
-
-/// Whether what we write means the same in the page's encoding. An unknown or missing one counts
-/// as compatible, as browsers take it for one that is.
-fn is_ascii_compatible(response: &ResponseHeader) -> bool {
-    let charset = text(response, &header::CONTENT_TYPE).and_then(|kind| {
-        kind.split(';').skip(1).find_map(|parameter| {
-            let (name, value) = parameter.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-        })
-    });
-    charset
-        .and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
-        .is_none_or(encoding_rs::Encoding::is_ascii_compatible)
-}
-
-/// Keeps shared caches off a page that belongs to one visitor. What is stricter stays.
-fn make_private(response: &mut ResponseHeader) -> Result<()> {
-    let value = private_cache_control(
-        response.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok()),
-    );
-    response.insert_header(header::CACHE_CONTROL, value)?;
-    for shared in
-        ["expires", "surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control"]
-    {
-        response.remove_header(shared);
-    }
-    Ok(())
-}
-
-fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut closed = false;
-    for directive in values.flat_map(|value| value.split(',')).map(str::trim) {
-        let name = directive.split('=').next().unwrap_or_default().trim();
-        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
-        if is("public")
-            || is("s-maxage")
-            || is("immutable")
-            || is("stale-while-revalidate")
-            || is("stale-if-error")
-        {
-            continue;
-        }
-        // `private="field"` keeps only that field private.
-        if is("private") && directive.contains('=') {
-            continue;
-        }
-        closed |= is("private") || is("no-store");
-        if !directive.is_empty() {
-            kept.push(directive);
-        }
-    }
-    if !closed {
-        kept.insert(0, "private");
-    }
-    kept.join(", ")
-}
-
-/// What names the origin's own bytes is not true of the visitor's page.
-fn drop_validators(response: &mut ResponseHeader) {
-    for name in [
-        "etag",
-        "last-modified",
-        "accept-ranges",
-        "content-md5",
-        "digest",
-        "content-digest",
-        "repr-digest",
-    ] {
-        response.remove_header(name);
-    }
-}
-
-/// Fields that are about one connection (RFC 9110, 7.6.1). Those that frame the body stay: the
-/// server makes them anew.
-fn drop_hop_headers(response: &mut ResponseHeader) {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    // Nearly always there is at most `Connection`: one walk finds out.
-    if !response.headers.keys().any(|name| HOP.contains(&name.as_str())) {
-        return;
-    }
-    let nominated: Vec<HeaderName> = response
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| !PROTECTED.contains(name))
-        .collect();
-    for name in &nominated {
-        response.remove_header(name);
-    }
-    for name in HOP.iter().skip(1) {
-        response.remove_header(*name);
-    }
-}
-
-const HOP: [&str; 5] =
-    ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "trailer"];
-
-/// Fields that `Connection` can't take away: an origin's slip must not change what the answer is.
-const PROTECTED: [HeaderName; 6] = [
-    header::TRANSFER_ENCODING,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CACHE_CONTROL,
-    header::CONNECTION,
-];
-
-fn promote_cookies(site: &Site, secure: bool, response: &mut ResponseHeader) -> Result<()> {
-    if !response.headers.contains_key(header::SET_COOKIE) {
-        return Ok(());
-    }
-    let lines: Vec<HeaderValue> =
-        response.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-    let names = &site.identity.names;
-    let promoted: Vec<Option<String>> =
-        lines.iter().map(|line| promote(names, line.to_str().ok()?, secure)).collect();
-    if promoted.iter().all(Option::is_none) {
-        return Ok(());
-    }
-    response.remove_header(&header::SET_COOKIE);
-    for (line, promoted) in lines.into_iter().zip(promoted) {
-        match promoted {
-            Some(line) => response.append_header(header::SET_COOKIE, line)?,
-            None => response.append_header(header::SET_COOKIE, line)?,
-        };
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn caching_is_kept_to_the_visitor_and_never_loosened() {
-        for (given, kept) in [
-            ("", "private"),
-            ("public, max-age=60", "private, max-age=60"),
-            ("max-age=60, s-maxage=600", "private, max-age=60"),
-            ("no-store", "no-store"),
-            ("no-cache", "private, no-cache"),
-            ("private, max-age=0", "private, max-age=0"),
-            ("private=\"set-cookie\", max-age=1", "private, max-age=1"),
-            ("Public", "private"),
-        ] {
-            assert_eq!(private_cache_control([given].into_iter()), kept, "{given}");
-        }
-    }
-
-    #[test]
-    fn what_a_connection_nominates_is_dropped() {
-        let mut response = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [
-            ("connection", "x-hop, content-type"),
-            ("x-hop", "1"),
-            ("keep-alive", "timeout=5"),
-            ("content-type", "text/html"),
-        ] {
-            response.insert_header(name, value).unwrap();
-        }
-        drop_hop_headers(&mut response);
-        assert!(
-            !response.headers.contains_key("x-hop") && !response.headers.contains_key("keep-alive")
-        );
-        assert!(is_html(&response));
     }
 }
