@@ -28,8 +28,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: std::net::SocketAddr,
     /// Take the listeners over from the process that started this one.
-    #[arg(long, hide = true)]
-    upgrade: bool,
+    #[arg(long, hide = true, value_name = "PID")]
+    upgrade: Option<i32>,
 }
 
 /// Where a configuration is looked for.

@@ -37,6 +37,8 @@ use crate::site::{Route, normal_path};
 use crate::telemetry::metrics::REJECTED;
 use crate::telemetry::{AccessLog, Record, RouteName};
 
+pub use strict::MAX_HEAD_BYTES;
+
 use answer::Answer;
 use context::{AssetWay, Context, Page, Way};
 use target::Authority;

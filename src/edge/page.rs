@@ -68,7 +68,7 @@ pub(super) fn visitor(site: &Site, request: &RequestHeader) -> Visitor {
 }
 
 /// The key of `visitor`'s profile: the user's where one is known.
-pub(super) fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
+fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
     match (&visitor.user, &visitor.anonymous) {
         (Some(user), _) => Some(ProfileKey::user(&site.name, user.clone())),
         (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id.clone())),
@@ -105,16 +105,16 @@ impl Edge {
         }
     }
 
+    /// What is known of `visitor`, within the time that a page may wait. `None` for nobody.
+    pub(super) async fn look_up(&self, site: &Site, visitor: &Visitor) -> Option<Lookup> {
+        let key = profile_key(site, visitor)?;
+        Some(self.profiles.find(&key, self.snapshot().profile_wait).await)
+    }
+
     async fn personalise(&self, request: &RequestHeader, site: &Site, page: &mut Page) {
         let visitor = page.visitor.insert(visitor(site, request));
-        let lookup = match profile_key(site, visitor) {
-            Some(key) => Some(self.profiles.find(&key, self.snapshot().profile_wait).await),
-            None => None,
-        };
-        let known = match &lookup {
-            Some(Lookup::Found(known)) => Some(&**known),
-            _ => None,
-        };
+        let lookup = self.look_up(site, visitor).await;
+        let known = lookup.as_ref().and_then(Lookup::known);
         let asked = Asked { request, path: &page.path };
         let facts = Facts::new(visitor, known, &asked);
         let chosen = site.variations.choose(&page.path, &facts);
@@ -252,7 +252,8 @@ pub(super) fn to_visitor(
     Ok(())
 }
 
-fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
+/// A newcomer gets an id, where the site gives any.
+pub(super) fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
     let policy = &site.identity;
     if policy.server_side_cookies && policy.mint && visitor.anonymous.is_none() {
         visitor.anonymous = Some(AnonymousId::mint());

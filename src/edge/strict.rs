@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 /// Largest request head, in bytes.
-pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
+pub const MAX_HEAD_BYTES: u32 = 32 * 1024;
 /// Most header fields.
 const MAX_FIELDS: usize = 100;
 
@@ -65,7 +65,7 @@ pub(super) fn check(session: &ServerSession) -> Result<(), Malformed> {
     } else {
         let size: usize =
             request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size > MAX_HEAD_BYTES || request.headers.len() > MAX_FIELDS {
+        if size > MAX_HEAD_BYTES as usize || request.headers.len() > MAX_FIELDS {
             return Err(Malformed::TooLarge);
         }
     }
@@ -74,7 +74,7 @@ pub(super) fn check(session: &ServerSession) -> Result<(), Malformed> {
 
 /// What only the bytes show: Pingora has mended or dropped it in the parsed head.
 fn raw_head(raw: &[u8], version: Version) -> Result<(), Malformed> {
-    if raw.len() > MAX_HEAD_BYTES {
+    if raw.len() > MAX_HEAD_BYTES as usize {
         return Err(Malformed::TooLarge);
     }
     // CR and LF belong together, and only as the end of a line.
@@ -198,8 +198,10 @@ mod tests {
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         use Malformed as M;
-        let large =
-            format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
+        let large = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(MAX_HEAD_BYTES as usize)
+        );
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(100));
         for (raw, rule) in [
             ("GET / HTTP/1.1\nHost: a\n\n", M::LineEnd),

@@ -9,9 +9,9 @@ use super::Edge;
 use super::answer::Answer;
 use super::context::Context;
 use super::event::{Source, source};
-use super::page::{Asked, profile_key, visitor};
+use super::page::{Asked, minted, visitor};
 use crate::decide::Facts;
-use crate::identity::{AnonymousId, Visitor};
+use crate::identity::Visitor;
 use crate::profile::Lookup;
 use crate::site::Site;
 use crate::vendor::segment::Handover;
@@ -47,15 +47,12 @@ impl Edge {
                 .send(session)
                 .await;
         };
-        let mut visitor = visitor(site, session.req_header());
+        let visitor = visitor(site, session.req_header());
         let traits = self.client_traits(session, site, &visitor).await;
-        let policy = &site.identity;
-        let mut cookies = Vec::new();
-        if policy.server_side_cookies && policy.mint && visitor.anonymous.is_none() {
-            visitor.anonymous = Some(AnonymousId::mint());
-            visitor.minted = true;
-            cookies = policy.keep(&visitor, context.authority.as_str(), context.client.secure);
-        }
+        let visitor = minted(site, visitor);
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let cookies =
+            if visitor.minted { site.identity.keep(&visitor, host, secure) } else { Vec::new() };
         let script = snippet.script(Handover { visitor: &visitor, traits: &traits });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
@@ -90,14 +87,8 @@ impl Edge {
         if site.client_traits.is_empty() {
             return Map::new();
         }
-        let lookup = match profile_key(site, visitor) {
-            Some(key) => Some(self.profiles.find(&key, self.snapshot().profile_wait).await),
-            None => None,
-        };
-        let known = match &lookup {
-            Some(Lookup::Found(known)) => Some(&**known),
-            _ => None,
-        };
+        let lookup = self.look_up(site, visitor).await;
+        let known = lookup.as_ref().and_then(Lookup::known);
         let request = session.req_header();
         let asked = Asked { request, path: request.uri.path() };
         let (traits, failed) = site.client_traits.of(&Facts::new(visitor, known, &asked));

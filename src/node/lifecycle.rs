@@ -63,7 +63,11 @@ impl ShutdownSignalWatch for Signals {
 }
 
 /// Tells the process that started this one to hand over.
-pub(super) fn ask_for_hand_over() -> nix::Result<()> {
+pub(super) fn ask_for_hand_over(old: i32) -> nix::Result<()> {
+    // It may have ended meanwhile, and its number be somebody else's.
+    if getppid().as_raw() != old {
+        return Err(nix::Error::ESRCH);
+    }
     kill(getppid(), Signal::SIGQUIT)
 }
 
@@ -148,7 +152,7 @@ impl Lifecycle {
             return;
         }
         let started = std::process::Command::new(binary)
-            .args(["run", "--upgrade", "--config"])
+            .args(["run", "--upgrade", &std::process::id().to_string(), "--config"])
             .arg(file)
             .spawn();
         match started {

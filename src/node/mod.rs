@@ -14,6 +14,7 @@ use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{TcpSocketOptions, TlsAccept};
 use pingora::protocols::TcpKeepalive;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
@@ -25,7 +26,7 @@ use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::{Config, ListenOn, Node};
-use crate::edge::Edge;
+use crate::edge::{Edge, MAX_HEAD_BYTES};
 use crate::profile::store::{Embedded, StoreError};
 use crate::profile::{Memory, Resolver};
 use crate::telemetry::metrics;
@@ -38,8 +39,8 @@ pub type Prepare = Box<dyn FnOnce(&Arc<Resolver>) + Send>;
 /// How a node is started.
 #[derive(Default)]
 pub struct Start {
-    /// Take the listeners over from the process that started this one.
-    pub upgrade: bool,
+    /// Take the listeners over from this process, which has started this one.
+    pub upgrade: Option<i32>,
     /// The file that the configuration came from: read again for the next process.
     pub config_file: Option<PathBuf>,
     /// A folder to remove at the end.
@@ -92,11 +93,11 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let leaving = Arc::new(AtomicBool::new(false));
 
     make_socket_directory(&node)?;
-    if !start.upgrade {
+    if start.upgrade.is_none() {
         check_addresses(&node)?;
     }
     let conf = server_conf(&node);
-    let options = Opt { upgrade: start.upgrade, ..Opt::default() };
+    let options = Opt { upgrade: start.upgrade.is_some(), ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, conf);
 
     let edge = Edge::new(
@@ -110,6 +111,9 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         .name("edge")
         .server_options(http_options())
         .build();
+    if let Some(app) = proxy.app_logic_mut() {
+        app.h2_options = Some(h2_options());
+    }
     for listener in &node.listeners {
         listen(&mut proxy, listener)?;
     }
@@ -134,10 +138,10 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         remove: start.remove,
         phases: server.watch_execution_phase(),
     };
-    if start.upgrade {
+    if let Some(old) = start.upgrade {
         // From here on nothing of ours can fail any more: the old process may hand over. It tries
         // for five seconds to reach the socket that `bootstrap` opens.
-        lifecycle::ask_for_hand_over().map_err(StartError::HandOver)?;
+        lifecycle::ask_for_hand_over(old).map_err(StartError::HandOver)?;
     }
     server.bootstrap();
     lifecycle.start();
@@ -172,6 +176,13 @@ fn http_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(H2_IDLE);
     options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
+    options
+}
+
+/// As many streams at one time as Pingora allows (100), heads as large as HTTP/1 ones.
+fn h2_options() -> H2Options {
+    let mut options = default_h2_options();
+    options.max_header_list_size(MAX_HEAD_BYTES);
     options
 }
 

@@ -59,6 +59,17 @@ static COUNTS: LazyLock<Counts> = LazyLock::new(|| {
     }
 });
 
+impl Lookup {
+    /// The profile, where there is one.
+    #[must_use]
+    pub fn known(&self) -> Option<&Known> {
+        match self {
+            Self::Found(known) => Some(known),
+            Self::Missing | Self::Late | Self::Failed => None,
+        }
+    }
+}
+
 type Flight = watch::Receiver<Option<Lookup>>;
 
 /// Finds profiles, and is where they are written.

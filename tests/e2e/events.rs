@@ -145,7 +145,7 @@ async fn what_is_no_event_gets_a_clear_answer() {
     }
     assert_eq!(connection.answer("POST").await.unwrap().status, 413);
     assert!(vendor.events().is_empty());
-    assert!(edge.metric("doorstep_events_refused_total", &[]).await >= 9.0);
+    edge.reaches("doorstep_events_refused_total", &[], 9.0).await;
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn events_wait_for_a_tracking_api_that_is_down() {
     let large = json!({"event": "x".repeat(12_000)});
     let full = edge.event("t", &large).send().await;
     assert_eq!((full.status, full.header("retry-after")), (503, Some("5")));
-    assert!(edge.metric("doorstep_events_waiting", &[]).await >= 3.0);
+    edge.reaches("doorstep_events_waiting", &[], 3.0).await;
     vendor.mood.api_status.store(200, Ordering::SeqCst);
     edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 3.0).await;
     edge.becomes("doorstep_events_waiting_bytes", &[], 0.0).await;
@@ -225,7 +225,7 @@ async fn events_wait_for_a_tracking_api_that_is_down() {
     names.sort();
     names.dedup();
     assert_eq!(names, ["0", "1", "2"]);
-    assert!(edge.metric("doorstep_events_retried_total", &[]).await >= 3.0);
+    edge.reaches("doorstep_events_retried_total", &[], 3.0).await;
 }
 
 #[tokio::test]

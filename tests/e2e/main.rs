@@ -16,6 +16,7 @@ mod events;
 mod hand_over;
 mod hostile;
 mod identity;
+mod operator;
 mod pages;
 mod pass_through;
 mod profiles;

@@ -225,6 +225,13 @@ impl Edge {
         let values = text.lines().filter(|line| has(line));
         values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
+    /// Waits until a metric is at least a value.
+    pub async fn reaches(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        eventually(&format!("{name} {labels:?} >= {value}"), || async {
+            (self.metric(name, labels).await >= value).then_some(())
+        })
+        .await;
+    }
     /// Waits until a metric has a value: it is counted after the answer.
     pub async fn becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         eventually(&format!("{name} {labels:?} = {value}"), || async {
