@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::client::Client;
 use super::target::Authority;
 use crate::config::Snapshot;
-use crate::html::{Body, Coding};
+use crate::html::{Body, Coding, PageKey};
 use crate::identity::Visitor;
 use crate::site::Site;
 use crate::telemetry::metrics::{IN_FLIGHT, PANICS};
@@ -34,6 +34,8 @@ pub struct Context {
     /// How far the page's body has come. Set by `response_filter`, moved on by
     /// `response_body_filter`.
     pub(super) body: Body,
+    /// What the page is, where its plan can be remembered.
+    pub(super) page_key: Option<PageKey>,
     /// When the upstream was asked.
     pub(super) asked: Option<Instant>,
     /// How often an upstream could not be reached.
@@ -119,6 +121,7 @@ impl Context {
             route: RouteName::Other,
             way: Way::Here,
             body: Body::default(),
+            page_key: None,
             asked: None,
             failed_connects: 0,
             id: RequestId::default(),
@@ -150,6 +153,6 @@ mod tests {
 
     #[test]
     fn a_request_is_small() {
-        assert!(size_of::<Context>() <= 320, "{}", size_of::<Context>());
+        assert!(size_of::<Context>() <= 352, "{}", size_of::<Context>());
     }
 }

@@ -32,6 +32,7 @@ use pingora_proxy::Session;
 use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::Snapshot;
+use crate::html::Plans;
 use crate::profile::Resolver;
 use crate::site::{Route, normal_path};
 use crate::telemetry::metrics::REJECTED;
@@ -49,6 +50,7 @@ pub struct Edge {
     profiles: Arc<Resolver>,
     outbox: Arc<Outbox>,
     cache: Arc<Cache>,
+    plans: Plans,
     leaving: Arc<AtomicBool>,
 }
 
@@ -72,7 +74,7 @@ impl Edge {
         cache: Arc<Cache>,
         leaving: Arc<AtomicBool>,
     ) -> Self {
-        Self { snapshot, profiles, outbox, cache, leaving }
+        Self { snapshot, profiles, outbox, cache, plans: Plans::default(), leaving }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -342,7 +344,7 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         if matches!(context.way, Way::Page(_)) {
-            page::to_visitor(session, context, response)?;
+            page::to_visitor(session, context, &self.plans, response)?;
         }
         Ok(())
     }
@@ -354,7 +356,7 @@ impl ProxyHttp for Edge {
         end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        page::body(context, chunk, end).map(|()| None)
+        page::body(context, &self.plans, chunk, end).map(|()| None)
     }
 
     /// What the visitor gets when nothing else can be had.

@@ -20,7 +20,7 @@ use super::response::{
 };
 use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Facts, RequestFacts};
-use crate::html::{Body, Coding, Csp, Injector, Markup};
+use crate::html::{Body, Coding, Csp, Injector, Markup, PageKey, Plans};
 use crate::identity::{AnonymousId, Visitor, read};
 use crate::profile::{Lookup, ProfileKey};
 use crate::site::Site;
@@ -212,6 +212,7 @@ fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
 pub(super) fn to_visitor(
     session: &mut Session,
     context: &mut Context,
+    plans: &Plans,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     let started = Instant::now();
@@ -240,7 +241,8 @@ pub(super) fn to_visitor(
             make_private(response)?;
         }
         if session.req_header().method != Method::HEAD {
-            inject(session, context, &site, &visitor, &page, response)?;
+            let handover = Handover { visitor: &visitor, traits: &page.traits };
+            inject(session, context, plans, &site, handover, response)?;
         } else if site.snippet.is_some() {
             make_private(response)?;
             drop_validators(response);
@@ -265,9 +267,9 @@ pub(super) fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
 fn inject(
     session: &mut Session,
     context: &mut Context,
+    plans: &Plans,
     site: &Site,
-    visitor: &Visitor,
-    page: &Page,
+    handover: Handover<'_>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     let Some(snippet) = &site.snippet else { return Ok(()) };
@@ -281,14 +283,25 @@ fn inject(
     for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
         csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
     }
+    let key = if coding == Coding::Identity { page_key(session, site, response) } else { None };
     let made = guard(Feature::Rewriting, || {
-        let script = snippet.script(Handover { visitor, traits: &page.traits });
-        Injector::new(Markup { script, path: snippet.external_path(), csp, host })
+        let script = snippet.script(handover);
+        let markup = Markup { script, path: snippet.external_path(), csp, host };
+        let adds = markup.length();
+        (Injector::new(markup), adds)
     });
-    let Some(injector) = made else { return Ok(()) };
-    context.body = Body::new(coding, injector);
+    let Some((injector, adds)) = made else { return Ok(()) };
     make_private(response)?;
     drop_validators(response);
+    let plan = key.and_then(|(key, _)| plans.get(key));
+    if let (Some(plan), Some((_, length)), Some(adds)) = (plan, key, adds) {
+        // Seen before: its length is known.
+        context.body = Body::plain(injector.with_plan(Some(plan)), Some(adds));
+        response.insert_header(header::CONTENT_LENGTH, length + adds)?;
+        return Ok(());
+    }
+    context.page_key = key.map(|(key, _)| key);
+    context.body = Body::new(coding, injector);
     response.remove_header(&header::CONTENT_LENGTH);
     if session.req_header().version == Version::HTTP_10 {
         // Such a client knows no chunks: the end of the connection is the end of the page.
@@ -300,8 +313,25 @@ fn inject(
     Ok(())
 }
 
+/// What a page's bytes follow from, and its length, where the origin vouches for them: by a strong
+/// ETag (RFC 9110, 8.8.1).
+fn page_key(session: &Session, site: &Site, response: &ResponseHeader) -> Option<(PageKey, usize)> {
+    let etag = response.headers.get(header::ETAG)?.as_bytes();
+    let length = response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    let target = session.req_header().raw_path();
+    let strong =
+        etag.starts_with(b"\"") && !response.headers.contains_key(header::TRANSFER_ENCODING);
+    let parts = [site.name.as_bytes(), target, etag, length.as_bytes()];
+    strong.then(|| PageKey::of(&parts)).zip(length.parse().ok())
+}
+
 /// Moves a page's body on. An error ends the answer: nothing more can be known of it.
-pub(super) fn body(context: &mut Context, chunk: &mut Option<Bytes>, end: bool) -> Result<()> {
+pub(super) fn body(
+    context: &mut Context,
+    plans: &Plans,
+    chunk: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
     if matches!(context.body, Body::Untouched) {
         return Ok(());
     }
@@ -311,8 +341,11 @@ pub(super) fn body(context: &mut Context, chunk: &mut Option<Bytes>, end: bool) 
     let Some(site) = &context.site else { return Ok(()) };
     match passed {
         Some(Ok(None)) => Ok(()),
-        Some(Ok(Some(outcome))) => {
-            site.metrics.rewrite(outcome);
+        Some(Ok(Some(passed))) => {
+            site.metrics.rewrite(passed.outcome);
+            if let (Some(key), Some(plan)) = (context.page_key, passed.plan) {
+                plans.put(key, plan);
+            }
             Ok(())
         }
         Some(Err(broken)) => {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::Injector;
 use super::coding::{Coding, Decoder, Encoder};
+use super::{Injector, Plan};
 use crate::telemetry::Rewrite;
 
 /// A page's body on its way to one visitor.
@@ -15,9 +15,27 @@ pub enum Body {
     #[default]
     Untouched,
     /// Up to the last place where anything can match.
-    Plain(Box<Injector>),
+    Plain(Box<Plain>),
+    /// Fewer bytes were added than promised: white space makes up for them at the end.
+    Short(usize),
     /// Compressed: decoded and encoded again to the end.
     Coded(Box<Coded>),
+}
+
+/// A page that is not compressed.
+pub struct Plain {
+    injector: Injector,
+    /// Bytes that have been promised to be added, where the answer's length has been told.
+    promised: Option<usize>,
+}
+
+/// What has become of the snippet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// That.
+    pub outcome: Rewrite,
+    /// Where its place was, if it was plain to see: for the next time.
+    pub plan: Option<Plan>,
 }
 
 /// What a compressed page passes through. `None` once it is finished.
@@ -36,11 +54,18 @@ struct Stage {
 pub struct Broken(#[from] io::Error);
 
 impl Body {
+    /// A body without coding, to which `injector` adds the snippet: exactly `promised` bytes, where
+    /// the answer's length has been told.
+    #[must_use]
+    pub fn plain(injector: Injector, promised: Option<usize>) -> Self {
+        Self::Plain(Box::new(Plain { injector, promised }))
+    }
+
     /// A body in `coding`, to which `injector` adds the snippet.
     #[must_use]
     pub fn new(coding: Coding, injector: Injector) -> Self {
         if coding == Coding::Identity {
-            return Self::Plain(Box::new(injector));
+            return Self::plain(injector, None);
         }
         let stage = Stage { injector, encoder: Encoder::new(coding), scratch: Vec::new() };
         Self::Coded(Box::new(Coded(Some(Decoder::new(coding, stage)))))
@@ -50,14 +75,19 @@ impl Body {
     ///
     /// # Errors
     /// When a compressed page can't be read: it has to end here.
-    pub fn pass(
-        &mut self,
-        chunk: &mut Option<Bytes>,
-        end: bool,
-    ) -> Result<Option<Rewrite>, Broken> {
+    pub fn pass(&mut self, chunk: &mut Option<Bytes>, end: bool) -> Result<Option<Passed>, Broken> {
         match self {
             Self::Untouched => Ok(None),
-            Self::Plain(injector) => {
+            Self::Short(missing) => {
+                if end {
+                    let mut out = chunk.take().unwrap_or_default().to_vec();
+                    out.resize(out.len() + *missing, b' ');
+                    *chunk = Some(out.into());
+                }
+                Ok(None)
+            }
+            Self::Plain(plain) => {
+                let Plain { injector, promised } = &mut **plain;
                 let bytes = chunk.take().unwrap_or_default();
                 let mut out = Vec::with_capacity(bytes.len() + injector.adds());
                 injector.push(&bytes, &mut out);
@@ -65,11 +95,14 @@ impl Body {
                     injector.end(&mut out);
                 }
                 *chunk = Some(out.into());
-                let outcome = injector.outcome();
-                if outcome.is_some() {
-                    *self = Self::Untouched;
+                let Some(outcome) = injector.outcome() else { return Ok(None) };
+                let passed = Passed { outcome, plan: injector.plan() };
+                let missing = promised.unwrap_or(0).saturating_sub(injector.added());
+                *self = if missing > 0 { Self::Short(missing) } else { Self::Untouched };
+                if end {
+                    self.pass(chunk, end)?;
                 }
-                Ok(outcome)
+                Ok(Some(passed))
             }
             Self::Coded(coded) => {
                 let bytes = chunk.take().unwrap_or_default();
@@ -78,7 +111,7 @@ impl Body {
                 if end {
                     *self = Self::Untouched;
                 }
-                Ok(outcome)
+                Ok(outcome.map(|outcome| Passed { outcome, plan: None }))
             }
         }
     }
@@ -124,13 +157,12 @@ mod tests {
     use super::*;
     use crate::html::{Csp, Markup};
 
+    fn injector_markup() -> Markup {
+        Markup { script: "S".into(), path: "/s.js".into(), csp: Csp::default(), host: "h".into() }
+    }
+
     fn injector() -> Injector {
-        Injector::new(Markup {
-            script: "S".into(),
-            path: "/s.js".into(),
-            csp: Csp::default(),
-            host: "h".into(),
-        })
+        Injector::new(injector_markup())
     }
 
     fn through(coding: Coding, body: &[u8], size: usize) -> Result<Vec<u8>, Broken> {
@@ -168,11 +200,48 @@ mod tests {
             let mut page = Body::new(coding, injector());
             let mut chunk = Some(Bytes::from(head));
             let outcome = page.pass(&mut chunk, false).unwrap();
-            assert_eq!(outcome, Some(Rewrite::Injected));
+            assert_eq!(outcome.unwrap().outcome, Rewrite::Injected);
             let mut decoder = Decoder::new(coding, Vec::new());
             decoder.write_all(&chunk.unwrap()).unwrap();
             decoder.flush().unwrap();
             assert_eq!(decoder.inner(), b"<head><script>S</script></head><body>", "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_promised_is_kept_whatever_the_page_turns_out_to_be() {
+        let whole = "<head><title>t</title></head><body>x";
+        let expected = injector_markup().length().unwrap();
+        let mut body = Body::plain(injector(), Some(expected));
+        let mut chunk = Some(Bytes::from(whole));
+        let passed = body.pass(&mut chunk, true).unwrap().unwrap();
+        assert_eq!(chunk.unwrap().len(), whole.len() + expected);
+        let plan = passed.plan.unwrap();
+        for (page, outcome) in [
+            (whole, Rewrite::Injected),
+            ("<head><title>u</title></head><body>x", Rewrite::Injected),
+            ("<head><script>SNIPPET_VERSION</script></head>", Rewrite::Present),
+            ("<title>t</title>", Rewrite::NoPlace),
+            (
+                "<head><meta http-equiv=content-security-policy content=\"script-src 'self'\"></head>",
+                Rewrite::External,
+            ),
+        ] {
+            for size in [1, 7, 1000] {
+                let mut body = Body::plain(injector().with_plan(Some(plan)), Some(200));
+                let (mut out, mut outcomes) = (Vec::new(), Vec::new());
+                let mut chunks = page.as_bytes().chunks(size).peekable();
+                while let Some(chunk) = chunks.next() {
+                    let mut chunk = Some(Bytes::copy_from_slice(chunk));
+                    outcomes.extend(body.pass(&mut chunk, chunks.peek().is_none()).unwrap());
+                    out.extend_from_slice(&chunk.unwrap());
+                }
+                assert_eq!(out.len(), page.len() + 200, "{page}");
+                assert_eq!(
+                    outcomes.iter().map(|passed| passed.outcome).collect::<Vec<_>>(),
+                    [outcome]
+                );
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::place::plain_place;
-use super::{Csp, Way};
+use super::{Csp, Plan, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
 
 /// What is put into a page: the same thing in two forms.
@@ -33,6 +33,36 @@ pub struct Markup {
     pub host: String,
 }
 
+impl Markup {
+    /// As it stands in a page; `None` where it can't.
+    fn render(&self, way: &Way) -> Option<String> {
+        let nonced = |nonce: &Option<Box<str>>| {
+            nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{nonce}\""))
+        };
+        match way {
+            Way::Inline(nonce) => {
+                Some(format!("<script{}>{}</script>", nonced(nonce), self.script))
+            }
+            Way::External(nonce) => {
+                Some(format!("<script src=\"{}\"{}></script>", self.path, nonced(nonce)))
+            }
+            Way::Forbidden => None,
+        }
+    }
+
+    /// How many bytes it adds to a page that has no policy beside those of its header.
+    #[must_use]
+    pub fn length(&self) -> Option<usize> {
+        let (tags, nonce, content) = match self.csp.way() {
+            Way::Inline(nonce) => ("<script></script>", nonce, self.script.len()),
+            Way::External(nonce) => ("<script src=\"\"></script>", nonce, self.path.len()),
+            Way::Forbidden => return None,
+        };
+        let nonce = nonce.map_or(0, |nonce| " nonce=\"\"".len() + nonce.len());
+        Some(tags.len() + nonce + content)
+    }
+}
+
 /// A page that waits for its snippet.
 pub struct Injector {
     /// Made when a page can't be read without, dropped once nothing more can match.
@@ -40,6 +70,10 @@ pub struct Injector {
     state: Arc<Mutex<State>>,
     /// Bytes that the parser has taken and not given back.
     held: Vec<u8>,
+    /// The place, where the page has been seen before; then where it was found, for the next time.
+    plan: Option<Plan>,
+    /// Bytes that have been added to the page.
+    added: usize,
 }
 
 enum Parsing {
@@ -88,7 +122,32 @@ impl Injector {
             unsearched: 0,
             tail: Vec::new(),
         };
-        Self { parser: Parsing::NotYet, state: Arc::new(Mutex::new(state)), held: Vec::new() }
+        Self {
+            parser: Parsing::NotYet,
+            state: Arc::new(Mutex::new(state)),
+            held: Vec::new(),
+            plan: None,
+            added: 0,
+        }
+    }
+
+    /// With the place that the page had the last time.
+    #[must_use]
+    pub fn with_plan(mut self, plan: Option<Plan>) -> Self {
+        self.plan = plan;
+        self
+    }
+
+    /// Where the place was, if it was plain to see: for the next time.
+    #[must_use]
+    pub fn plan(&self) -> Option<Plan> {
+        self.plan
+    }
+
+    /// Bytes that have been added to the page.
+    #[must_use]
+    pub fn added(&self) -> usize {
+        self.added
     }
 
     /// What has become of the snippet, once that is certain. All later bytes pass as they are.
@@ -128,8 +187,9 @@ impl Injector {
             out.extend_from_slice(bytes);
             return true;
         }
-        let place = plain_place(bytes).and_then(|place| bytes.split_at_checked(place));
-        let Some((head, rest)) = place else {
+        let known = self.plan.take().and_then(|plan| plan.place(bytes));
+        let place = known.or_else(|| plain_place(bytes));
+        let Some((head, rest)) = place.and_then(|place| bytes.split_at_checked(place)) else {
             self.parser = Parsing::Now(Box::new(Mutex::new(parser(&self.state))));
             return false;
         };
@@ -140,7 +200,11 @@ impl Injector {
         state.out.clear();
         drop(state);
         out.extend_from_slice(head);
-        out.extend_from_slice(markup.unwrap_or_default().as_bytes());
+        if let Some(markup) = markup {
+            self.added = markup.len();
+            self.plan = Some(Plan::behind(head));
+            out.extend_from_slice(markup.as_bytes());
+        }
         out.extend_from_slice(rest);
         self.parser = Parsing::Over;
         true
@@ -170,7 +234,9 @@ impl Injector {
         if !matches!(parsed, Some(Ok(()))) {
             state.outcome.get_or_insert(Rewrite::GaveUp);
         }
-        let given_back = (out.len() - before).saturating_sub(std::mem::take(&mut state.added));
+        let added = std::mem::take(&mut state.added);
+        self.added += added;
+        let given_back = (out.len() - before).saturating_sub(added);
         let done = state.outcome.is_some();
         drop(state);
         match given_back.checked_sub(self.held.len()) {
@@ -360,23 +426,13 @@ impl State {
             self.outcome = Some(Rewrite::Present);
             return None;
         }
-        let Markup { script, path, csp, .. } = &self.markup;
-        let nonced = |nonce: &Option<Box<str>>| {
-            nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{nonce}\""))
-        };
-        let (markup, outcome) = match csp.way() {
-            Way::Inline(nonce) => {
-                (format!("<script{}>{script}</script>", nonced(&nonce)), Rewrite::Injected)
-            }
-            Way::External(nonce) => {
-                (format!("<script src=\"{path}\"{}></script>", nonced(&nonce)), Rewrite::External)
-            }
-            Way::Forbidden => {
-                self.outcome = Some(Rewrite::Forbidden);
-                return None;
-            }
-        };
-        self.outcome = Some(outcome);
+        let way = self.markup.csp.way();
+        self.outcome = Some(match way {
+            Way::Inline(_) => Rewrite::Injected,
+            Way::External(_) => Rewrite::External,
+            Way::Forbidden => Rewrite::Forbidden,
+        });
+        let markup = self.markup.render(&way)?;
         self.added += markup.len();
         Some(markup)
     }

@@ -7,8 +7,10 @@ mod coding;
 mod csp;
 mod injector;
 mod place;
+mod plan;
 
-pub use body::{Body, Broken};
+pub use body::{Body, Broken, Passed};
 pub use coding::Coding;
 pub use csp::{Csp, Way};
 pub use injector::{Injector, Markup};
+pub use plan::{PageKey, Plan, Plans};

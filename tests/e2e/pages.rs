@@ -254,6 +254,54 @@ async fn fragments_for_scripts_and_pages_with_a_snippet_stay_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_page_that_was_seen_before_has_a_length() {
+    let nginx =
+        Nginx::start("", |root| std::fs::write(root.join("index.html"), PAGE).unwrap()).await;
+    let edge = Setup::new(nginx.port).start().await;
+    let get = || {
+        let request = edge.request("GET", "/").header("Accept", "text/html");
+        request.header("Cookie", "ajs_anonymous_id=browser").send()
+    };
+    let first = get().await;
+    assert_eq!(first.header("transfer-encoding"), Some("chunked"));
+    let second = get().await;
+    assert_eq!(second.header("content-length"), Some(second.body.len().to_string().as_str()));
+    assert_eq!((second.header("transfer-encoding"), second.text()), (None, first.text()));
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "injected")], 2.0).await;
+}
+
+#[tokio::test]
+async fn an_origin_that_gives_two_pages_one_name_harms_nobody() {
+    let pages = [
+        "<head><title>t</title></head><body>one",
+        "<head><title>tt</title></head><body>on",
+        "<title>analytics.load( is here</title>",
+    ];
+    assert!(pages.iter().all(|page| page.len() == pages[0].len()));
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Server::start(move |_| {
+        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Reply::new(200, &["Content-Type: text/html", "ETag: \"same\""], pages[turn % 3])
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for turn in 0..6 {
+        // An answer of another length than it says would not be read to its end.
+        let page = edge.get("/").await.text();
+        match turn % 3 {
+            2 => assert_eq!(page.trim_end(), pages[2]),
+            turn => {
+                let tail = pages[turn].split_once("</head>").unwrap().1;
+                assert!(
+                    page.contains(SNIPPET) && page.ends_with(&format!("</head>{tail}")),
+                    "{page}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_page_that_a_form_leads_to_is_a_page() {
     let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
     let edge = Setup::new(origin.port)
