@@ -39,11 +39,7 @@ pub(super) fn make_private(response: &mut ResponseHeader) -> Result<()> {
         response.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok()),
     );
     response.insert_header(header::CACHE_CONTROL, value)?;
-    for shared in
-        ["expires", "surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control"]
-    {
-        response.remove_header(shared);
-    }
+    remove_any(response, &SHARED_CACHING);
     Ok(())
 }
 
@@ -78,15 +74,28 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
 
 /// What names the origin's own bytes is not true of the visitor's page.
 pub(super) fn drop_validators(response: &mut ResponseHeader) {
-    for name in [
-        "etag",
-        "last-modified",
-        "accept-ranges",
-        "content-md5",
-        "digest",
-        "content-digest",
-        "repr-digest",
-    ] {
+    remove_any(response, &VALIDATORS);
+}
+
+const VALIDATORS: [&str; 7] = [
+    "etag",
+    "last-modified",
+    "accept-ranges",
+    "content-md5",
+    "digest",
+    "content-digest",
+    "repr-digest",
+];
+
+/// What only shared caches read.
+const SHARED_CACHING: [&str; 4] =
+    ["expires", "surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control"];
+
+/// Removes the fields of these names. Most are never there: one walk finds out.
+fn remove_any(response: &mut ResponseHeader, names: &[&str]) {
+    let there: Vec<HeaderName> =
+        response.headers.keys().filter(|name| names.contains(&name.as_str())).cloned().collect();
+    for name in &there {
         response.remove_header(name);
     }
 }
@@ -113,9 +122,8 @@ pub(super) fn drop_hop_headers(response: &mut ResponseHeader) {
     for name in &nominated {
         response.remove_header(name);
     }
-    for name in HOP.iter().skip(1) {
-        response.remove_header(*name);
-    }
+    // `Connection` itself is made anew by the server.
+    remove_any(response, HOP.split_first().map_or(&[], |(_, others)| others));
 }
 
 const HOP: [&str; 5] =
