@@ -179,7 +179,9 @@ impl ProxyHttp for Edge {
         let leaving = self.leaving.load(Ordering::Relaxed);
         session.set_keepalive((!leaving).then_some(KEEPALIVE_SECONDS));
         session.set_write_timeout(Some(WRITE_TIMEOUT));
-        session.set_read_timeout(Some(READ_TIMEOUT));
+        // In a tunnel either side may be silent; the origin's own pause bounds it.
+        let tunnel = session.req_header().headers.contains_key(header::UPGRADE);
+        session.set_read_timeout((!tunnel).then_some(READ_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if let Err(malformed) = strict::check(session.as_downstream()) {
             REJECTED.with_label_values(&[malformed.label()]).inc();
@@ -267,13 +269,18 @@ impl ProxyHttp for Edge {
     /// What the upstream is asked.
     async fn upstream_request_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
         let Some(site) = context.site.clone() else { return Ok(()) };
         match &context.way {
-            Way::Page(page) => page::to_origin(context, page, &site, request),
+            Way::Page(page) => {
+                if session.as_downstream().is_http2() {
+                    page::join_cookies(request)?;
+                }
+                page::to_origin(context, page, &site, request)
+            }
             Way::Asset(way) => asset::to_cdn(way, &site, request),
             Way::Here => Ok(()),
         }

@@ -186,6 +186,17 @@ pub(super) fn to_origin(
     Ok(())
 }
 
+/// HTTP/2 may cut a Cookie header into pieces, HTTP/1 may not (RFC 9113, 8.2.3).
+pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let pieces: Vec<&[u8]> =
+        request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return Ok(());
+    }
+    let whole = pieces.join(&b"; "[..]);
+    request.insert_header(header::COOKIE, whole)
+}
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 fn via(version: Version) -> &'static str {

@@ -110,6 +110,8 @@ async fn http2_serves_pages_events_and_streams() {
         let request = http::Request::builder()
             .method(method)
             .uri(format!("https://shop.example{path}"))
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
             .body(())
             .unwrap();
         let (response, mut stream) = client.send_request(request, body.is_none()).unwrap();
@@ -138,4 +140,8 @@ async fn http2_serves_pages_events_and_streams() {
     assert_eq!(exchange("GET", "/%2e%2e/x", None).await.0, 400);
     drop(client);
     driver.abort();
+    // HTTP/2 may cut a Cookie header into pieces, HTTP/1 may not (RFC 9113, 8.2.3).
+    for asked in origin.asked() {
+        assert_eq!(asked.header("cookie"), Some("a=1; b=2"), "{}", asked.head);
+    }
 }
