@@ -122,9 +122,10 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     admin.add_tcp(&node.admin.to_string());
     admin.threads = Some(1);
 
-    server.add_service(proxy);
+    let names = server.add_service(background_service("names", names::Names::new(snapshot)));
+    // The first visitor must not be the one who learns that no name has been resolved yet.
+    server.add_service(proxy).add_dependency(names);
     server.add_service(admin);
-    server.add_service(background_service("names", names::Names::new(snapshot)));
     for service in start.beside {
         server.add_boxed_service(service);
     }

@@ -22,6 +22,8 @@ pub(super) struct Names {
 
 /// The system's resolver does not tell how long an answer holds.
 const EVERY: Duration = Duration::from_secs(30);
+/// A resolver that does not answer must not keep the listeners closed.
+const FIRST: Duration = Duration::from_secs(3);
 const EVERY_WHILE_UNKNOWN: Duration = Duration::from_secs(2);
 
 impl Names {
@@ -68,7 +70,8 @@ impl BackgroundService for Names {
         mut shutdown: ShutdownWatch,
         ready: ServiceReadyNotifier,
     ) {
-        let mut all = self.resolve_all().await;
+        let first = tokio::time::timeout(FIRST, self.resolve_all()).await;
+        let mut all = first.unwrap_or(false);
         ready.notify_ready();
         loop {
             let pause = if all { EVERY } else { EVERY_WHILE_UNKNOWN };
