@@ -154,6 +154,42 @@ async fn the_whole_story_happens_on_the_first_party_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_runs_under_the_pages_own_policy() {
+    let vendor = Vendor::real().await;
+    let policy = |name: &str, policy: &str| {
+        format!(
+            "location = /{name} {{ try_files /index.html =404; default_type text/html; add_header Content-Security-Policy \"{policy}\"; }}"
+        )
+    };
+    let locations = [
+        policy("self", "default-src 'self'"),
+        policy("nonce", "default-src 'self'; script-src 'nonce-r4nd0m' 'strict-dynamic'"),
+    ];
+    let nginx = Nginx::start(&locations.join("\n"), |root| {
+        std::fs::write(
+            root.join("index.html"),
+            "<!doctype html><html><head><title>Shop</title></head><body>x</body></html>",
+        )
+        .unwrap();
+        std::fs::write(root.join("favicon.ico"), "").unwrap();
+    })
+    .await;
+    let edge = Setup::new(nginx.port).vendor(vendor.port()).start().await;
+    let page = "window.analytics && analytics.initialized === true";
+    let seen = visit(&edge, json!([
+        { "open": "/self", "until": ["/seg/snippet.js", "/seg/evs/p"], "when": page },
+        { "open": "/nonce", "until": "/seg/evs/p", "when": page, "value": "document.scripts[0].src + document.scripts[1].src" },
+    ]))
+    .await;
+    seen.stayed_first_party(&edge);
+    assert!(
+        !seen.value(1).as_str().unwrap().contains("snippet.js"),
+        "with a nonce it is in the page"
+    );
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "external")], 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_leaks_when_a_bundle_is_missing() {
     let vendor = Vendor::real().await;
     vendor.mood.no_bundles.store(true, Ordering::SeqCst);
