@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::support::edge::{Edge, Setup};
 use crate::support::nginx::Nginx;
+use crate::support::server::{Reply, Server};
 use crate::support::vendor::{Vendor, npm};
+use crate::tls;
 
 /// What a visit has seen.
 struct Visit(Value);
@@ -36,12 +38,16 @@ impl Visit {
 }
 
 async fn visit(edge: &Edge, steps: Value) -> Visit {
+    visit_at(&format!("http://www.shop.example:{}", edge.port), steps).await
+}
+
+async fn visit_at(url: &str, steps: Value) -> Visit {
     let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
     let chromium =
         chromium.iter().find(|file| Path::new(file).exists()).expect("make test installs Chromium");
     let input = json!({
         "chromium": chromium, "modules": npm(), "steps": steps,
-        "url": format!("http://www.shop.example:{}", edge.port),
+        "url": url,
     });
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/visit.mjs");
     let output = tokio::task::spawn_blocking(move || {
@@ -187,6 +193,27 @@ async fn the_sdk_runs_under_the_pages_own_policy() {
         "with a nonce it is in the page"
     );
     edge.becomes("doorstep_html_rewrites_total", &[("outcome", "external")], 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_everything_stays_on_tls() {
+    let vendor = Vendor::real().await;
+    let origin = Server::start(|_| Reply::html("<head><title>t</title></head><body>x")).await;
+    let (edge, secure, _roots, _folder) = tls::site_with(origin.port, vendor.port()).await;
+    let url = format!("https://www.shop.example:{secure}");
+    let seen = visit_at(&url, json!([
+        { "open": "/", "until": "/seg/evs/p", "when": "window.analytics && analytics.initialized === true", "value": "document.cookie" },
+    ]))
+    .await;
+    let strange: Vec<_> =
+        seen.requests().into_iter().filter(|request| !request.contains(&url)).collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+    let cookie = seen.cookie(0, "ajs_anonymous_id").unwrap();
+    assert_eq!((&cookie["secure"], &cookie["httpOnly"]), (&json!(true), &json!(true)));
+    assert_eq!(seen.value(0), "");
+    let page = vendor.events().into_iter().find(|asked| asked.target == "/v1/page").unwrap();
+    assert_eq!(page.json()["anonymousId"], cookie["value"]);
+    drop(edge);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,7 +29,7 @@ function quiet() {
 }
 const seen = { requests: [], console: [], steps: [] };
 try {
-  const context = await browser.newContext();
+  const context = await browser.newContext({ ignoreHTTPSErrors: true });
   const page = await context.newPage();
   page.setDefaultTimeout(15000);
   context.on("request", (request) => seen.requests.push(`${request.method()} ${request.url()}`));
