@@ -231,6 +231,10 @@ pub(super) fn to_visitor(
     let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
     let mut page = page;
     drop_hop_headers(response);
+    if response.version == Version::HTTP_10 {
+        // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
+        response.set_version(Version::HTTP_11);
+    }
     if site.identity.server_side_cookies {
         promote_cookies(&site, context.client.secure, response)?;
     }

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 /// default. Panics are reported through it.
 pub fn start() {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,doorstep=info,pingora_core::server=error,pingora_core::services=error,pingora_core::listeners=error,pingora_proxy=off,pingora_cache=error,pingora_core=error"));
+        .unwrap_or_else(|_| EnvFilter::new("warn,doorstep=info,pingora_core::server=error,pingora_core::server::transfer_fd=off,pingora_core::services=error,pingora_core::listeners=error,pingora_proxy=off,pingora_cache=error,pingora_core=error"));
     // A second start, as in tests, keeps the first.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -177,6 +177,24 @@ async fn chunks_of_the_origin_come_through_and_trailers_end_here() {
 }
 
 #[tokio::test]
+async fn an_old_origin_is_served_in_our_own_version() {
+    let origin = Server::start(|asked| {
+        let kind = if asked.target == "/page" { "text/html" } else { "text/plain" };
+        let head = format!("HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\n\r\n<head></head>body");
+        Reply(vec![Piece::Bytes(head.into_bytes()), Piece::Close])
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for (target, begin) in [("/page", "<head><script>"), ("/file", "<head></head>")] {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(edge.request("GET", target).bytes()).await;
+        assert_eq!(connection.until(b"\r\n").await.unwrap(), b"HTTP/1.1 200 OK\r\n");
+        let text = edge.get(target).await.text();
+        assert!(text.starts_with(begin) && text.ends_with("</head>body"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_about_one_connection_stays_there() {
     let origin = Server::start(|_| {
         Reply::new(
