@@ -1,9 +1,12 @@
 //! The SDK's files on the site's own host.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::Notify;
+
 use crate::support::edge::{Setup, WRITE_KEY};
-use crate::support::server::{Reply, Server};
+use crate::support::server::{Piece, Reply, Server};
 use crate::support::vendor::Vendor;
 
 #[tokio::test]
@@ -159,6 +162,37 @@ async fn a_thousand_at_once_are_one_fetch() {
     let all = futures::future::join_all((0..200).map(|_| edge.get("/seg/assets/sdk.js"))).await;
     assert!(all.iter().all(|answer| answer.status == 200));
     assert_eq!(vendor.files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_comes_in_pieces_is_served_whole() {
+    let (go, second) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (wait, at_second) = (Arc::clone(&go), Arc::clone(&second));
+    let cdn = Server::start(move |_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/javascript\r\nContent-Length: 9\r\n\r\n";
+        Reply(vec![
+            Piece::Bytes(format!("{head}one").into_bytes()),
+            Piece::Wait(Arc::clone(&wait)),
+            Piece::Bytes(b"two".to_vec()),
+            Piece::Tell(Arc::clone(&at_second)),
+            Piece::Wait(Arc::clone(&wait)),
+            Piece::Bytes(b"end".to_vec()),
+        ])
+    })
+    .await;
+    let edge = Setup::new(1).vendor(cdn.port).start().await;
+    let answers =
+        async { tokio::join!(edge.get("/seg/assets/sdk.js"), edge.get("/seg/assets/sdk.js")) };
+    let pieces = async {
+        cdn.until(&format!("/analytics.js/v1/{WRITE_KEY}/analytics.min.js"), 1).await;
+        // A permit is kept until it is waited for, so that none is lost.
+        go.notify_one();
+        second.notified().await;
+        go.notify_one();
+    };
+    let ((first, second), ()) = tokio::join!(answers, pieces);
+    assert_eq!((first.text(), second.text()), ("onetwoend".into(), "onetwoend".into()));
+    assert_eq!(cdn.asked().len(), 1);
 }
 
 #[tokio::test]

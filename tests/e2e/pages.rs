@@ -221,6 +221,26 @@ async fn clients_without_chunks_and_without_bodies_are_served() {
 }
 
 #[tokio::test]
+async fn an_empty_page_is_whole() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/etag" => Reply::new(200, &["Content-Type: text/html", "ETag: \"x\""], ""),
+        "/gzip" => Reply::new(200, &["Content-Type: text/html", "Content-Encoding: gzip"], ""),
+        _ => Reply::html(""),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    for target in ["/", "/etag", "/etag", "/gzip", "/"] {
+        connection
+            .write(edge.request("GET", target).header("Accept-Encoding", "gzip").bytes())
+            .await;
+        let page = connection.answer("GET").await.expect("a whole answer");
+        assert_eq!((page.status, page.body.len()), (200, 0), "{target}");
+        assert!(page.cookie("ajs_anonymous_id").is_some());
+    }
+}
+
+#[tokio::test]
 async fn parts_and_confirmations_of_a_page_are_not_asked_for() {
     let origin =
         Server::start(|asked| match asked.header("if-none-match").or(asked.header("range")) {

@@ -34,6 +34,8 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// Nothing more before the test says so.
     Wait(Arc<Notify>),
+    /// Tells the test that it has come so far.
+    Tell(Arc<Notify>),
     /// The connection ends here.
     Close,
 }
@@ -131,6 +133,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, answer: Arc<H
                     }
                 }
                 Piece::Wait(until) => until.notified().await,
+                Piece::Tell(so_far) => so_far.notify_one(),
                 Piece::Close => return,
             }
         }
