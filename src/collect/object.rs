@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 /// Most members of one object: finding them is a walk, which a stranger must not make long.
-const MAX_MEMBERS: usize = 1024;
+const MAX_MEMBERS: usize = 256;
 
 /// Members in their order. A name that occurs twice keeps the last value, as browsers read it.
 #[derive(Debug, Clone, Default)]

@@ -126,7 +126,8 @@ impl Edge {
             Route::Page => {
                 let mut page = Box::new(Page::of(session, &site, path));
                 if page.is_personal(&site) {
-                    Box::pin(self.decide(session, &site, &mut page)).await;
+                    let wait = context.snapshot.profile_wait;
+                    Box::pin(self.decide(session, &site, &mut page, wait)).await;
                 }
                 context.way = Way::Page(page);
                 Ok(false)

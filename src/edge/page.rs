@@ -2,7 +2,7 @@
 //! and the snippet on the way back.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -95,9 +95,16 @@ impl Page {
 impl Edge {
     /// Decides everything about a page before the origin is asked. Whatever fails here, the page
     /// goes on as the origin has it.
-    pub(super) async fn decide(&self, session: &Session, site: &Site, page: &mut Page) {
+    pub(super) async fn decide(
+        &self,
+        session: &Session,
+        site: &Site,
+        page: &mut Page,
+        wait: Duration,
+    ) {
         let request = session.req_header();
-        let deciding = AssertUnwindSafe(self.personalise(request, site, page)).catch_unwind();
+        let deciding = self.personalise(request, site, page, wait);
+        let deciding = AssertUnwindSafe(deciding).catch_unwind();
         if deciding.await.is_err() {
             crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
             page.chosen = None;
@@ -105,15 +112,26 @@ impl Edge {
         }
     }
 
-    /// What is known of `visitor`, within the time that a page may wait. `None` for nobody.
-    pub(super) async fn look_up(&self, site: &Site, visitor: &Visitor) -> Option<Lookup> {
+    /// What is known of `visitor` within `wait`. `None` for nobody.
+    pub(super) async fn look_up(
+        &self,
+        site: &Site,
+        visitor: &Visitor,
+        wait: Duration,
+    ) -> Option<Lookup> {
         let key = profile_key(site, visitor)?;
-        Some(self.profiles.find(&key, self.snapshot().profile_wait).await)
+        Some(self.profiles.find(&key, wait).await)
     }
 
-    async fn personalise(&self, request: &RequestHeader, site: &Site, page: &mut Page) {
+    async fn personalise(
+        &self,
+        request: &RequestHeader,
+        site: &Site,
+        page: &mut Page,
+        wait: Duration,
+    ) {
         let visitor = page.visitor.insert(visitor(site, request));
-        let lookup = self.look_up(site, visitor).await;
+        let lookup = self.look_up(site, visitor, wait).await;
         let known = lookup.as_ref().and_then(Lookup::known);
         let asked = Asked { request, path: &page.path };
         let facts = Facts::new(visitor, known, &asked);

@@ -28,7 +28,7 @@ impl Edge {
             return refusal.send(session).await;
         }
         let visitor = visitor(site, session.req_header());
-        let traits = self.client_traits(session, site, &visitor).await;
+        let traits = self.client_traits(session, context, site, &visitor).await;
         Answer::json(StatusCode::OK, &Value::Object(traits)).send(session).await
     }
 
@@ -48,7 +48,7 @@ impl Edge {
                 .await;
         };
         let visitor = visitor(site, session.req_header());
-        let traits = self.client_traits(session, site, &visitor).await;
+        let traits = self.client_traits(session, context, site, &visitor).await;
         let visitor = minted(site, visitor);
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
@@ -81,13 +81,14 @@ impl Edge {
     async fn client_traits(
         &self,
         session: &Session,
+        context: &Context,
         site: &Site,
         visitor: &Visitor,
     ) -> Map<String, Value> {
         if site.client_traits.is_empty() {
             return Map::new();
         }
-        let lookup = self.look_up(site, visitor).await;
+        let lookup = self.look_up(site, visitor, context.snapshot.profile_wait).await;
         let known = lookup.as_ref().and_then(Lookup::known);
         let request = session.req_header();
         let asked = Asked { request, path: request.uri.path() };
