@@ -90,8 +90,6 @@ pub(super) struct AssetWay {
 /// A page on its way: all that was decided, before the origin was asked.
 #[derive(Default)]
 pub(super) struct Page {
-    /// The path as everybody reads it.
-    pub(super) path: String,
     /// A browser asks for a page to show.
     pub(super) shown: bool,
     /// The client says that it wants HTML.

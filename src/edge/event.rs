@@ -23,6 +23,8 @@ use crate::vendor::segment::{Enriched, Given, Kind, enrich};
 /// A browser sends an event in one go: one that takes longer is not sending.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
 
+const SEC_FETCH_SITE: http::HeaderName = http::HeaderName::from_static("sec-fetch-site");
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source<'r> {
@@ -39,7 +41,7 @@ pub(super) fn source<'r>(request: &'r RequestHeader, host: &str) -> Source<'r> {
     let headers = &request.headers;
     let Some(origin) = headers.get(header::ORIGIN) else {
         let foreign =
-            headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"cross-site");
+            headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes() == b"cross-site");
         return if foreign { Source::Foreign } else { Source::Own };
     };
     let Some((origin, theirs)) =

@@ -124,10 +124,10 @@ impl Edge {
         };
         match route {
             Route::Page => {
-                let mut page = Box::new(Page::of(session, &site, path));
+                let mut page = Box::new(Page::of(session, &site, &path));
                 if page.is_personal(&site) {
                     let wait = context.snapshot.profile_wait;
-                    Box::pin(self.decide(session, &site, &mut page, wait)).await;
+                    Box::pin(self.decide(session, &site, &path, &mut page, wait)).await;
                 }
                 context.way = Way::Page(page);
                 Ok(false)

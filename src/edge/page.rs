@@ -78,12 +78,12 @@ fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
 
 impl Page {
     /// A page of `path`, about which nothing has been decided.
-    pub(super) fn of(session: &Session, site: &Site, path: String) -> Self {
+    pub(super) fn of(session: &Session, site: &Site, path: &str) -> Self {
         let request = session.req_header();
         let shown = is_page_request(request);
-        let varies = shown && is_safe(request) && site.variations.varies(&path);
+        let varies = shown && is_safe(request) && site.variations.varies(path);
         let wants_html = shown && wants_html(request);
-        Self { path, shown, wants_html, varies, ..Self::default() }
+        Self { shown, wants_html, varies, ..Self::default() }
     }
 
     /// Whether it depends on who asks.
@@ -99,11 +99,12 @@ impl Edge {
         &self,
         session: &Session,
         site: &Site,
+        path: &str,
         page: &mut Page,
         wait: Duration,
     ) {
-        let request = session.req_header();
-        let deciding = self.personalise(request, site, page, wait);
+        let asked = Asked { request: session.req_header(), path };
+        let deciding = self.personalise(&asked, site, page, wait);
         let deciding = AssertUnwindSafe(deciding).catch_unwind();
         if deciding.await.is_err() {
             crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
@@ -123,19 +124,12 @@ impl Edge {
         Some(self.profiles.find(&key, wait).await)
     }
 
-    async fn personalise(
-        &self,
-        request: &RequestHeader,
-        site: &Site,
-        page: &mut Page,
-        wait: Duration,
-    ) {
-        let visitor = page.visitor.insert(visitor(site, request));
+    async fn personalise(&self, asked: &Asked<'_>, site: &Site, page: &mut Page, wait: Duration) {
+        let visitor = page.visitor.insert(visitor(site, asked.request));
         let lookup = self.look_up(site, visitor, wait).await;
         let known = lookup.as_ref().and_then(Lookup::known);
-        let asked = Asked { request, path: &page.path };
-        let facts = Facts::new(visitor, known, &asked);
-        let chosen = site.variations.choose(&page.path, &facts);
+        let facts = Facts::new(visitor, known, asked);
+        let chosen = site.variations.choose(asked.path, &facts);
         let (traits, failed) = site.client_traits.of(&facts);
         let failures = chosen.failed + failed;
         if failures > 0 {

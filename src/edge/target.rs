@@ -1,6 +1,9 @@
 //! Whom and what a request asks for, normalised once and early.
 
-use http::{Method, header};
+use std::sync::LazyLock;
+
+use http::{HeaderName, Method, header};
+use memchr::memmem::Finder;
 use pingora::http::RequestHeader;
 
 /// A host with its port, lower case, of characters that fit a header, a URL and a script.
@@ -62,6 +65,10 @@ impl Authority {
     }
 }
 
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+static TEXT_HTML: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("text/html"));
+
 /// Whether a browser asks for a page to show, rather than for something that a page uses. A form
 /// that is sent asks for one as well.
 pub(super) fn is_page_request(request: &RequestHeader) -> bool {
@@ -69,7 +76,7 @@ pub(super) fn is_page_request(request: &RequestHeader) -> bool {
     if !form && !is_safe(request) {
         return false;
     }
-    match request.headers.get("sec-fetch-dest") {
+    match request.headers.get(SEC_FETCH_DEST) {
         Some(dest) => {
             [&b"document"[..], b"iframe", b"frame", b"embed", b"object"].contains(&dest.as_bytes())
         }
@@ -77,7 +84,7 @@ pub(super) fn is_page_request(request: &RequestHeader) -> bool {
         None => {
             let script = request
                 .headers
-                .get("x-requested-with")
+                .get(X_REQUESTED_WITH)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
             !script && (!form || wants_html(request))
         }
@@ -95,7 +102,7 @@ pub(super) fn wants_html(request: &RequestHeader) -> bool {
         .headers
         .get_all(header::ACCEPT)
         .iter()
-        .any(|value| memchr::memmem::find(value.as_bytes(), b"text/html").is_some())
+        .any(|value| TEXT_HTML.find(value.as_bytes()).is_some())
 }
 
 #[cfg(test)]

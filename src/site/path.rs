@@ -1,18 +1,20 @@
 //! A request's path, normalised once, before anything is decided by it.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode;
 
 /// The path as every server would read it: percent-decoded once, dot segments resolved. `None`
 /// where it leads above the root or holds control characters.
 #[must_use]
-pub fn normal_path(raw: &str) -> Option<String> {
+pub fn normal_path(raw: &str) -> Option<Cow<'_, str>> {
     // Most paths are normal.
     if raw.starts_with('/')
         && !raw.contains(['%', '\\'])
         && !raw.contains("/.")
         && !raw.contains("//")
     {
-        return Some(raw.to_owned());
+        return Some(Cow::Borrowed(raw));
     }
     let decoded = percent_decode(raw.as_bytes()).decode_utf8_lossy();
     if decoded.chars().any(char::is_control) {
@@ -38,7 +40,7 @@ pub fn normal_path(raw: &str) -> Option<String> {
     if open || out.is_empty() {
         out.push('/');
     }
-    Some(out)
+    Some(Cow::Owned(out))
 }
 
 #[cfg(test)]

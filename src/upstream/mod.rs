@@ -49,7 +49,12 @@ impl Upstream {
         server_name: Option<String>,
         verify: bool,
     ) -> Self {
-        let server_name = server_name.unwrap_or_else(|| endpoint.host().to_owned());
+        // Only TLS names a server; without it there is nothing to copy for each request.
+        let server_name = if endpoint.is_tls() {
+            server_name.unwrap_or_else(|| endpoint.host().to_owned())
+        } else {
+            String::new()
+        };
         let upstream = Self {
             endpoint,
             timeouts,
