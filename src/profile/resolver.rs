@@ -59,6 +59,16 @@ static COUNTS: LazyLock<Counts> = LazyLock::new(|| {
     }
 });
 
+/// The most that a write may take. One that is given up may still be done: both kinds can be
+/// repeated without harm.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A store that hangs is one that failed: whoever sent the update is told to send it again.
+async fn in_time(write: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let late = || StoreError::Unavailable(format!("no answer within {WRITE_DEADLINE:?}"));
+    tokio::time::timeout(WRITE_DEADLINE, write).await.unwrap_or_else(|_| Err(late()))
+}
+
 impl Lookup {
     /// The profile, where there is one.
     #[must_use]
@@ -122,7 +132,7 @@ impl Resolver {
     /// # Errors
     /// As the store has it.
     pub async fn merge(&self, key: &ProfileKey, update: Update) -> Result<(), StoreError> {
-        let done = self.store.merge(key, update).await;
+        let done = in_time(self.store.merge(key, update)).await;
         self.forget(key);
         done
     }
@@ -132,7 +142,7 @@ impl Resolver {
     /// # Errors
     /// As the store has it.
     pub async fn link(&self, anonymous: &ProfileKey, user: &UserId) -> Result<(), StoreError> {
-        let done = self.store.link(anonymous, user).await;
+        let done = in_time(self.store.link(anonymous, user)).await;
         self.forget(anonymous);
         done
     }
@@ -243,6 +253,31 @@ mod tests {
     }
 
     const WAIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_is_an_error_to_the_writer() {
+        struct Hung;
+        #[async_trait]
+        impl ProfileStore for Hung {
+            async fn get(&self, _: &ProfileKey) -> Result<Option<Profile>, StoreError> {
+                std::future::pending().await
+            }
+            async fn merge(&self, _: &ProfileKey, _: Update) -> Result<(), StoreError> {
+                std::future::pending().await
+            }
+            async fn link(&self, _: &ProfileKey, _: &UserId) -> Result<(), StoreError> {
+                std::future::pending().await
+            }
+        }
+        let memory = Memory::new(1 << 20, WAIT, WAIT);
+        let resolver = Resolver::new(memory, Arc::new(Hung));
+        let john = UserId::parse("john").unwrap();
+        let key = ProfileKey::user("s", john.clone());
+        let update = Update { at: 1, traits: Vec::new() };
+        let merged = resolver.merge(&key, update).await;
+        assert!(matches!(merged, Err(StoreError::Unavailable(_))));
+        assert!(matches!(resolver.link(&key, &john).await, Err(StoreError::Unavailable(_))));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_late_lookup_ends_in_memory() {
