@@ -26,7 +26,7 @@ pub struct Markup {
     /// The script itself, safe inside a script element.
     pub script: String,
     /// Path of the script as a file, safe inside an attribute.
-    pub path: String,
+    pub path: Arc<str>,
     /// The policies in the page's header.
     pub csp: Csp,
     /// The page's own host, for policies in the page.

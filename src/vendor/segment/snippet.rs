@@ -1,5 +1,7 @@
 //! The SDK snippet of one site, with one visitor's ids put in.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -12,6 +14,7 @@ pub struct Snippet {
     function: String,
     key: String,
     prefix: String,
+    external_path: Arc<str>,
     page_call: bool,
     own_cookies: bool,
 }
@@ -56,6 +59,7 @@ impl Snippet {
             function: minify(include_str!("snippet.js")),
             key: if redact { REDACTED.into() } else { key.expose().into() },
             prefix: prefix.into(),
+            external_path: format!("{prefix}/snippet.js").into(),
             page_call,
             own_cookies,
         }
@@ -87,8 +91,8 @@ impl Snippet {
 
     /// Path of the same script as a file, for pages whose CSP forbids it inline.
     #[must_use]
-    pub fn external_path(&self) -> String {
-        format!("{}/snippet.js", self.prefix)
+    pub fn external_path(&self) -> Arc<str> {
+        Arc::clone(&self.external_path)
     }
 }
 
