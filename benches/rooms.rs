@@ -8,7 +8,6 @@
 )]
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use doorstep::config::{Config, load};
 use doorstep::decide::{Facts, RequestFacts};
 use doorstep::html::{Body, Coding, Csp, Injector, Markup};
 use doorstep::identity::{UserId, Visitor, read};
-use doorstep::profile::{Known, Memory, Profile, ProfileKey, Update};
+use doorstep::profile::{Lifetimes, Memory, Profile, ProfileKey, State, Update};
 use doorstep::site::{Route, normal_path};
 use doorstep::vendor::segment::{COOKIES, Handover, Snippet, WriteKey};
 use pingora::cache::CacheMeta;
@@ -58,9 +57,8 @@ fn config(variations: usize) -> Config {
 fn john() -> (Visitor, Profile) {
     let mut profile = Profile::default();
     let traits = (0..20).map(|n| (format!("trait_{n}").into(), serde_json::json!(n)));
-    let traits =
-        traits.chain([("red_group".into(), true.into()), ("age".into(), 41.into())]).collect();
-    profile.merge(&Update { at: 1, traits }).unwrap();
+    let traits = traits.chain([("red_group".into(), true.into()), ("age".into(), 41.into())]);
+    profile.merge(&Update::new(1, traits), 1).unwrap();
     (Visitor { user: UserId::parse("john").ok(), ..Visitor::default() }, profile)
 }
 
@@ -97,7 +95,6 @@ fn cookies(c: &mut Criterion) {
 /// What does one more variation cost a page? Nothing, or they are not found by route.
 fn decision(c: &mut Criterion) {
     let (visitor, profile) = john();
-    let known = Known::new(profile);
     let mut group = c.benchmark_group("decide/variations");
     for count in [1, 1000] {
         let config = config(count);
@@ -105,7 +102,7 @@ fn decision(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::from_parameter(count), site, |b, site| {
             b.iter(|| {
                 site.variations
-                    .choose(black_box("/"), &Facts::new(&visitor, Some(&known), &Asked))
+                    .choose(black_box("/"), &Facts::new(&visitor, Some(&profile), &Asked))
                     .path
             });
         });
@@ -114,11 +111,15 @@ fn decision(c: &mut Criterion) {
 
 /// A profile in memory.
 fn profile(c: &mut Criterion) {
-    let memory = Memory::new(1 << 26, Duration::from_mins(10), Duration::from_mins(10));
+    let long = Duration::from_mins(10);
+    let lifetimes = Lifetimes { fresh: long, missing: long, stale_if_error: long };
+    let memory = Memory::new(1 << 26, lifetimes);
     let (visitor, profile) = john();
-    let key = ProfileKey::user("shop", visitor.user.unwrap());
-    memory.put(&key, Some(Arc::new(Known::new(profile))), Instant::now());
-    c.bench_function("profile/memory", |b| b.iter(|| memory.get(black_box(&key), Instant::now())));
+    let key = ProfileKey::user("shop", &visitor.user.unwrap());
+    memory.put(&key, State::Profile(profile), Instant::now());
+    c.bench_function("profile/memory", |b| {
+        b.iter(|| memory.fresh(black_box(&key), Instant::now()));
+    });
 }
 
 const PAGES: [(&str, &[u8]); 3] = [

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderValue, Method, header};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::telemetry::metrics::{EVENTS_BYTES, EVENTS_CAPACITY, EVENTS_WAITING};
 use crate::telemetry::{EventEnd, SiteMetrics};
-use crate::upstream::{Answer, Client, Upstream};
+use crate::upstream::{Answer, Call, Client, USER_AGENT, Upstream};
 
 /// All events of a process that wait for a vendor.
 pub struct Outbox {
@@ -29,7 +30,7 @@ pub struct Lane {
     /// The tracking API.
     pub upstream: Arc<Upstream>,
     /// Value of its Authorization header.
-    pub authorization: String,
+    pub authorization: HeaderValue,
     /// The site's counters.
     pub metrics: Arc<SiteMetrics>,
     /// Calls at one time. Waiting events get their turn in order of arrival.
@@ -55,6 +56,8 @@ pub struct Full {
     capacity: usize,
 }
 
+/// A longer answer is cut: a tracking API answers with a line of JSON.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// What a waiting event takes beside its bytes.
 const OVERHEAD_BYTES: usize = 2048;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -135,15 +138,19 @@ impl Outbox {
 
     async fn attempt(&self, lane: &Lane, parcel: &Parcel) -> Attempt {
         let headers = [
-            ("authorization", lane.authorization.clone()),
-            ("content-type", "application/json".to_owned()),
-            ("user-agent", concat!("doorstep/", env!("CARGO_PKG_VERSION")).to_owned()),
+            (header::AUTHORIZATION, lane.authorization.clone()),
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (header::USER_AGENT, USER_AGENT),
         ];
+        let call = Call {
+            method: Method::POST,
+            path: parcel.path,
+            headers: &headers,
+            body: parcel.body.clone(),
+            most: MAX_ANSWER_BYTES,
+        };
         let asked = Instant::now();
-        let answer = self
-            .client
-            .post(&lane.upstream, parcel.path, &headers, parcel.body.clone(), self.timeout)
-            .await;
+        let answer = self.client.send(&lane.upstream, call, self.timeout).await;
         match answer {
             Ok(answer) => {
                 lane.metrics.tracking_api.observe(asked.elapsed().as_secs_f64());

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use super::certificate::Certificates;
 use super::file::{self, File, Threads};
 use super::problem::{Problem, Problems};
+use super::profiles::compile_store;
 use super::site::compile_site;
 use super::snapshot::{Config, ListenOn, Node, Snapshot};
 use super::source::Source;
+use crate::profile::Lifetimes;
 use crate::site::{HostPattern, Hosts};
 use crate::telemetry::AccessLog;
 
@@ -91,6 +93,7 @@ impl Checking<'_> {
                 self.take(&format!("/trusted_proxies/{index}"), parsed)
             })
             .collect();
+        let profile_store = compile_store(self, &file.profiles);
         let (sites, all_sites) = self.sites(file);
         let redirect_ports = file
             .listeners
@@ -109,8 +112,13 @@ impl Checking<'_> {
             data: file.data.path.clone().into(),
             data_bytes: file.data.size.bytes(),
             profile_bytes: file.profiles.memory.capacity.bytes(),
-            profile_fresh: file.profiles.memory.fresh_for.get(),
-            profile_missing: file.profiles.memory.missing_for.get(),
+            profile_lifetimes: Lifetimes {
+                fresh: file.profiles.memory.fresh_for.get(),
+                missing: file.profiles.memory.missing_for.get(),
+                stale_if_error: file.profiles.memory.stale_if_error.get(),
+            },
+            profile_store: profile_store?,
+            profile_expire: file.profiles.expire_after.map(super::units::Duration::get),
             cache_bytes: file.cache.memory.bytes(),
             event_bytes: file.events.memory.bytes(),
             event_retain: file.events.retain.get(),

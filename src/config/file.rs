@@ -1,11 +1,18 @@
 //! What the YAML file may say. Documented structures, no logic: the comments are the reference
 //! that `doorstep schema` prints.
 
+mod profiles;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::secret::Secret;
 use super::units::{ByteSize, Duration};
+
+pub use profiles::{
+    ActivationApi, HttpJson, ProfileMemory, ProfileSource, Profiles, ProfilesApi, Pull, Redis,
+    RedisMaster, RedisMode, RedisStore, Store, StoreWord,
+};
 
 /// The configuration of one node.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -144,45 +151,6 @@ impl Default for Data {
     }
 }
 
-/// Profiles on this node.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Profiles {
-    /// Profiles in memory.
-    pub memory: ProfileMemory,
-    /// The most that a page waits for its visitor's profile. After that it goes on without; the
-    /// lookup ends in memory and serves the next page.
-    pub wait: Duration,
-}
-
-impl Default for Profiles {
-    fn default() -> Self {
-        Self { memory: ProfileMemory::default(), wait: Duration::millis(25) }
-    }
-}
-
-/// How many profiles a node keeps in memory, and for how long it believes them.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProfileMemory {
-    /// Most bytes of profiles in memory. A profile of 20 traits takes about 2 KiB.
-    pub capacity: ByteSize,
-    /// A younger profile is used without asking the store. Smaller is fresher and asks more often.
-    pub fresh_for: Duration,
-    /// For how long a visitor without a profile is remembered as such.
-    pub missing_for: Duration,
-}
-
-impl Default for ProfileMemory {
-    fn default() -> Self {
-        Self {
-            capacity: ByteSize::mib(256),
-            fresh_for: Duration::secs(60),
-            missing_for: Duration::secs(5),
-        }
-    }
-}
-
 /// The cache of SDK files.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -281,6 +249,9 @@ pub struct Site {
     /// Credentials of the profile webhook. Without them the webhook refuses every call.
     #[serde(default)]
     pub webhook: Option<Webhook>,
+    /// Where profiles come from that no store has, when the vendor's own `profiles_api` is not it.
+    #[serde(default)]
+    pub profile_source: Option<ProfileSource>,
     /// The SDK snippet in the site's pages.
     #[serde(default)]
     pub inject: Inject,
@@ -364,20 +335,31 @@ pub struct Segment {
     /// Where events go. EU: `https://events.eu1.segmentapis.com/v1`.
     #[serde(default = "default_tracking_api")]
     pub tracking_api: String,
+    /// Where profiles come from that no store has.
+    #[serde(default)]
+    pub profiles_api: Option<ProfilesApi>,
 }
 
-/// Credentials of `POST {prefix}/profiles-webhook`.
+/// Credentials of `POST {prefix}/profiles-webhook`: Basic authentication, a signing secret, or both.
+/// Those that are set are needed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// User name of Basic authentication.
-    pub username: String,
+    #[serde(default)]
+    pub username: Option<String>,
     /// Password of Basic authentication. This or `password_file`.
     #[serde(default)]
     pub password: Option<Secret>,
     /// File that holds the password and nothing else.
     #[serde(default)]
     pub password_file: Option<String>,
+    /// Secret that the sender signs its bodies with: `X-Signature` is their HMAC by SHA-1 or SHA-256.
+    #[serde(default)]
+    pub signing_secret: Option<Secret>,
+    /// File that holds the signing secret and nothing else.
+    #[serde(default)]
+    pub signing_secret_file: Option<String>,
 }
 
 /// The SDK snippet in the site's pages.

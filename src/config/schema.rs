@@ -50,20 +50,51 @@ fn check_shape(source: &Source) -> Vec<Problem> {
     };
     let mut out = Vec::new();
     for error in validator.iter_errors(&source.value) {
-        let pointer = error.instance_path().to_string();
-        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
-            let parent = error.schema_path().to_string();
-            let known = known_keys(&schema, parent.trim_end_matches("/additionalProperties"));
-            for key in unexpected {
-                let at = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-                out.push(Problem::new(&at, source.key_place(&at), unknown(key, &known)));
-            }
-            continue;
-        }
-        let message = message(&schema, &error);
-        out.push(Problem::new(&pointer, source.place(&pointer), message));
+        explain(&schema, source, &error, &mut out);
     }
     out
+}
+
+/// Puts `error` into words. Where a value has several forms, what is wrong with the one that was
+/// meant: the one whose type it has.
+fn explain(
+    schema: &Value,
+    source: &Source,
+    error: &jsonschema::ValidationError<'_>,
+    out: &mut Vec<Problem>,
+) {
+    if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } =
+        error.kind()
+    {
+        let meant = context.iter().find(|branch| {
+            !branch.iter().any(|inner| {
+                inner.instance_path() == error.instance_path()
+                    && !matches!(
+                        inner.kind(),
+                        ValidationErrorKind::AdditionalProperties { .. }
+                            | ValidationErrorKind::Required { .. }
+                    )
+            })
+        });
+        if let Some(meant) = meant {
+            for inner in meant {
+                explain(schema, source, inner, out);
+            }
+            return;
+        }
+    }
+    let pointer = error.instance_path().to_string();
+    if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+        let parent = error.schema_path().to_string();
+        let known = known_keys(schema, parent.trim_end_matches("/additionalProperties"));
+        for key in unexpected {
+            let at = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+            out.push(Problem::new(&at, source.key_place(&at), unknown(key, &known)));
+        }
+        return;
+    }
+    let message = message(schema, error);
+    out.push(Problem::new(&pointer, source.place(&pointer), message));
 }
 
 fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {

@@ -6,11 +6,13 @@ use tokio::sync::Semaphore;
 
 use super::compile::Checking;
 use super::file::{self, File};
+use super::profiles::compile_source;
 use super::secret::Secret;
 use crate::collect::Lane;
 use crate::decide::{Choice, Expression, Variations};
 use crate::identity::{CookieDomain, IdentityPolicy};
-use crate::site::{ClientTraits, HostPattern, RoutePrefix, Site, WebhookLogin};
+use crate::profile::Signature;
+use crate::site::{BasicLogin, ClientTraits, HostPattern, RoutePrefix, Site, WebhookLogin};
 use crate::telemetry::SiteMetrics;
 use crate::upstream::{Endpoint, Timeouts, Upstream};
 use crate::vendor::segment::{COOKIES, Snippet, WriteKey, authorization};
@@ -45,6 +47,7 @@ pub(super) fn compile_site(
     let api =
         vendor_upstream(checking, &format!("{vendor}/tracking_api"), &segment.tracking_api, file);
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
+    let source = compile_source(checking, at, site);
     let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
     let variations = variations(checking, at, &site.variations);
     let client_traits = client_traits(checking, at, site);
@@ -76,6 +79,7 @@ pub(super) fn compile_site(
         redact: segment.redact_write_key,
         cdn: cdn?,
         lane: Arc::new(lane),
+        source: source?,
         webhook: match webhook {
             Some(login) => Some(login?),
             None => None,
@@ -148,7 +152,7 @@ fn vendor_upstream(
 }
 
 /// A secret that stands in the file or in a file of its own, in exactly one of them.
-fn secret(
+pub(super) fn secret(
     checking: &mut Checking<'_>,
     at: &str,
     name: &str,
@@ -179,13 +183,35 @@ fn secret(
 
 fn webhook(checking: &mut Checking<'_>, at: &str, login: &file::Webhook) -> Option<WebhookLogin> {
     let at = format!("{at}/webhook");
-    let password =
-        secret(checking, &at, "password", login.password.as_ref(), login.password_file.as_deref())?;
-    if login.username.contains(':') || login.username.is_empty() {
-        checking.problem(&format!("{at}/username"), "a user name can't be empty or hold a colon");
+    let basic = match &login.username {
+        Some(username) => {
+            let (inline, path) = (login.password.as_ref(), login.password_file.as_deref());
+            let password = secret(checking, &at, "password", inline, path)?;
+            if username.contains(':') || username.is_empty() {
+                let place = format!("{at}/username");
+                checking.problem(&place, "a user name can't be empty or hold a colon");
+                return None;
+            }
+            Some(BasicLogin { username: Secret::new(username.as_str()), password })
+        }
+        None if login.password.is_some() || login.password_file.is_some() => {
+            checking.problem(&at, "`username` is missing beside the password");
+            return None;
+        }
+        None => None,
+    };
+    let signed = (login.signing_secret.as_ref(), login.signing_secret_file.as_deref());
+    let signature = match signed {
+        (None, None) => None,
+        (inline, path) => {
+            Some(Signature::new(secret(checking, &at, "signing_secret", inline, path)?))
+        }
+    };
+    if basic.is_none() && signature.is_none() {
+        checking.problem(&at, "expected `username` and `password`, or `signing_secret`");
         return None;
     }
-    Some(WebhookLogin { username: Secret::new(login.username.as_str()), password })
+    Some(WebhookLogin { basic, signature })
 }
 
 fn domain(

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::certificate::Certificates;
+use crate::profile::Lifetimes;
+use crate::profile::store::RedisOptions;
 use crate::site::{Hosts, Site};
 use crate::telemetry::AccessLog;
 
@@ -33,10 +35,12 @@ pub struct Node {
     pub data_bytes: usize,
     /// Most bytes of profiles in memory.
     pub profile_bytes: usize,
-    /// How long a profile in memory is believed.
-    pub profile_fresh: Duration,
-    /// How long a missing profile is remembered.
-    pub profile_missing: Duration,
+    /// How long profiles in memory are believed.
+    pub profile_lifetimes: Lifetimes,
+    /// Where profiles are kept.
+    pub profile_store: StoreChoice,
+    /// How long a profile is kept that nobody writes.
+    pub profile_expire: Option<Duration>,
     /// Most bytes of SDK files in memory.
     pub cache_bytes: usize,
     /// Most bytes of waiting events.
@@ -49,6 +53,15 @@ pub struct Node {
     pub drain: Duration,
     /// Where a new process takes the listeners over.
     pub upgrade_socket: String,
+}
+
+/// Where profiles are kept.
+#[derive(Debug, Clone)]
+pub enum StoreChoice {
+    /// In [`Node::data`].
+    Embedded,
+    /// In Redis.
+    Redis(Box<RedisOptions>),
 }
 
 /// One address to listen on.

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::decide::RequestFacts;
     use crate::identity::{UserId, Visitor};
-    use crate::profile::{Known, Profile, Update};
+    use crate::profile::{Profile, Update};
 
     struct Asked;
     impl RequestFacts for Asked {
@@ -214,11 +214,10 @@ mod tests {
         let mut profile = Profile::default();
         let traits = json!({"red": true, "age": 41, "score": 0.5, "tags": ["a", "b"], "no": false});
         let traits = traits.as_object().unwrap().clone();
-        let traits = traits.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        profile.merge(&Update { at: 1, traits }).unwrap();
+        let traits = traits.into_iter().map(|(name, value)| (name.into(), value));
+        profile.merge(&Update::new(1, traits), 1).unwrap();
         let visitor = Visitor { user: UserId::parse("john").ok(), ..Visitor::default() };
-        let known = Known::new(profile);
-        Expression::compile(source).unwrap().test(&Facts::new(&visitor, Some(&known), &Asked))
+        Expression::compile(source).unwrap().test(&Facts::new(&visitor, Some(&profile), &Asked))
     }
 
     #[test]

@@ -8,7 +8,7 @@ use cel::context::VariableResolver;
 use cel::objects::{Key, Map, Value};
 
 use crate::identity::Visitor;
-use crate::profile::Known;
+use crate::profile::{Profile, Traits};
 
 /// The request as rules see it.
 pub trait RequestFacts: Sync {
@@ -25,11 +25,10 @@ pub trait RequestFacts: Sync {
 /// What is known while a page is decided.
 pub struct Facts<'f> {
     visitor: &'f Visitor,
-    known: Option<&'f Known>,
+    traits: Traits<'f>,
     request: &'f dyn RequestFacts,
     ids: Lazy,
     asked: Lazy,
-    nothing: Lazy,
 }
 
 /// Converted at the first question. One page is decided by one thread; the lock is for the
@@ -41,10 +40,11 @@ impl<'f> Facts<'f> {
     #[must_use]
     pub fn new(
         visitor: &'f Visitor,
-        known: Option<&'f Known>,
+        known: Option<&'f Profile>,
         request: &'f dyn RequestFacts,
     ) -> Self {
-        Self { visitor, known, request, ids: Lazy::new(), asked: Lazy::new(), nothing: Lazy::new() }
+        let traits = Traits::of(known);
+        Self { visitor, traits, request, ids: Lazy::new(), asked: Lazy::new() }
     }
 
     /// The path without query.
@@ -86,11 +86,10 @@ impl<'f> Facts<'f> {
 
 impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        let value = match (variable, self.known) {
-            ("traits", Some(known)) => known.traits(),
-            ("traits", None) => self.nothing.get_or_init(|| val(map([]))).as_ref(),
-            ("ids", _) => self.ids.get_or_init(|| val(self.ids())).as_ref(),
-            ("request", _) => self.asked.get_or_init(|| val(self.asked())).as_ref(),
+        let value: &dyn Val = match variable {
+            "traits" => &self.traits,
+            "ids" => self.ids.get_or_init(|| val(self.ids())).as_ref(),
+            "request" => self.asked.get_or_init(|| val(self.asked())).as_ref(),
             _ => return None,
         };
         Some(CowVal::Borrowed(value))

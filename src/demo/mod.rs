@@ -6,7 +6,6 @@ mod vendor;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
@@ -16,7 +15,7 @@ use crate::cli::Failure;
 use crate::config::{Config, load};
 use crate::identity::UserId;
 use crate::node::{Prepare, Start};
-use crate::profile::{ProfileKey, Resolver, Update};
+use crate::profile::{ProfileKey, Resolver, Update, now_millis};
 
 /// The demonstration's configuration and services; with `own` (origin and write key) the same
 /// before somebody's own site and the real vendor.
@@ -124,16 +123,15 @@ fn free_port() -> std::io::Result<SocketAddr> {
 
 /// What the vendor would have pushed about two customers.
 fn seed(profiles: &Arc<Resolver>) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let at = i64::try_from(now.as_millis()).unwrap_or(0);
+    let at = now_millis();
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return;
     };
     for (name, group) in [("john", "red_group"), ("mary", "green_group")] {
         let Ok(user) = UserId::parse(name) else { continue };
-        let update = Update { at, traits: vec![(group.into(), json!(true))] };
-        let key = ProfileKey::user("demo", user);
-        if let Err(error) = runtime.block_on(profiles.merge(&key, update)) {
+        let update = Update::new(at, [(group.into(), json!(true))]);
+        let key = ProfileKey::user("demo", &user);
+        if let Err(error) = runtime.block_on(profiles.merge(&key, &update)) {
             tracing::error!(%error, "the demonstration's profiles could not be stored");
         }
     }

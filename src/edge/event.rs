@@ -15,7 +15,7 @@ use super::context::Context;
 use super::page::visitor;
 use crate::collect::Parcel;
 use crate::identity::{Visitor, host_without_port, registrable};
-use crate::profile::ProfileKey;
+use crate::profile::{ProfileKey, now_millis};
 use crate::site::Site;
 use crate::telemetry::{EventEnd, Feature, guard};
 use crate::vendor::segment::{Enriched, Given, Kind, enrich};
@@ -166,9 +166,10 @@ impl Edge {
             && let (Some(user), Some(id)) =
                 (&user, anonymous.as_ref().or(visitor.anonymous.as_ref()))
         {
-            let browser = ProfileKey::anonymous(&site.name, id.clone());
+            let browser = ProfileKey::anonymous(&site.name, id);
+            let user = ProfileKey::user(&site.name, user);
             // The event is taken all the same; the next identify links again.
-            if let Err(error) = self.profiles.link(&browser, user).await {
+            if let Err(error) = self.profiles.link(&browser, &user, now_millis()).await {
                 tracing::warn!(site = &*site.name, %error, "ids could not be linked");
             }
         }

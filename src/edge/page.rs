@@ -70,8 +70,8 @@ pub(super) fn visitor(site: &Site, request: &RequestHeader) -> Visitor {
 /// The key of `visitor`'s profile: the user's where one is known.
 fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
     match (&visitor.user, &visitor.anonymous) {
-        (Some(user), _) => Some(ProfileKey::user(&site.name, user.clone())),
-        (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id.clone())),
+        (Some(user), _) => Some(ProfileKey::user(&site.name, user)),
+        (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id)),
         (None, None) => None,
     }
 }
@@ -121,7 +121,7 @@ impl Edge {
         wait: Duration,
     ) -> Option<Lookup> {
         let key = profile_key(site, visitor)?;
-        Some(self.profiles.find(&key, wait).await)
+        Some(self.profiles.find(&key, site.source.as_ref(), wait).await)
     }
 
     async fn personalise(&self, asked: &Asked<'_>, site: &Site, page: &mut Page, wait: Duration) {

@@ -10,24 +10,25 @@ use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{TcpSocketOptions, TlsAccept};
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::{Opt, ServerConf};
-use pingora::server::{RunArgs, Server};
+use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceWithDependents;
-use pingora::services::background::background_service;
+use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use pingora_proxy::ProxyServiceBuilder;
 
 use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::collect::Outbox;
-use crate::config::{Config, ListenOn, Node};
+use crate::config::{Config, ListenOn, Node, StoreChoice};
 use crate::edge::{Edge, MAX_HEAD_BYTES};
-use crate::profile::store::{Embedded, StoreError};
+use crate::profile::store::{Embedded, ProfileStore, Redis, StoreError};
 use crate::profile::{Memory, Resolver};
 use crate::telemetry::metrics;
 
@@ -81,9 +82,9 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics::CONFIG_LOADED.set(i64::try_from(now.as_secs()).unwrap_or(0));
 
-    let store = Embedded::open(&node.data, node.data_bytes).map_err(StartError::Store)?;
-    let memory = Memory::new(node.profile_bytes, node.profile_fresh, node.profile_missing);
-    let profiles = Arc::new(Resolver::new(memory, Arc::new(store)));
+    let store = open_store(&node).map_err(StartError::Store)?;
+    let memory = Memory::new(node.profile_bytes, node.profile_lifetimes);
+    let profiles = Arc::new(Resolver::new(memory, store));
     if let Some(prepare) = start.prepare {
         prepare(&profiles);
     }
@@ -100,6 +101,8 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let options = Opt { upgrade: start.upgrade.is_some(), ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, conf);
 
+    let follower = background_service("profiles", Follower(Arc::clone(&profiles)));
+    server.add_service(follower);
     let edge = Edge::new(
         Arc::clone(&snapshot),
         profiles,
@@ -153,6 +156,34 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         let _ = std::fs::remove_dir_all(folder);
     }
     Ok(())
+}
+
+/// Opens the store that the configuration names.
+///
+/// # Errors
+/// When an embedded one can't be opened. Redis is connected later: a node that starts while it is
+/// down serves pages all the same.
+pub fn open_store(node: &Node) -> Result<Arc<dyn ProfileStore>, StoreError> {
+    Ok(match &node.profile_store {
+        StoreChoice::Embedded => {
+            Arc::new(Embedded::open(&node.data, node.data_bytes, node.profile_expire)?)
+        }
+        StoreChoice::Redis(options) => Arc::new(Redis::new((**options).clone())),
+    })
+}
+
+/// Hears of profiles' changes by others, for as long as the process lives.
+struct Follower(Arc<Resolver>);
+
+#[async_trait]
+impl BackgroundService for Follower {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = self.0.follow() => {}
+            // What is in flight may still need profiles: they are asked for without memory.
+            _ = shutdown.changed() => self.0.deaf(),
+        }
+    }
 }
 
 fn server_conf(node: &Node) -> ServerConf {

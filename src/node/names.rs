@@ -37,7 +37,10 @@ impl Names {
         let upstreams: Vec<&Arc<Upstream>> = snapshot
             .all_sites
             .iter()
-            .flat_map(|site| [&site.origin, &site.cdn, &site.lane.upstream])
+            .flat_map(|site| {
+                let source = site.source.as_ref().map(|source| source.upstream());
+                [&site.origin, &site.cdn, &site.lane.upstream].into_iter().chain(source)
+            })
             .collect();
         let resolving = upstreams.iter().map(|upstream| async move {
             let (name, resolved) = (upstream.endpoint().host(), upstream.resolve().await);

@@ -4,12 +4,28 @@
 mod key;
 mod memory;
 mod model;
+mod packed;
 mod resolver;
+pub mod source;
 pub mod store;
+mod traits;
 mod webhook;
 
-pub use key::ProfileKey;
-pub use memory::{Known, Memory};
-pub use model::{MAX_NAME_BYTES, MAX_PROFILE_BYTES, MAX_TRAITS, Profile, TooMuch, Update};
-pub use resolver::{Lookup, Resolver};
-pub use webhook::{Refused, Subject, read as read_webhook};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use key::{IdType, KeyError, MAX_TYPE_BYTES, ProfileKey};
+pub use memory::{Entry, Lifetimes, Memory, State};
+pub use model::{
+    Assignment, MAX_NAME_BYTES, MAX_PROFILE_BYTES, MAX_TRAITS, Profile, Pulled, TooMuch, Trait,
+    Update,
+};
+pub use resolver::{Found, Lookup, Resolver, Source};
+pub use traits::Traits;
+pub use webhook::{Push, Refused, Signature, documents, read as read_webhook};
+
+/// Milliseconds since 1970: the time that updates are ordered by.
+#[must_use]
+pub fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,150 +1,312 @@
-//! Profile lookups for pages: memory → store, one in flight for each visitor.
+//! Profile lookups for pages: memory → store → source, one in flight for each visitor.
 //! In: a key and how long the page may wait. Out: a [`Lookup`].
-//! Invariant: nothing older than `fresh_for` is called fresh.
+//! Invariant: nothing older than `fresh_for` is used while the store answers, and nothing older than
+//! `fresh_for + stale_if_error` at all.
 
-use std::collections::HashMap;
+mod flight;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
-use tokio::sync::watch;
 
-use super::store::{ProfileStore, StoreError};
-use super::{Known, Memory, ProfileKey, Update};
-use crate::identity::UserId;
-use crate::telemetry::metrics::{PROFILE_LOOKUPS, PROFILE_SECONDS};
+use super::source::ProfileSource;
+use super::store::{Change, MAX_HOPS, Part, ProfileStore, StoreError, Stored};
+use super::{Entry, Memory, Profile, ProfileKey, State, Update};
+use crate::telemetry::metrics::{PROFILE_CHANNEL, PROFILE_LOOKUPS, PROFILE_SECONDS};
 use crate::telemetry::{ProfileResult, Tier};
+
+use flight::Flight;
 
 /// What a page learns of its visitor.
 #[derive(Debug, Clone)]
 pub enum Lookup {
     /// There is a profile.
-    Found(Arc<Known>),
+    Found(Found),
     /// There is none.
     Missing,
     /// Not known within the wait.
     Late,
-    /// The store failed.
+    /// The store or the source failed.
     Failed,
 }
 
-/// Resolved once: a lookup only adds.
-struct Counts {
-    memory_hit: IntCounter,
-    memory_missing: IntCounter,
-    memory_miss: IntCounter,
-    memory_seconds: Histogram,
-    store_hit: IntCounter,
-    store_missing: IntCounter,
-    store_late: IntCounter,
-    store_error: IntCounter,
-    store_seconds: Histogram,
-}
-
-static COUNTS: LazyLock<Counts> = LazyLock::new(|| {
-    let count = |tier: Tier, result: ProfileResult| {
-        PROFILE_LOOKUPS.with_label_values(&[tier.label(), result.label()])
-    };
-    let seconds = |tier: Tier| PROFILE_SECONDS.with_label_values(&[tier.label()]);
-    Counts {
-        memory_hit: count(Tier::Memory, ProfileResult::Hit),
-        memory_missing: count(Tier::Memory, ProfileResult::Missing),
-        memory_miss: count(Tier::Memory, ProfileResult::Miss),
-        memory_seconds: seconds(Tier::Memory),
-        store_hit: count(Tier::Store, ProfileResult::Hit),
-        store_missing: count(Tier::Store, ProfileResult::Missing),
-        store_late: count(Tier::Store, ProfileResult::Late),
-        store_error: count(Tier::Store, ProfileResult::Error),
-        store_seconds: seconds(Tier::Store),
-    }
-});
-
-/// The most that a write may take. One that is given up may still be done: both kinds can be
-/// repeated without harm.
-const WRITE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A store that hangs is one that failed: whoever sent the update is told to send it again.
-async fn in_time(write: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
-    let late = || StoreError::Unavailable(format!("no answer within {WRITE_DEADLINE:?}"));
-    tokio::time::timeout(WRITE_DEADLINE, write).await.unwrap_or_else(|_| Err(late()))
+/// A profile that was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    entry: Arc<Entry>,
+    /// Set when it is older than it should be, because the store can't be asked.
+    pub stale: bool,
 }
 
 impl Lookup {
     /// The profile, where there is one.
     #[must_use]
-    pub fn known(&self) -> Option<&Known> {
+    pub fn known(&self) -> Option<&Profile> {
         match self {
-            Self::Found(known) => Some(known),
+            Self::Found(found) => match found.entry.state() {
+                State::Profile(profile) => Some(profile),
+                State::Linked(_) | State::Missing | State::Forgotten => None,
+            },
             Self::Missing | Self::Late | Self::Failed => None,
         }
     }
 }
 
-type Flight = watch::Receiver<Option<Lookup>>;
+/// Resolved once: a lookup only adds.
+struct Counts {
+    memory: [IntCounter; ProfileResult::ALL.len()],
+    store: [IntCounter; ProfileResult::ALL.len()],
+    source: [IntCounter; ProfileResult::ALL.len()],
+    seconds: [Histogram; Tier::ALL.len()],
+}
+
+static COUNTS: LazyLock<Counts> = LazyLock::new(|| {
+    let tier = |tier: Tier| {
+        std::array::from_fn(|at| {
+            let result = ProfileResult::ALL.get(at).map_or("", |result| result.label());
+            PROFILE_LOOKUPS.with_label_values(&[tier.label(), result])
+        })
+    };
+    Counts {
+        memory: tier(Tier::Memory),
+        store: tier(Tier::Store),
+        source: tier(Tier::Source),
+        seconds: std::array::from_fn(|at| {
+            PROFILE_SECONDS.with_label_values(&[Tier::ALL.get(at).map_or("", |tier| tier.label())])
+        }),
+    }
+});
+
+fn count(tier: Tier, result: ProfileResult) {
+    let table = match tier {
+        Tier::Memory => &COUNTS.memory,
+        Tier::Store => &COUNTS.store,
+        Tier::Source => &COUNTS.source,
+    };
+    if let Some(counter) = table.get(result.index()) {
+        counter.inc();
+    }
+}
+
+fn observe(tier: Tier, since: Instant) {
+    if let Some(histogram) = COUNTS.seconds.get(tier.index()) {
+        histogram.observe(since.elapsed().as_secs_f64());
+    }
+}
+
+/// The most that a read or a write may take. A write that is given up may still be done: every kind
+/// can be repeated without harm.
+const STORE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// For how long a failure of the store says something about the next call.
+const TROUBLE: Duration = Duration::from_secs(2);
+
+/// A store that hangs is one that failed: whoever sent the update is told to send it again.
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = || StoreError::Unavailable(format!("no answer within {STORE_DEADLINE:?}"));
+    tokio::time::timeout(STORE_DEADLINE, call).await.unwrap_or_else(|_| Err(late()))
+}
 
 /// Finds profiles, and is where they are written.
 pub struct Resolver {
     memory: Memory,
     store: Arc<dyn ProfileStore>,
     flights: Mutex<HashMap<ProfileKey, Flight>>,
+    /// Profiles that are being asked for at their source while pages use what is known.
+    renewing: Mutex<HashSet<ProfileKey>>,
+    start: Instant,
+    /// When the store failed the last time, in milliseconds since `start`; 0 for never.
+    failed: AtomicU64,
 }
+
+/// A profile's source, where its site has one.
+pub type Source<'s> = Option<&'s Arc<dyn ProfileSource>>;
 
 impl Resolver {
     /// Looks in `memory` first, then in `store`.
     #[must_use]
     pub fn new(memory: Memory, store: Arc<dyn ProfileStore>) -> Self {
-        Self { memory, store, flights: Mutex::default() }
+        Self {
+            memory,
+            store,
+            flights: Mutex::default(),
+            renewing: Mutex::default(),
+            start: Instant::now(),
+            failed: AtomicU64::new(0),
+        }
     }
 
     /// Finds the profile under `key` within `wait`, whatever happens behind it.
     ///
     /// A late lookup goes on and fills the memory for the next page. Concurrent calls for one key
     /// share it.
-    pub async fn find(self: &Arc<Self>, key: &ProfileKey, wait: Duration) -> Lookup {
+    pub async fn find(
+        self: &Arc<Self>,
+        key: &ProfileKey,
+        source: Source<'_>,
+        wait: Duration,
+    ) -> Lookup {
         let asked = Instant::now();
-        let remembered = self.memory.get(key, asked);
-        COUNTS.memory_seconds.observe(asked.elapsed().as_secs_f64());
+        let remembered = self.remembered(key, source, asked);
+        observe(Tier::Memory, asked);
         match remembered {
-            Some(Some(known)) => {
-                COUNTS.memory_hit.inc();
-                return Lookup::Found(known);
+            Some(lookup) => {
+                count(Tier::Memory, result_of(&lookup));
+                return lookup;
             }
-            Some(None) => {
-                COUNTS.memory_missing.inc();
-                return Lookup::Missing;
-            }
-            None => COUNTS.memory_miss.inc(),
+            None => count(Tier::Memory, ProfileResult::Miss),
         }
-        let mut flight = self.board(key);
-        let landed = async { flight.wait_for(Option::is_some).await.map(|found| found.clone()) };
-        match tokio::time::timeout(wait, landed).await {
-            Ok(Ok(Some(lookup))) => lookup,
-            Ok(Ok(None) | Err(_)) => Lookup::Failed,
+        let mut flight = self.board(key, source);
+        match tokio::time::timeout(wait, flight.landed()).await {
+            Ok(lookup) => lookup,
             Err(_) => {
-                COUNTS.store_late.inc();
-                Lookup::Late
+                count(Tier::Store, ProfileResult::Late);
+                if !self.is_troubled() {
+                    return Lookup::Late;
+                }
+                match self.in_need(key) {
+                    Lookup::Failed => Lookup::Late,
+                    found => found,
+                }
             }
         }
     }
 
-    /// Merges `update` into the profile under `key`. Acknowledged means stored.
+    /// Whether the store failed just now: then what does not come in time is not only slow.
+    fn is_troubled(&self) -> bool {
+        let failed = self.failed.load(Ordering::Relaxed);
+        failed != 0 && self.start.elapsed() < Duration::from_millis(failed) + TROUBLE
+    }
+
+    fn note_failure(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.failed.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// What memory knows for sure, through links.
+    fn remembered(
+        self: &Arc<Self>,
+        key: &ProfileKey,
+        source: Source<'_>,
+        now: Instant,
+    ) -> Option<Lookup> {
+        let (mut entry, mut aging) = self.memory.fresh(key, now)?;
+        for _ in 0..MAX_HOPS {
+            if aging {
+                // Those who come often never wait: it is read again before it ends.
+                let renewed = if let State::Linked(to) = entry.state() { to } else { key };
+                self.board(renewed, source);
+            }
+            match entry.state() {
+                State::Profile(_) => return Some(Lookup::Found(Found { entry, stale: false })),
+                State::Missing => return Some(Lookup::Missing),
+                State::Forgotten => return None,
+                State::Linked(to) => (entry, aging) = self.memory.fresh(to, now)?,
+            }
+        }
+        None
+    }
+
+    /// What may serve while the store can't be asked.
+    fn in_need(&self, key: &ProfileKey) -> Lookup {
+        let now = Instant::now();
+        let mut entry = self.memory.stale(key, now);
+        for _ in 0..MAX_HOPS {
+            match entry.as_ref().map(|entry| entry.state()) {
+                Some(State::Linked(to)) => entry = self.memory.stale(to, now),
+                Some(State::Profile(_)) => break,
+                Some(State::Missing | State::Forgotten) | None => return Lookup::Failed,
+            }
+        }
+        match entry {
+            Some(entry) if matches!(entry.state(), State::Profile(_)) => {
+                count(Tier::Memory, ProfileResult::Stale);
+                Lookup::Found(Found { entry, stale: true })
+            }
+            _ => Lookup::Failed,
+        }
+    }
+
+    /// What the store has under `key` itself, past memory and source.
     ///
     /// # Errors
     /// As the store has it.
-    pub async fn merge(&self, key: &ProfileKey, update: Update) -> Result<(), StoreError> {
+    pub async fn stored(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
+        in_time(self.store.get(key)).await
+    }
+
+    /// A part of what is stored of `site`.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn part(&self, site: &str, from: Option<&str>) -> Result<Part, StoreError> {
+        in_time(self.store.part(site, from)).await
+    }
+
+    /// Merges `update` into the profile of `key`. Acknowledged means stored.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn merge(&self, key: &ProfileKey, update: &Update) -> Result<(), StoreError> {
         let done = in_time(self.store.merge(key, update)).await;
         self.forget(key);
-        done
+        done.map(|end| self.forget(&end))
     }
 
-    /// Lets the browser under `anonymous` be found as `user`.
+    /// Lets what is known of `from` be found under `to`. The newest link wins, by `at` in
+    /// milliseconds since 1970.
     ///
     /// # Errors
     /// As the store has it.
-    pub async fn link(&self, anonymous: &ProfileKey, user: &UserId) -> Result<(), StoreError> {
-        let done = in_time(self.store.link(anonymous, user)).await;
-        self.forget(anonymous);
-        done
+    pub async fn link(
+        &self,
+        from: &ProfileKey,
+        to: &ProfileKey,
+        at: i64,
+    ) -> Result<(), StoreError> {
+        let done = in_time(self.store.link(from, to, at)).await;
+        self.forget(from);
+        done.map(|changed| changed.iter().for_each(|key| self.forget(key)))
+    }
+
+    /// Deletes the person behind `key`, with everything that is linked to it; what was set until
+    /// `at` and comes later is not taken.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn delete(&self, key: &ProfileKey, at: i64) -> Result<(), StoreError> {
+        let done = in_time(self.store.delete(key, at)).await;
+        self.forget(key);
+        done.map(|changed| changed.iter().for_each(|key| self.forget(key)))
+    }
+
+    /// Hears of changes through others for as long as it is polled.
+    pub async fn follow(&self) {
+        self.store.follow(&|change| self.hear(change)).await;
+    }
+
+    /// Changes through others are not heard of any more: the store is asked for every page.
+    pub fn deaf(&self) {
+        self.hear(Change::Deaf);
+    }
+
+    fn hear(&self, change: Change) {
+        match change {
+            Change::Profile(key) => self.forget(&key),
+            Change::Deaf => {
+                PROFILE_CHANNEL.set(0);
+                self.memory.distrust();
+            }
+            Change::Everything(at) => {
+                PROFILE_CHANNEL.set(1);
+                self.memory.trust_from(at);
+                // What is on its way may have been read before.
+                self.flights.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+        }
     }
 
     /// Drops what memory has of `key`, and the lookup under way, which may have read the old state.
@@ -152,167 +314,17 @@ impl Resolver {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.memory.forget(key);
     }
+}
 
-    /// The lookup of `key` that is under way, or a new one.
-    fn board(self: &Arc<Self>, key: &ProfileKey) -> Flight {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(key) {
-            return flight.clone();
-        }
-        let (land, flight) = watch::channel(None);
-        flights.insert(key.clone(), flight.clone());
-        drop(flights);
-        let (resolver, key, own) = (Arc::clone(self), key.clone(), flight.clone());
-        // A task of its own: the page that asked first may leave, the lookup goes on.
-        tokio::spawn(async move {
-            let asked = Instant::now();
-            let found = resolver.store.get(&key).await;
-            COUNTS.store_seconds.observe(asked.elapsed().as_secs_f64());
-            let lookup = match found {
-                Ok(Some(profile)) => {
-                    COUNTS.store_hit.inc();
-                    Lookup::Found(Arc::new(Known::new(profile)))
-                }
-                Ok(None) => {
-                    COUNTS.store_missing.inc();
-                    Lookup::Missing
-                }
-                Err(error) => {
-                    COUNTS.store_error.inc();
-                    tracing::warn!(%error, "profile lookup failed");
-                    Lookup::Failed
-                }
-            };
-            resolver.land(&key, &own, &lookup, asked);
-            land.send_replace(Some(lookup));
-        });
-        flight
-    }
-
-    fn land(&self, key: &ProfileKey, own: &Flight, lookup: &Lookup, asked: Instant) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        // A write that came in between has taken the flight off the board: what it read may be
-        // old and must not be remembered.
-        if !flights.get(key).is_some_and(|listed| listed.same_channel(own)) {
-            return;
-        }
-        flights.remove(key);
-        match lookup {
-            Lookup::Found(known) => self.memory.put(key, Some(Arc::clone(known)), asked),
-            Lookup::Missing => self.memory.put(key, None, asked),
-            Lookup::Late | Lookup::Failed => {}
-        }
+fn result_of(lookup: &Lookup) -> ProfileResult {
+    match lookup {
+        Lookup::Found(found) if found.stale => ProfileResult::Stale,
+        Lookup::Found(_) => ProfileResult::Hit,
+        Lookup::Missing => ProfileResult::Missing,
+        Lookup::Late => ProfileResult::Late,
+        Lookup::Failed => ProfileResult::Error,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use async_trait::async_trait;
-    use serde_json::json;
-    use tokio::sync::Semaphore;
-
-    use super::*;
-    use crate::profile::Profile;
-
-    /// A store whose reads wait for a permit.
-    struct Gated {
-        gate: Semaphore,
-        reads: AtomicUsize,
-        profile: Mutex<Option<Profile>>,
-    }
-
-    #[async_trait]
-    impl ProfileStore for Gated {
-        async fn get(&self, _: &ProfileKey) -> Result<Option<Profile>, StoreError> {
-            let read = self.profile.lock().unwrap().clone();
-            self.reads.fetch_add(1, Ordering::SeqCst);
-            self.gate.acquire().await.unwrap().forget();
-            Ok(read)
-        }
-        async fn merge(&self, _: &ProfileKey, update: Update) -> Result<(), StoreError> {
-            let mut profile = self.profile.lock().unwrap();
-            profile.get_or_insert_default().merge(&update)?;
-            Ok(())
-        }
-        async fn link(&self, _: &ProfileKey, _: &UserId) -> Result<(), StoreError> {
-            Ok(())
-        }
-    }
-
-    fn gated() -> (Arc<Resolver>, Arc<Gated>, ProfileKey) {
-        let store = Arc::new(Gated {
-            gate: Semaphore::new(0),
-            reads: AtomicUsize::new(0),
-            profile: Mutex::default(),
-        });
-        let memory = Memory::new(1 << 20, Duration::from_mins(1), Duration::from_secs(5));
-        let resolver = Arc::new(Resolver::new(memory, Arc::<Gated>::clone(&store)));
-        (resolver, store, ProfileKey::user("s", UserId::parse("john").unwrap()))
-    }
-
-    const WAIT: Duration = Duration::from_secs(10);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_hangs_is_an_error_to_the_writer() {
-        struct Hung;
-        #[async_trait]
-        impl ProfileStore for Hung {
-            async fn get(&self, _: &ProfileKey) -> Result<Option<Profile>, StoreError> {
-                std::future::pending().await
-            }
-            async fn merge(&self, _: &ProfileKey, _: Update) -> Result<(), StoreError> {
-                std::future::pending().await
-            }
-            async fn link(&self, _: &ProfileKey, _: &UserId) -> Result<(), StoreError> {
-                std::future::pending().await
-            }
-        }
-        let memory = Memory::new(1 << 20, WAIT, WAIT);
-        let resolver = Resolver::new(memory, Arc::new(Hung));
-        let john = UserId::parse("john").unwrap();
-        let key = ProfileKey::user("s", john.clone());
-        let update = Update { at: 1, traits: Vec::new() };
-        let merged = resolver.merge(&key, update).await;
-        assert!(matches!(merged, Err(StoreError::Unavailable(_))));
-        assert!(matches!(resolver.link(&key, &john).await, Err(StoreError::Unavailable(_))));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_late_lookup_ends_in_memory() {
-        let (resolver, store, key) = gated();
-        assert!(matches!(resolver.find(&key, Duration::from_millis(25)).await, Lookup::Late));
-        store.gate.add_permits(1);
-        assert!(matches!(resolver.find(&key, WAIT).await, Lookup::Missing));
-        assert!(matches!(resolver.find(&key, Duration::ZERO).await, Lookup::Missing));
-        assert_eq!(store.reads.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn a_thousand_first_visits_ask_once() {
-        let (resolver, store, key) = gated();
-        store.gate.add_permits(1);
-        let visits = (0..1000).map(|_| resolver.find(&key, WAIT));
-        let found = futures::future::join_all(visits).await;
-        assert!(found.iter().all(|lookup| matches!(lookup, Lookup::Missing)));
-        assert_eq!(store.reads.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn a_write_during_a_lookup_is_not_hidden_by_it() {
-        let (resolver, store, key) = gated();
-        let slow = {
-            let (resolver, key) = (Arc::clone(&resolver), key.clone());
-            tokio::spawn(async move { resolver.find(&key, WAIT).await })
-        };
-        while store.reads.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-        let update = Update { at: 1, traits: vec![("red".into(), json!(true))] };
-        resolver.merge(&key, update).await.unwrap();
-        store.gate.add_permits(2);
-        assert!(matches!(slow.await.unwrap(), Lookup::Missing), "it read before the write");
-        assert!(matches!(resolver.find(&key, WAIT).await, Lookup::Found(_)));
-    }
-}
+mod tests;

@@ -1,19 +1,25 @@
 //! What the vendor pushes about a profile: Segment's Engage webhook.
 //! <https://segment.com/docs/engage/> sends an `identify` for computed traits and audiences, or a
-//! `track` when somebody enters or leaves an audience.
+//! `track` when somebody enters or leaves an audience; one document, an array of them, or one a line.
+//! Senders of RudderStack's webhook destination send the same types.
 
-use serde_json::Value;
+use ring::hmac;
+use serde_json::{Map, Value};
 
-use super::Update;
-use crate::identity::{AnonymousId, UserId};
+use super::{IdType, KeyError, ProfileKey, Update};
+use crate::config::Secret;
 
-/// Whose profile a push is about.
+/// One push.
 #[derive(Debug, PartialEq)]
-pub enum Subject {
-    /// A user, and the browser that is the user's where the push names one.
-    User(UserId, Option<AnonymousId>),
-    /// A browser without a known user.
-    Anonymous(AnonymousId),
+pub struct Push {
+    /// Whose profile it is about.
+    pub key: ProfileKey,
+    /// Other ids of the same person.
+    pub linked: Vec<ProfileKey>,
+    /// When it was made, in milliseconds since 1970.
+    pub at: i64,
+    /// What becomes of the profile; `None` deletes it.
+    pub update: Option<Update>,
 }
 
 /// Why a push is refused.
@@ -23,7 +29,7 @@ pub enum Refused {
     #[error("expected a JSON object")]
     NotAnObject,
     /// Of another type than those known.
-    #[error("expected `type` to be `identify`, or `track` of an audience")]
+    #[error("expected `type` to be `identify`, `alias`, `delete`, or `track` of an audience")]
     NotIdentify,
     /// Nobody is named.
     #[error("expected a valid `userId` or `anonymousId`")]
@@ -33,38 +39,85 @@ pub enum Refused {
     NoTraits,
 }
 
-/// Reads one push. `now` (milliseconds since 1970) orders those without a readable `timestamp`.
+/// Reads all documents of a body: one, an array, or one a line.
+///
+/// # Errors
+/// When it is not JSON. Nothing of it is taken then: the sender did not mean a part of it.
+pub fn documents(body: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
+    let mut out = Vec::new();
+    for document in serde_json::Deserializer::from_slice(body).into_iter() {
+        match document? {
+            Value::Array(list) => out.extend(list),
+            one => out.push(one),
+        }
+    }
+    Ok(out)
+}
+
+/// Reads one push to `site`. `now` (milliseconds since 1970) orders those without a readable
+/// `timestamp`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(push: &Value, now: i64) -> Result<(Subject, Update), Refused> {
+pub fn read(push: &Value, site: &str, now: i64) -> Result<Push, Refused> {
     let push = push.as_object().ok_or(Refused::NotAnObject)?;
     let text = |name: &str| push.get(name).and_then(Value::as_str);
-    let traits = match text("type") {
-        Some("identify") => push
-            .get("traits")
-            .and_then(Value::as_object)
-            .ok_or(Refused::NoTraits)?
-            .iter()
-            .map(|(name, value)| (name.as_str().into(), value.clone()))
-            .collect(),
-        Some("track") => vec![audience(push).ok_or(Refused::NotIdentify)?],
-        _ => return Err(Refused::NotIdentify),
-    };
-    let user = text("userId").and_then(|id| UserId::parse(id).ok());
-    let anonymous = text("anonymousId").and_then(|id| AnonymousId::parse(id).ok());
-    let subject = match (user, anonymous) {
-        (Some(user), anonymous) => Subject::User(user, anonymous),
-        (None, Some(anonymous)) => Subject::Anonymous(anonymous),
-        (None, None) => return Err(Refused::NoSubject),
-    };
     // A time in the future would beat every later update.
     let at = text("timestamp").and_then(millis).map_or(now, |at| at.min(now));
-    Ok((subject, Update { at, traits }))
+    let mut ids = ids(push, site).into_iter();
+    let key = ids.next();
+    let mut linked: Vec<ProfileKey> = ids.collect();
+    let update = match text("type") {
+        Some("identify") => {
+            let traits = push.get("traits").and_then(Value::as_object).ok_or(Refused::NoTraits)?;
+            let traits = traits.iter().map(|(name, value)| (name.as_str().into(), value.clone()));
+            Some(Update::new(at, traits))
+        }
+        Some("track") => Some(Update::new(at, [audience(push).ok_or(Refused::NotIdentify)?])),
+        Some("alias") => {
+            let previous = text("previousId").ok_or(Refused::NoSubject)?;
+            let of = |kind| ProfileKey::parse(site, &format!("{kind}:{previous}"));
+            linked.extend(["anonymous_id", "user_id"].into_iter().filter_map(|kind| of(kind).ok()));
+            Some(Update::default())
+        }
+        Some("delete") => None,
+        _ => return Err(Refused::NotIdentify),
+    };
+    let key = key.ok_or(Refused::NoSubject)?;
+    linked.retain(|other| *other != key);
+    Ok(Push { key, linked, at, update })
 }
 
+/// All ids of the person, the one that the profile is kept under first: the user's where it has one.
+fn ids(push: &Map<String, Value>, site: &str) -> Vec<ProfileKey> {
+    let named = |name: &str, kind: &str| {
+        let id = push.get(name)?.as_str()?;
+        ProfileKey::parse(site, &format!("{kind}:{id}")).ok()
+    };
+    let external = push
+        .get("context")
+        .and_then(|context| context.get("externalIds"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|id| {
+            let kind = IdType::parse(id.get("type")?.as_str()?).ok()?;
+            let key: Result<_, KeyError> = ProfileKey::new(site, &kind, id.get("id")?.as_str()?);
+            // Users and browsers are named by the push itself.
+            key.ok().filter(|key| !key.is_user() && !key.is_anonymous())
+        });
+    named("userId", "user_id")
+        .into_iter()
+        .chain(named("anonymousId", "anonymous_id"))
+        .chain(external.take(MAX_EXTERNAL))
+        .collect()
+}
+
+/// Most other ids of one push.
+const MAX_EXTERNAL: usize = 16;
+
 /// `Audience Entered` and `Audience Exited` as the trait that the audience is.
-fn audience(push: &serde_json::Map<String, Value>) -> Option<(Box<str>, Value)> {
+fn audience(push: &Map<String, Value>) -> Option<(Box<str>, Value)> {
     let inside = match push.get("event")?.as_str()? {
         "Audience Entered" => true,
         "Audience Exited" => false,
@@ -81,11 +134,51 @@ fn millis(text: &str) -> Option<i64> {
     i64::try_from(since.as_millis()).ok()
 }
 
+/// The secret that a sender signs its bodies with: `X-Signature` holds the hexadecimal HMAC of the
+/// body, by SHA-1 as Segment makes it or by SHA-256.
+#[derive(Debug)]
+pub struct Signature(Secret);
+
+impl Signature {
+    /// With this secret.
+    #[must_use]
+    pub fn new(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// Whether `header` is a signature of one of `bodies`: the body as it came, and as it was before
+    /// it was compressed. Takes the same time however much of it is right.
+    #[must_use]
+    pub fn admits(&self, header: &str, bodies: &[&[u8]]) -> bool {
+        let header = header.trim();
+        let hex = header.split_once('=').map_or(header, |(_, hex)| hex);
+        let Some(given) = unhex(hex) else { return false };
+        let algorithm = match given.len() {
+            20 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            32 => hmac::HMAC_SHA256,
+            _ => return false,
+        };
+        let key = hmac::Key::new(algorithm, self.0.expose().as_bytes());
+        bodies.iter().any(|body| hmac::verify(&key, body, &given).is_ok())
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok();
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn key(text: &str) -> ProfileKey {
+        ProfileKey::parse("shop", text).unwrap()
+    }
 
     #[test]
     fn what_is_no_push_is_refused_with_the_reason() {
@@ -99,23 +192,76 @@ mod tests {
             (json!({"type": "identify", "userId": "a"}), Refused::NoTraits),
             (json!({"type": "identify", "userId": "", "traits": {}}), Refused::NoSubject),
             (json!({"type": "identify", "userId": "a\n", "traits": {}}), Refused::NoSubject),
+            (json!({"type": "alias", "userId": "a"}), Refused::NoSubject),
+            (json!({"type": "delete"}), Refused::NoSubject),
         ] {
-            assert_eq!(read(&push, 5), Err(why), "{push}");
+            assert_eq!(read(&push, "shop", 5), Err(why), "{push}");
         }
     }
 
     #[test]
     fn identify_and_audience_events_become_updates() {
         let push = json!({"type": "identify", "userId": "john", "anonymousId": "b",
-            "traits": {"red": true}, "timestamp": "1970-01-01T00:00:01.500Z"});
-        let (subject, update) = read(&push, 10_000).unwrap();
-        let (john, b) = (UserId::parse("john").unwrap(), AnonymousId::parse("b").unwrap());
-        assert_eq!(subject, Subject::User(john, Some(b)));
-        assert_eq!(update, Update { at: 1500, traits: vec![("red".into(), json!(true))] });
+        "traits": {"red": true}, "timestamp": "1970-01-01T00:00:01.500Z",
+        "context": {"externalIds": [
+            {"id": "j@x", "type": "email"}, {"id": "john", "type": "user_id"}, {"id": 5, "type": "x"}
+        ]}});
+        let pushed = read(&push, "shop", 10_000).unwrap();
+        assert_eq!((&pushed.key, pushed.at), (&key("user_id:john"), 1500));
+        assert_eq!(pushed.linked, [key("anonymous_id:b"), key("email:j@x")]);
+        assert_eq!(pushed.update, Some(Update::new(1500, [("red".into(), json!(true))])));
 
         let push = json!({"type": "track", "event": "Audience Exited", "anonymousId": "b",
             "properties": {"audience_key": "red", "red": false}, "timestamp": "2999-01-01T00:00:00Z"});
-        let (_, update) = read(&push, 10_000).unwrap();
-        assert_eq!(update, Update { at: 10_000, traits: vec![("red".into(), json!(false))] });
+        let pushed = read(&push, "shop", 10_000).unwrap();
+        assert_eq!(pushed.key, key("anonymous_id:b"));
+        assert_eq!(pushed.update, Some(Update::new(10_000, [("red".into(), json!(false))])));
+    }
+
+    #[test]
+    fn aliases_link_and_deletions_delete() {
+        let push = json!({"type": "alias", "userId": "john", "previousId": "old"});
+        let pushed = read(&push, "shop", 7).unwrap();
+        assert_eq!(pushed.linked, [key("anonymous_id:old"), key("user_id:old")]);
+        assert_eq!(pushed.update, Some(Update::default()));
+        let push = json!({"type": "alias", "userId": "john", "previousId": "john"});
+        assert_eq!(read(&push, "shop", 7).unwrap().linked, [key("anonymous_id:john")]);
+        let push = json!({"type": "delete", "userId": "john"});
+        assert_eq!(read(&push, "shop", 7).unwrap().update, None);
+    }
+
+    #[test]
+    fn documents_come_alone_in_arrays_and_in_lines() {
+        let (a, b) = (json!({"a": 1}), json!({"b": 2}));
+        for body in [
+            "{\"a\":1}{\"b\":2}",
+            "{\"a\":1}\n{\"b\":2}\n",
+            "[{\"a\":1},{\"b\":2}]",
+            " {\"a\":1}\r\n\n[{\"b\":2}]",
+        ] {
+            assert_eq!(documents(body.as_bytes()).unwrap(), [a.clone(), b.clone()], "{body}");
+        }
+        assert!(documents(b"").unwrap().is_empty());
+        for wrong in ["{", "{\"a\":1}x", "[{\"a\":1}"] {
+            assert!(documents(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_the_right_signature_is_admitted() {
+        // printf '{"a":1}' | openssl dgst -sha1 -hmac secret; the same with -sha256
+        let sha1 = "f8446672f033e4b2beafc5ca3a71eafcd2cafb6e";
+        let sha256 = "aa9e2e3575f5d7098b6caccd790888c36d5fdb63342a73bada2d6a51747a8494";
+        let signature = Signature::new(Secret::new("secret"));
+        let body = br#"{"a":1}"#;
+        for right in [sha1, sha256, &format!("sha256={sha256}"), &format!(" sha1={sha1} ")] {
+            assert!(signature.admits(right, &[body]), "{right}");
+            assert!(signature.admits(right, &[b"gzipped", body]));
+            assert!(!signature.admits(right, &[br#"{"a":2}"#]));
+        }
+        for wrong in ["", "sha1=", &sha1[1..], &sha1[2..], &sha1.replace('a', "b"), "zz"] {
+            assert!(!signature.admits(wrong, &[body]), "{wrong}");
+        }
+        assert!(!Signature::new(Secret::new("other")).admits(sha1, &[body]));
     }
 }

@@ -18,6 +18,8 @@ use crate::collect::Lane;
 use crate::config::Secret;
 use crate::decide::Variations;
 use crate::identity::IdentityPolicy;
+use crate::profile::Signature;
+use crate::profile::source::ProfileSource;
 use crate::telemetry::SiteMetrics;
 use crate::upstream::Upstream;
 use crate::vendor::segment::{Snippet, WriteKey};
@@ -42,6 +44,8 @@ pub struct Site {
     pub lane: Arc<Lane>,
     /// Who may push profiles.
     pub webhook: Option<WebhookLogin>,
+    /// Where profiles come from that no store has.
+    pub source: Option<Arc<dyn ProfileSource>>,
     /// The snippet; `None` where pages stay without.
     pub snippet: Option<Snippet>,
     /// How identity is kept.
@@ -54,21 +58,31 @@ pub struct Site {
     pub metrics: Arc<SiteMetrics>,
 }
 
-/// Credentials of the profile webhook.
+/// Credentials of the profile webhook. Those that are set are needed, all of them.
 #[derive(Debug)]
 pub struct WebhookLogin {
-    /// User name of Basic authentication.
+    /// Basic authentication.
+    pub basic: Option<BasicLogin>,
+    /// Signatures of bodies.
+    pub signature: Option<Signature>,
+}
+
+/// User name and password of Basic authentication.
+#[derive(Debug)]
+pub struct BasicLogin {
+    /// User name.
     pub username: Secret,
-    /// Password of Basic authentication.
+    /// Password.
     pub password: Secret,
 }
 
 impl WebhookLogin {
-    /// Whether an Authorization header (RFC 7617) has these credentials. Takes the same time
+    /// Whether an Authorization header (RFC 7617) has these credentials, where any are set. Takes the same time
     /// whichever part is wrong.
     #[must_use]
     pub fn admits(&self, authorization: Option<&[u8]>) -> bool {
         use base64::Engine;
+        let Some(basic) = &self.basic else { return true };
         let given = authorization
             .and_then(|value| value.split_at_checked(6))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"basic "))
@@ -78,8 +92,8 @@ impl WebhookLogin {
             .unwrap_or_default();
         let colon = memchr::memchr(b':', &given).unwrap_or(given.len());
         let (user, password) = given.split_at(colon);
-        let user = self.username.matches(user);
-        let password = self.password.matches(password.get(1..).unwrap_or_default());
+        let user = basic.username.matches(user);
+        let password = basic.password.matches(password.get(1..).unwrap_or_default());
         user & password
     }
 }
@@ -91,7 +105,10 @@ mod tests {
     #[test]
     fn only_the_right_credentials_are_admitted() {
         use base64::Engine;
-        let login = WebhookLogin { username: Secret::new("u"), password: Secret::new("p:1") };
+        let login = WebhookLogin {
+            basic: Some(BasicLogin { username: Secret::new("u"), password: Secret::new("p:1") }),
+            signature: None,
+        };
         let basic = |text: &str| {
             format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
         };

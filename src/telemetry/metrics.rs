@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
@@ -65,6 +65,12 @@ macro_rules! gauge {
     };
 }
 macro_rules! histogram {
+    ($name:literal, $help:literal, $buckets:expr) => {
+        LazyLock::new(|| {
+            let options = HistogramOpts::new(concat!("doorstep_", $name), $help);
+            register(Histogram::with_opts(options.buckets($buckets.to_vec())))
+        })
+    };
     ($name:literal, $help:literal, $buckets:expr, $($label:literal),+) => {
         LazyLock::new(|| {
             let options = HistogramOpts::new(concat!("doorstep_", $name), $help);
@@ -140,10 +146,28 @@ pub static PROFILE_SECONDS: Histograms = histogram!(
     SHORT_SECONDS,
     "tier"
 );
+/// From a write to when it is heard of.
+pub static PROFILE_PROPAGATION: LazyLock<Histogram> = histogram!(
+    "profile_propagation_seconds",
+    "Time from a profile's write to Redis until this node heard of it as every other node does, \
+     measured with its own writes.",
+    SECONDS
+);
+/// Whether changes by other nodes are heard of.
+pub static PROFILE_CHANNEL: LazyLock<IntGauge> = gauge!(
+    "profile_channel_up",
+    "1 while changes of profiles by others are heard of; at 0 the store is asked for every page."
+);
+/// Whether a source is given a pause.
+pub static PROFILE_SOURCE_PAUSED: LazyLock<IntGaugeVec> = gauge!(
+    "profile_source_paused",
+    "1 while a site's profile source is not asked, because it failed or asked for a pause.",
+    "site"
+);
 /// Pushes of profiles.
 pub static PROFILE_UPDATES: Counters = counter!(
     "profile_updates_total",
-    "Calls of the profile webhook by outcome: merged, refused, unauthorized, failed.",
+    "Pushed profile updates by outcome: merged, deleted, refused, unauthorized, failed.",
     "site",
     "outcome"
 );
@@ -237,9 +261,12 @@ pub fn declare() {
         &CACHE_BYTES,
         &CACHE_CAPACITY,
         &CONFIG_LOADED,
+        &PROFILE_CHANNEL,
     ] {
         LazyLock::force(gauge);
     }
+    LazyLock::force(&PROFILE_PROPAGATION);
+    LazyLock::force(&PROFILE_SOURCE_PAUSED);
     LazyLock::force(&CACHE_EVICTIONS);
     LazyLock::force(&PANICS);
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -268,7 +295,7 @@ pub fn render() -> Vec<u8> {
 pub fn names() -> Vec<String> {
     declare();
     let mut names: Vec<String> = Vec::new();
-    let descriptions: [Vec<&prometheus::core::Desc>; 24] = [
+    let descriptions: [Vec<&prometheus::core::Desc>; 27] = [
         REQUESTS.desc(),
         REQUEST_SECONDS.desc(),
         UPSTREAM_SECONDS.desc(),
@@ -280,6 +307,9 @@ pub fn names() -> Vec<String> {
         PROFILE_LOOKUPS.desc(),
         PROFILE_SECONDS.desc(),
         PROFILE_UPDATES.desc(),
+        PROFILE_PROPAGATION.desc(),
+        PROFILE_CHANNEL.desc(),
+        PROFILE_SOURCE_PAUSED.desc(),
         EVENTS_ACCEPTED.desc(),
         EVENTS_REFUSED.desc(),
         EVENTS_ENDED.desc(),

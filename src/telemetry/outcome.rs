@@ -66,6 +66,8 @@ labels! {
         Memory = "memory",
         /// The store behind it.
         Store = "store",
+        /// The vendor's own API, for profiles that no store has.
+        Source = "source",
     }
 }
 labels! {
@@ -77,6 +79,8 @@ labels! {
         Missing = "missing",
         /// Nothing: the next tier is asked.
         Miss = "miss",
+        /// A profile older than it should be, because the next tier failed.
+        Stale = "stale",
         /// It did not answer in time.
         Late = "late",
         /// It failed.

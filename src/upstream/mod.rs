@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
 
-pub use client::{Answer, CallError, Client};
+pub use client::{Answer, Call, CallError, Client, USER_AGENT, basic};
 pub use endpoint::{Endpoint, EndpointError};
 
 /// How long one upstream may take for what.

@@ -21,6 +21,7 @@ mod pages;
 mod pass_through;
 mod profiles;
 mod prometheus;
+mod redis;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
 mod support;
 mod tls;

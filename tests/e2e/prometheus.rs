@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Request;
 use crate::support::edge::{Edge, Setup};
+use crate::support::redis::Redis;
 use crate::support::server::{Reply, Server};
 use crate::support::vendor::Vendor;
 use crate::support::{eventually, port};
@@ -95,7 +96,14 @@ async fn every_query_has_an_answer_on_a_node_under_load() {
         _ => Reply::html("<head></head>"),
     })
     .await;
+    let redis = Redis::start().await;
+    let source = format!(
+        "profile_source: {{ http_json: {{ url: 'http://127.0.0.1:{}/{{id}}' }} }}",
+        vendor.port()
+    );
     let edge = Setup::new(origin.port).vendor(vendor.port())
+        .node(&format!("profiles: {{ store: {{ redis: {{ urls: ['{}'] }} }} }}", redis.url()))
+        .site(&source)
         .site("webhook: { username: u, password: p }\nvariations:\n- { route: /, choose: [{ when: traits.red, path: /red }, { when: 'traits.red > 1', path: /x }] }")
         .start().await;
     let load = || async {

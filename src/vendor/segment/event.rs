@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::WriteKey;
 use crate::collect::Object;
 use crate::identity::{AnonymousId, UserId, Visitor};
+use crate::upstream::basic;
 
 /// Largest event, in bytes (Tracking API's limit).
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
@@ -209,10 +210,8 @@ fn one(event: &mut Object, given: &Given<'_>, out: &mut Enriched) {
 
 /// Value of the Authorization header for the Tracking API (RFC 7617, the key as user name).
 #[must_use]
-pub fn authorization(key: &WriteKey) -> String {
-    use base64::Engine;
-    let credentials = format!("{}:", key.expose());
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credentials))
+pub fn authorization(key: &WriteKey) -> http::HeaderValue {
+    basic(key.expose(), "")
 }
 
 #[cfg(test)]

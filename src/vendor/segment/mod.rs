@@ -4,6 +4,7 @@
 mod asset;
 mod event;
 mod path;
+mod profiles;
 mod snippet;
 
 pub use asset::{BadAsset, Own, rewrite};
@@ -11,6 +12,7 @@ pub use event::{
     BadEvent, Enriched, Given, Kind, MAX_BATCH_BYTES, MAX_EVENT_BYTES, authorization, enrich,
 };
 pub use path::Asset;
+pub use profiles::ProfilesApi;
 pub use snippet::{Handover, Snippet};
 
 use std::fmt;

@@ -174,6 +174,9 @@ impl Request {
         self.body = Some(body.into());
         self
     }
+    pub fn port(&self) -> u16 {
+        self.port
+    }
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {

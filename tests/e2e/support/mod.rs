@@ -3,6 +3,8 @@
 pub mod client;
 pub mod edge;
 pub mod nginx;
+pub mod proxy;
+pub mod redis;
 pub mod server;
 pub mod vendor;
 

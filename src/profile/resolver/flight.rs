@@ -1,0 +1,212 @@
+//! One lookup behind the memory: shared by all pages that wait for it, and it goes on when they
+//! leave.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::{Found, Lookup, Resolver, Source, count, in_time, observe};
+use crate::profile::source::ProfileSource;
+use crate::profile::store::Stored;
+use crate::profile::{Profile, ProfileKey, Pulled, State, Update, now_millis};
+use crate::telemetry::{ProfileResult, Tier};
+
+/// A lookup under way.
+#[derive(Clone)]
+pub(super) struct Flight(watch::Receiver<Option<Lookup>>);
+
+impl Flight {
+    /// What it has found.
+    pub(super) async fn landed(&mut self) -> Lookup {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(found) => found.clone().unwrap_or(Lookup::Failed),
+            Err(_) => Lookup::Failed,
+        }
+    }
+}
+
+/// Most lookups at one time. Above that pages go on without a profile.
+const MAX_FLIGHTS: usize = 16_384;
+
+impl Resolver {
+    /// The lookup of `key` that is under way, or a new one.
+    pub(super) fn board(self: &Arc<Self>, key: &ProfileKey, source: Source<'_>) -> Flight {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(key) {
+            return flight.clone();
+        }
+        let (land, flight) = watch::channel(None);
+        let flight = Flight(flight);
+        if flights.len() >= MAX_FLIGHTS {
+            land.send_replace(Some(Lookup::Failed));
+            return flight;
+        }
+        flights.insert(key.clone(), flight.clone());
+        drop(flights);
+        let (resolver, key, own) = (Arc::clone(self), key.clone(), flight.clone());
+        let source = source.map(Arc::clone);
+        // A task of its own: the page that asked first may leave, the lookup goes on.
+        tokio::spawn(async move {
+            let lookup = resolver.look_up(&key, source.as_ref(), &own).await;
+            land.send_replace(Some(lookup));
+        });
+        flight
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        key: &ProfileKey,
+        source: Source<'_>,
+        own: &Flight,
+    ) -> Lookup {
+        let asked = Instant::now();
+        let stored = in_time(self.store.get(key)).await;
+        observe(Tier::Store, asked);
+        let known = match stored {
+            Ok(Some(Stored::Linked(to))) => {
+                count(Tier::Store, ProfileResult::Hit);
+                self.land(key, own, State::Linked(to.clone()), asked);
+                return match self.remembered(&to, source, Instant::now()) {
+                    Some(lookup) => lookup,
+                    None => self.board(&to, source).landed().await,
+                };
+            }
+            Ok(Some(Stored::Profile(profile))) => profile,
+            Ok(None) => Profile::default(),
+            Err(error) => {
+                count(Tier::Store, ProfileResult::Error);
+                self.note_failure();
+                tracing::debug!(%error, "profile lookup failed");
+                self.take_off_the_board(key, own);
+                return self.in_need(key);
+            }
+        };
+        let empty = known.is_empty();
+        count(Tier::Store, if empty { ProfileResult::Missing } else { ProfileResult::Hit });
+        let source = source.filter(|source| source.serves(key) && is_due(&known.pulled()));
+        match source {
+            Some(source) if empty => self.pull_first(key, &known, source, own).await,
+            Some(source) => {
+                self.renew(key, &known, source);
+                self.land(key, own, State::Profile(known), asked)
+            }
+            None if empty => self.land(key, own, State::Missing, asked),
+            None => self.land(key, own, State::Profile(known), asked),
+        }
+    }
+
+    /// Nothing is known: the page waits for the source, as long as it waits at all.
+    async fn pull_first(
+        self: &Arc<Self>,
+        key: &ProfileKey,
+        known: &Profile,
+        source: &Arc<dyn ProfileSource>,
+        own: &Flight,
+    ) -> Lookup {
+        let asked = Instant::now();
+        let Some(update) = pull(key, known, &**source).await else {
+            self.take_off_the_board(key, own);
+            return Lookup::Failed;
+        };
+        let mut profile = known.clone();
+        if let Err(why) = profile.merge(&update, now_millis()) {
+            tracing::warn!(site = key.site(), %why, "a pulled profile is not taken");
+            return self.land(key, own, State::Missing, asked);
+        }
+        // What the source said is right for now, whether or not the store takes it.
+        let state = if profile.is_empty() { State::Missing } else { State::Profile(profile) };
+        let lookup = self.land(key, own, state, asked);
+        if let Err(error) = in_time(self.store.merge(key, &update)).await {
+            tracing::warn!(site = key.site(), %error, "a pulled profile could not be stored");
+        }
+        lookup
+    }
+
+    /// Asks the source again, while pages use what is known.
+    fn renew(self: &Arc<Self>, key: &ProfileKey, known: &Profile, source: &Arc<dyn ProfileSource>) {
+        let mut renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewing.len() >= MAX_FLIGHTS || !renewing.insert(key.clone()) {
+            return;
+        }
+        drop(renewing);
+        let (resolver, key, known) = (Arc::clone(self), key.clone(), known.clone());
+        let source = Arc::clone(source);
+        tokio::spawn(async move {
+            if let Some(update) = pull(&key, &known, &*source).await {
+                match resolver.merge(&key, &update).await {
+                    // The visitor is here: the next page finds it in memory.
+                    Ok(()) => drop(resolver.board(&key, None)),
+                    Err(error) => {
+                        tracing::warn!(site = key.site(), %error, "a pulled profile could not be stored");
+                    }
+                }
+            }
+            resolver.renewing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        });
+    }
+
+    /// Remembers what was read at `asked`, unless something was written since.
+    fn land(&self, key: &ProfileKey, own: &Flight, state: State, asked: Instant) -> Lookup {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = state == State::Missing;
+        // A write that came in between has taken the flight off the board: what it read may be old
+        // and must not be remembered. The page that waits has asked before the write.
+        let current = flights.get(key).is_some_and(|listed| listed.0.same_channel(&own.0));
+        if current {
+            flights.remove(key);
+        }
+        let entry = if current {
+            self.memory.put(key, state, asked)
+        } else {
+            self.memory.unlisted(key, state, asked)
+        };
+        drop(flights);
+        if missing { Lookup::Missing } else { Lookup::Found(Found { entry, stale: false }) }
+    }
+
+    fn take_off_the_board(&self, key: &ProfileKey, own: &Flight) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if flights.get(key).is_some_and(|listed| listed.0.same_channel(&own.0)) {
+            flights.remove(key);
+        }
+    }
+}
+
+/// Whether the source is to be asked: in the last fifth of what its answer holds for, or when it
+/// never was asked.
+fn is_due(pulled: &Pulled) -> bool {
+    let holds = pulled.until.saturating_sub(pulled.at).max(0);
+    now_millis() >= pulled.until.saturating_sub(holds / 5)
+}
+
+/// What the source says as an update of what is known: traits that it had said before and does not
+/// say any more are deleted. `None` when it failed.
+async fn pull(key: &ProfileKey, known: &Profile, source: &dyn ProfileSource) -> Option<Update> {
+    let (asked, at) = (Instant::now(), now_millis());
+    let pulled = source.pull(key).await;
+    observe(Tier::Source, asked);
+    let traits = match pulled {
+        Ok(traits) => traits,
+        Err(error) => {
+            count(Tier::Source, ProfileResult::Error);
+            tracing::debug!(site = key.site(), %error, "a profile could not be pulled");
+            return None;
+        }
+    };
+    let result = if traits.is_some() { ProfileResult::Hit } else { ProfileResult::Missing };
+    count(Tier::Source, result);
+    let holds = source.holds(traits.is_some());
+    let until = at.saturating_add(i64::try_from(holds.as_millis()).unwrap_or(i64::MAX));
+    let traits = traits.unwrap_or_default();
+    let before = known.pulled().at;
+    let gone: Vec<_> = known
+        .traits()
+        .filter(|one| before != 0 && one.at == before)
+        .filter(|one| !traits.iter().any(|(name, _)| **name == *one.name))
+        .map(|one| (one.name.into(), serde_json::Value::Null))
+        .collect();
+    let mut update = Update::new(at, traits.into_iter().chain(gone));
+    update.pulled = Some(Pulled { at, until });
+    Some(update)
+}

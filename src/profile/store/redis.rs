@@ -1,0 +1,411 @@
+//! Profiles in Redis (or Valkey), where several nodes share them. Every write is one script, so that
+//! nodes that write at the same time lose nothing; each script tells all nodes what it has changed.
+
+mod channel;
+mod connection;
+mod record;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use redis::{Cmd, RedisError, Script, TlsCertificates, Value, cmd};
+
+use super::{Change, MAX_HOPS, Part, ProfileStore, SAME_LINK, StoreError, Stored, end_of};
+use crate::config::Secret;
+use crate::profile::{MAX_PROFILE_BYTES, MAX_TRAITS, ProfileKey, TooMuch, Update};
+
+use connection::{Connected, Connection, Connector};
+
+/// How Redis is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// One server: the first address. The others are its replicas.
+    Single,
+    /// Sentinels at the addresses tell who is the master.
+    Sentinel {
+        /// The name that the sentinels know the master by.
+        master: Box<str>,
+        /// User of the master and its replicas; the addresses' own are the sentinels'.
+        username: Option<Box<str>>,
+        /// Password of the master and its replicas.
+        password: Option<Secret>,
+        /// Speak TLS with the master and its replicas.
+        tls: bool,
+    },
+    /// A cluster: some of its nodes.
+    Cluster,
+}
+
+/// What TLS to Redis trusts.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Certificates in PEM form; `None` for the system's.
+    pub authorities: Option<Arc<[u8]>>,
+}
+
+impl Tls {
+    fn certificates(&self) -> Option<TlsCertificates> {
+        let root_cert = Some(self.authorities.as_ref()?.to_vec());
+        Some(TlsCertificates { client_tls: None, root_cert })
+    }
+}
+
+/// Where Redis is and how it is used.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Addresses, `redis://` or `rediss://`, with user and password.
+    pub urls: Vec<Secret>,
+    /// How it is run.
+    pub mode: Mode,
+    /// What all keys begin with: letters, digits and `:._-`.
+    pub key_prefix: Box<str>,
+    /// The most that one command may take.
+    pub timeout: Duration,
+    /// The most that a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// Profiles that nobody has written for that long are forgotten.
+    pub expire_after: Option<Duration>,
+    /// Read from replicas. What they don't know yet is not seen.
+    pub read_from_replicas: bool,
+    /// TLS.
+    pub tls: Tls,
+}
+
+impl Options {
+    fn node(&self) -> redis::sentinel::SentinelNodeConnectionInfo {
+        let mut info = redis::RedisConnectionInfo::default();
+        let mut node = redis::sentinel::SentinelNodeConnectionInfo::default();
+        if let Mode::Sentinel { username, password, tls, .. } = &self.mode {
+            if let Some(username) = username {
+                info = info.set_username(&**username);
+            }
+            if let Some(password) = password {
+                info = info.set_password(password.expose());
+            }
+            if *tls {
+                node = node.set_tls_mode(redis::TlsMode::Secure);
+            }
+        }
+        node.set_redis_connection_info(info)
+    }
+}
+
+/// The store.
+pub struct Redis {
+    connector: Connector,
+    prefix: Box<str>,
+    /// Where changes are told.
+    channel: String,
+    /// This process in what it tells.
+    node: String,
+    start: Instant,
+    timeout: Duration,
+    expire_seconds: u64,
+    read_from_replicas: bool,
+    scripts: Scripts,
+}
+
+struct Scripts {
+    merge: Script,
+    link: Script,
+    unlink: Script,
+    delete: Script,
+}
+
+/// For how long a deletion is remembered: longer than any sender repeats what it has sent.
+const DELETION_SECONDS: u64 = 30 * 24 * 3600;
+/// How many keys one step of an export looks at.
+const SCAN: usize = 1000;
+
+impl Redis {
+    /// A store that connects when it is followed, or by [`Redis::connect`].
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            prefix: options.key_prefix.clone(),
+            channel: format!("{}changes", options.key_prefix),
+            node: uuid::Uuid::new_v4().simple().to_string(),
+            start: Instant::now(),
+            timeout: options.timeout,
+            expire_seconds: options.expire_after.map_or(0, |after| after.as_secs().max(1)),
+            read_from_replicas: options.read_from_replicas,
+            scripts: Scripts {
+                merge: Script::new(include_str!("redis/merge.lua")),
+                link: Script::new(include_str!("redis/link.lua")),
+                unlink: Script::new(include_str!("redis/unlink.lua")),
+                delete: Script::new(include_str!("redis/delete.lua")),
+            },
+            connector: Connector::new(options),
+        }
+    }
+
+    /// Makes a connection now, for those who do not follow.
+    ///
+    /// # Errors
+    /// When there is none to be made.
+    pub async fn connect(&self) -> Result<(), StoreError> {
+        self.connector.connect().await.map_err(|error| failed(&error))
+    }
+
+    fn hash(&self, key: &ProfileKey) -> String {
+        format!("{}{{{}}}", self.prefix, record::name(key))
+    }
+
+    fn links(&self, key: &ProfileKey) -> String {
+        format!("{}{{{}}}:links", self.prefix, record::name(key))
+    }
+
+    /// What all nodes are told: who tells, when by the teller's own clock, and which profile.
+    fn message(&self, key: Option<&ProfileKey>) -> String {
+        let micros = self.start.elapsed().as_micros();
+        format!("{}|{micros}|{}", self.node, key.map(record::name).unwrap_or_default())
+    }
+
+    /// Runs `call` on the connection that there is, within the deadline.
+    async fn on<T, F>(&self, call: impl FnOnce(Arc<Connected>) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let Some(connected) = self.connector.current() else {
+            return Err(StoreError::Unavailable("Redis is not connected".into()));
+        };
+        match tokio::time::timeout(self.timeout, call(Arc::clone(&connected))).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.connector.judge(&connected, &error);
+                Err(failed(&error))
+            }
+            Err(_) => {
+                if !matches!(connected.master, Connection::Cluster(_)) {
+                    self.connector.give_up(&connected);
+                }
+                let waited = self.timeout;
+                Err(StoreError::Unavailable(format!("Redis did not answer within {waited:?}")))
+            }
+        }
+    }
+
+    async fn run<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        self.on(async |connected| command.query_async(&mut connected.master.clone()).await).await
+    }
+
+    /// Runs a script about `key`. All begin with the channel and the message.
+    async fn script<T: redis::FromRedisValue>(
+        &self,
+        script: &Script,
+        key: &ProfileKey,
+        arguments: impl FnOnce(&mut redis::ScriptInvocation<'_>),
+    ) -> Result<T, StoreError> {
+        let mut invocation = script.key(self.hash(key));
+        invocation.arg(&self.channel).arg(self.message(Some(key)));
+        arguments(&mut invocation);
+        self.on(async |connected| invocation.invoke_async(&mut connected.master.clone()).await)
+            .await
+    }
+
+    async fn unlink(&self, from: &ProfileKey, to: Option<&ProfileKey>) -> Result<(), StoreError> {
+        let (to, only_traits) = match to {
+            Some(to) => (record::name(to), "0"),
+            None => (String::new(), "1"),
+        };
+        let unlink = &self.scripts.unlink;
+        self.script::<i64>(unlink, from, |call| {
+            call.arg(to).arg(only_traits);
+        })
+        .await
+        .map(drop)
+    }
+
+    /// `key` and everything that leads to it, with what it leads to.
+    async fn leading_to(
+        &self,
+        key: &ProfileKey,
+    ) -> Result<Vec<(ProfileKey, Option<ProfileKey>)>, StoreError> {
+        let mut all = vec![(key.clone(), None)];
+        let mut next = 0;
+        while let Some((to, _)) = all.get(next).cloned() {
+            next += 1;
+            let mut command = cmd("ZRANGE");
+            let names: Vec<String> = self.run(command.arg(self.links(&to)).arg(0).arg(-1)).await?;
+            for from in names.iter().filter_map(|name| record::key_of(name)) {
+                if !all.iter().any(|(known, _)| *known == from) {
+                    all.push((from, Some(to.clone())));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn failed(error: &RedisError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+fn unexpected() -> StoreError {
+    StoreError::Unavailable("a script answered what this version does not know".into())
+}
+
+/// Most keys that are remembered as linked to one.
+const MAX_LINKS: i64 = 10_000;
+
+#[async_trait]
+impl ProfileStore for Redis {
+    async fn get(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
+        let mut command = cmd("HGETALL");
+        command.arg(self.hash(key));
+        let answer = self
+            .on(async |connected| {
+                if let Some(replica) = &connected.replica
+                    && let Ok(answer) = command.query_async(&mut replica.clone()).await
+                {
+                    return Ok(answer);
+                }
+                command.query_async(&mut connected.master.clone()).await
+            })
+            .await?;
+        Ok(record::read(&fields(answer)))
+    }
+
+    async fn merge(&self, key: &ProfileKey, update: &Update) -> Result<ProfileKey, StoreError> {
+        update.check()?;
+        let mut key = key.clone();
+        for _ in 0..=MAX_HOPS {
+            let answer: Vec<String> = self
+                .script(&self.scripts.merge, &key, |call| {
+                    call.arg(MAX_TRAITS).arg(MAX_PROFILE_BYTES).arg(self.expire_seconds);
+                    match update.pulled {
+                        Some(pulled) => call.arg(pulled.at).arg(pulled.until),
+                        None => call.arg("").arg(""),
+                    };
+                    for set in &update.traits {
+                        call.arg(&*set.name).arg(set.at).arg(set.value.to_string());
+                    }
+                })
+                .await?;
+            let told = answer.get(1).map(String::as_str);
+            let number = || told.and_then(|told| told.parse().ok()).unwrap_or(usize::MAX);
+            match answer.first().map(String::as_str) {
+                Some("done" | "same") => return Ok(key),
+                Some("traits") => return Err(TooMuch::Traits(number()).into()),
+                Some("bytes") => return Err(TooMuch::Bytes(number()).into()),
+                Some("linked") => {
+                    key = told.and_then(record::link_of).ok_or_else(unexpected)?;
+                }
+                _ => return Err(unexpected()),
+            }
+        }
+        Err(StoreError::Circle)
+    }
+
+    async fn link(
+        &self,
+        from: &ProfileKey,
+        to: &ProfileKey,
+        at: i64,
+    ) -> Result<Vec<ProfileKey>, StoreError> {
+        let end = end_of(self, to).await?;
+        if end == *from {
+            return Err(StoreError::Circle);
+        }
+        // First, so that a deletion finds everything that leads here, whatever happens in between.
+        let links = self.links(to);
+        let mut listing = redis::pipe();
+        listing.cmd("ZADD").arg(&links).arg(at).arg(record::name(from)).ignore();
+        listing.cmd("ZREMRANGEBYRANK").arg(&links).arg(0).arg(-MAX_LINKS - 1).ignore();
+        if self.expire_seconds > 0 {
+            listing.cmd("EXPIRE").arg(&links).arg(self.expire_seconds).ignore();
+        }
+        self.on(async |connected| listing.query_async::<()>(&mut connected.master.clone()).await)
+            .await?;
+        let same = u64::try_from(SAME_LINK.as_millis()).unwrap_or(u64::MAX);
+        let taken: Value = self
+            .script(&self.scripts.link, from, |call| {
+                call.arg(self.expire_seconds).arg(at).arg(record::name(to)).arg(same);
+            })
+            .await?;
+        let fields = fields(taken);
+        if fields.is_empty() {
+            return Ok(Vec::new());
+        }
+        let traits = record::traits(&fields);
+        if !traits.is_empty() {
+            // What the browser was known by is the user's from now on. A crash before the last line
+            // leaves it with the link: the next one takes it over again.
+            match self.merge(&end, &Update { traits, pulled: None }).await {
+                Err(StoreError::Refused(why)) => {
+                    tracing::warn!(site = from.site(), %why, "a browser's traits are not taken over");
+                }
+                other => drop(other?),
+            }
+            self.unlink(from, None).await?;
+        }
+        Ok(vec![from.clone(), end])
+    }
+
+    async fn delete(&self, key: &ProfileKey, at: i64) -> Result<Vec<ProfileKey>, StoreError> {
+        let end = end_of(self, key).await?;
+        let all = self.leading_to(&end).await?;
+        // The links first: a deletion that is cut short can be sent again and finds the rest.
+        for (from, to) in &all {
+            if let Some(to) = to {
+                self.unlink(from, Some(to)).await?;
+                self.run::<()>(cmd("DEL").arg(self.links(from))).await?;
+            }
+        }
+        let mut invocation = self.scripts.delete.key(self.hash(&end));
+        invocation.key(self.links(&end));
+        invocation.arg(&self.channel).arg(self.message(Some(&end))).arg(at).arg(DELETION_SECONDS);
+        self.on(async |connected| {
+            invocation.invoke_async::<Vec<String>>(&mut connected.master.clone()).await
+        })
+        .await?;
+        Ok(all.into_iter().map(|(key, _)| key).collect())
+    }
+
+    async fn part(&self, site: &str, from: Option<&str>) -> Result<Part, StoreError> {
+        let (shard, cursor) = from.and_then(|from| from.split_once(' ')).unwrap_or(("0", "0"));
+        let shard: usize = shard.parse().unwrap_or(0);
+        let mut shards = self.connector.shards().await.map_err(|error| failed(&error))?;
+        let count = shards.len();
+        let Some(connection) = shards.get_mut(shard) else { return Ok(Part::default()) };
+        let front = format!("{}{{", self.prefix);
+        let mut command = cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(format!("{front}{site}:*}}")).arg("COUNT").arg(SCAN);
+        let (cursor, names): (String, Vec<Vec<u8>>) =
+            command.query_async(connection).await.map_err(|error| failed(&error))?;
+        let keys = names.iter().filter_map(|name| {
+            let name = std::str::from_utf8(name).ok()?;
+            record::key_of(name.strip_prefix(&*front)?.strip_suffix('}')?)
+        });
+        let reading = keys.map(|key| async move { (self.get(&key).await, key) });
+        let mut part = Part::default();
+        for (stored, key) in futures::future::join_all(reading).await {
+            if let Some(stored) = stored? {
+                part.records.push((key, stored));
+            }
+        }
+        part.next = match cursor.as_str() {
+            "0" if shard + 1 < count => Some(format!("{} 0", shard + 1)),
+            "0" => None,
+            cursor => Some(format!("{shard} {cursor}")),
+        };
+        Ok(part)
+    }
+
+    async fn follow(&self, tell: &(dyn Fn(Change) + Send + Sync)) {
+        futures::future::join(self.connector.keep(), self.listen(tell)).await;
+    }
+}
+
+/// The pairs of a hash, in either protocol.
+fn fields(answer: Value) -> Vec<(Value, Value)> {
+    match answer {
+        Value::Map(pairs) => pairs,
+        Value::Array(list) => {
+            let mut list = list.into_iter();
+            std::iter::from_fn(|| Some((list.next()?, list.next()?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,5 @@
+//! RudderStack: so far its Activation API.
+
+mod activation;
+
+pub use activation::ActivationApi;
