@@ -64,6 +64,12 @@ const SAME_LINK: std::time::Duration = std::time::Duration::from_mins(1);
 /// A store of profiles. What it has acknowledged survives a crash, as far as the store does.
 #[async_trait]
 pub trait ProfileStore: Send + Sync {
+    /// What is stored under `key` itself, where that can be told without waiting for anything;
+    /// `None` where it can't.
+    fn get_now(&self, _: &ProfileKey) -> Option<Result<Option<Stored>, StoreError>> {
+        None
+    }
+
     /// What is stored under `key` itself.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{Found, Lookup, Resolver, Source, count, in_time, observe};
 use crate::profile::source::ProfileSource;
-use crate::profile::store::Stored;
+use crate::profile::store::{StoreError, Stored};
 use crate::profile::{Profile, ProfileKey, Pulled, State, Update, now_millis};
 use crate::telemetry::{ProfileResult, Tier};
 
@@ -44,14 +44,49 @@ impl Resolver {
         }
         flights.insert(key.clone(), flight.clone());
         drop(flights);
+        let asked = Instant::now();
+        let stored = self.store.get_now(key);
+        let waits_for_nobody = match &stored {
+            Some(Ok(Some(Stored::Profile(known)))) => due(source, key, known).is_none(),
+            Some(Ok(None)) => due(source, key, &Profile::default()).is_none(),
+            _ => false,
+        };
+        if let Some(stored) = stored.clone().filter(|_| waits_for_nobody) {
+            observe(Tier::Store, asked);
+            let stored = stored.ok().flatten();
+            land.send_replace(Some(self.settle(key, &flight, stored, asked)));
+            return flight;
+        }
         let (resolver, key, own) = (Arc::clone(self), key.clone(), flight.clone());
         let source = source.map(Arc::clone);
         // A task of its own: the page that asked first may leave, the lookup goes on.
         tokio::spawn(async move {
-            let lookup = resolver.look_up(&key, source.as_ref(), &own).await;
+            let stored = match stored {
+                Some(stored) => stored,
+                None => in_time(resolver.store.get(&key)).await,
+            };
+            observe(Tier::Store, asked);
+            let lookup = resolver.look_up(&key, source.as_ref(), &own, stored, asked).await;
             land.send_replace(Some(lookup));
         });
         flight
+    }
+
+    /// The end of a lookup that asks nobody else.
+    fn settle(
+        &self,
+        key: &ProfileKey,
+        own: &Flight,
+        stored: Option<Stored>,
+        asked: Instant,
+    ) -> Lookup {
+        let known = match stored {
+            Some(Stored::Profile(known)) if !known.is_empty() => Some(known),
+            _ => None,
+        };
+        let result = if known.is_some() { ProfileResult::Hit } else { ProfileResult::Missing };
+        count(Tier::Store, result);
+        self.land(key, own, known.map_or(State::Missing, State::Profile), asked)
     }
 
     async fn look_up(
@@ -59,10 +94,9 @@ impl Resolver {
         key: &ProfileKey,
         source: Source<'_>,
         own: &Flight,
+        stored: Result<Option<Stored>, StoreError>,
+        asked: Instant,
     ) -> Lookup {
-        let asked = Instant::now();
-        let stored = in_time(self.store.get(key)).await;
-        observe(Tier::Store, asked);
         let known = match stored {
             Ok(Some(Stored::Linked(to))) => {
                 count(Tier::Store, ProfileResult::Hit);
@@ -82,17 +116,16 @@ impl Resolver {
                 return self.in_need(key);
             }
         };
-        let empty = known.is_empty();
-        count(Tier::Store, if empty { ProfileResult::Missing } else { ProfileResult::Hit });
-        let source = source.filter(|source| source.serves(key) && is_due(&known.pulled()));
-        match source {
-            Some(source) if empty => self.pull_first(key, &known, source, own).await,
+        match due(source, key, &known) {
+            Some(source) if known.is_empty() => {
+                count(Tier::Store, ProfileResult::Missing);
+                self.pull_first(key, &known, source, own).await
+            }
             Some(source) => {
                 self.renew(key, &known, source);
-                self.land(key, own, State::Profile(known), asked)
+                self.settle(key, own, Some(Stored::Profile(known)), asked)
             }
-            None if empty => self.land(key, own, State::Missing, asked),
-            None => self.land(key, own, State::Profile(known), asked),
+            None => self.settle(key, own, Some(Stored::Profile(known)), asked),
         }
     }
 
@@ -171,6 +204,15 @@ impl Resolver {
             flights.remove(key);
         }
     }
+}
+
+/// The source, if it is to be asked for `key`, of which `known` is known.
+fn due<'s>(
+    source: Source<'s>,
+    key: &ProfileKey,
+    known: &Profile,
+) -> Option<&'s Arc<dyn ProfileSource>> {
+    source.filter(|source| source.serves(key) && is_due(&known.pulled()))
 }
 
 /// Whether the source is to be asked: in the last fifth of what its answer holds for, or when it

@@ -1,6 +1,7 @@
 //! Profiles in LMDB, beside the process. One writer thread commits all updates that wait in one
 //! transaction, so a sync of the disk is shared; reads never wait for it.
 
+mod residency;
 mod tables;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Change, Part, ProfileStore, StoreError, Stored};
 use crate::profile::{ProfileKey, Update, now_millis};
 
+use residency::Residency;
 use tables::Tables;
 
 type Reply = oneshot::Sender<Result<Vec<ProfileKey>, StoreError>>;
@@ -30,6 +32,7 @@ struct Shared {
     known: Mutex<usize>,
     /// Profiles that nobody has written for that long are forgotten.
     expire_after: Option<Duration>,
+    residency: Residency,
 }
 
 enum Write {
@@ -75,7 +78,13 @@ impl Embedded {
         std::fs::create_dir_all(directory).map_err(|error| unavailable(&error))?;
         let tables = Tables::open(directory, map_size).map_err(|error| unavailable(&error))?;
         let known = Mutex::new(tables.last_transaction());
-        let shared = Arc::new(Shared { tables, known, expire_after });
+        let residency = Residency::new();
+        let shared = Arc::new(Shared { tables, known, expire_after, residency });
+        let (for_warmer, file) = (Arc::clone(&shared), directory.join("data.mdb"));
+        std::thread::Builder::new()
+            .name("profile-warmer".into())
+            .spawn(move || for_warmer.residency.warm(&file, for_warmer.tables.used_bytes()))
+            .map_err(|error| unavailable(&error))?;
         let (writes, waiting) = mpsc::channel(MAX_WAITING);
         let for_writer = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -118,17 +127,22 @@ impl Embedded {
 
 #[async_trait]
 impl ProfileStore for Embedded {
+    fn get_now(&self, key: &ProfileKey) -> Option<Result<Option<Stored>, StoreError>> {
+        if !self.shared.residency.is_certain() {
+            return None;
+        }
+        let asked = Instant::now();
+        let stored = self.shared.get(key);
+        self.shared.residency.took(asked.elapsed());
+        Some(stored.map_err(|error| StoreError::Unavailable(error.to_string())))
+    }
+
     async fn get(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
+        if let Some(stored) = self.get_now(key) {
+            return stored;
+        }
         let key = key.clone();
-        self.read(move |shared| {
-            let stored = shared.tables.get(&key)?;
-            let forgotten = |stored: &Stored| match (stored, shared.expire_after) {
-                (Stored::Profile(profile), Some(after)) => profile.touched() < before(after),
-                _ => false,
-            };
-            Ok(stored.filter(|stored| !forgotten(stored)))
-        })
-        .await
+        self.read(move |shared| shared.get(&key)).await
     }
 
     async fn merge(&self, key: &ProfileKey, update: &Update) -> Result<ProfileKey, StoreError> {
@@ -162,6 +176,7 @@ impl ProfileStore for Embedded {
                 tell(Change::Everything(asked));
             }
             if swept.elapsed() > SWEEP {
+                self.shared.residency.look(self.shared.tables.used_bytes());
                 from = self.sweep(from).await;
                 swept = Instant::now();
             }
@@ -176,6 +191,15 @@ fn before(duration: Duration) -> i64 {
 }
 
 impl Shared {
+    fn get(&self, key: &ProfileKey) -> heed::Result<Option<Stored>> {
+        let stored = self.tables.get(key)?;
+        let forgotten = |stored: &Stored| match (stored, self.expire_after) {
+            (Stored::Profile(profile), Some(after)) => profile.touched() < before(after),
+            _ => false,
+        };
+        Ok(stored.filter(|stored| !forgotten(stored)))
+    }
+
     /// Whether there are transactions that are not this process' own. Each is told of once.
     fn another_process_wrote(&self) -> bool {
         let mut known = match self.known.try_lock() {

@@ -1,6 +1,7 @@
 //! A real redis-server on a port of its own, alone, in a cluster, or watched by a sentinel.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -154,13 +155,15 @@ impl Watched {
     }
 }
 
-/// A port whose neighbour 10,000 above, where a cluster's nodes talk, is free as well and below
-/// those that the system gives out.
+/// A port of a cluster's node. The nodes talk on the one that is 10,000 above; both are out of the
+/// range of all others.
 fn bus_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 900).unwrap_or(0);
     loop {
-        let port = port();
-        let bus = port + 10_000;
-        if bus < 32_000 && std::net::TcpListener::bind(("127.0.0.1", bus)).is_ok() {
+        let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 900;
+        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
             return port;
         }
     }

@@ -38,6 +38,8 @@ pub(super) enum OpenError {
 const FORMAT: &str = "profiles 2";
 /// First byte of a link, where a profile has its own format.
 const LINK: u8 = 0;
+/// LMDB's pages are the system's; larger ones only make the estimate smaller.
+const PAGE_BYTES: u64 = 4096;
 /// Records of one part of an export, and of one sweep.
 const PART: usize = 1000;
 
@@ -79,6 +81,12 @@ impl Tables {
     /// The number of the last transaction that has changed anything, whoever's it was.
     pub(super) fn last_transaction(&self) -> usize {
         self.env.info().last_txn_id
+    }
+
+    /// How much of the file is in use.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let pages = self.env.info().last_page_number as u64 + 1;
+        pages * PAGE_BYTES
     }
 
     pub(super) fn get(&self, key: &ProfileKey) -> heed::Result<Option<Stored>> {
