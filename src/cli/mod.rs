@@ -1,5 +1,7 @@
 //! The command line.
 
+mod explain;
+mod profile;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Problems};
 use crate::node::StartError;
+use crate::profile::KeyError;
+use crate::profile::store::StoreError;
 
 /// First-party analytics, identity and personalisation on a site's own edge nodes.
 #[derive(Parser)]
@@ -27,6 +31,10 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Look at profiles and change them.
+    Profile(profile::Profile),
+    /// Tell what a request would get and why: site, route, identity, profile, every rule.
+    Explain(explain::Explain),
     /// Print the JSON Schema of the configuration.
     Schema,
 }
@@ -51,6 +59,35 @@ pub enum Failure {
     /// The node can't start.
     #[error("{}", chain(.0))]
     Start(StartError),
+    /// The profile store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An id is wrong.
+    #[error("`{0}`: {1}")]
+    Id(String, KeyError),
+    /// A trait is not of the form that is expected.
+    #[error("`{0}`: expected `name=value`, such as `red_group=true` or `city=Vancouver`")]
+    Assignment(String),
+    /// Which site is meant is not known.
+    #[error("name the site with --site: one of {}", .0.join(", "))]
+    Site(Vec<String>),
+    /// Nobody is known under an id.
+    #[error("nobody is known as {0}")]
+    Unknown(String),
+    /// Some of the lines of an import were not taken.
+    #[error("{0} lines were refused")]
+    Refused(u64),
+    /// A URL can't be explained.
+    #[error(
+        "`{0}`: expected a URL such as https://www.shop.example/sale?x=1, of a host that a site has"
+    )]
+    Url(String),
+    /// A header is not of the form that is expected.
+    #[error("`{0}`: expected `name: value`")]
+    Header(String),
+    /// No threads.
+    #[error("no runtime: {0}")]
+    Runtime(#[source] std::io::Error),
     /// Anything that the demonstration needs.
     #[error("the demonstration can't start: {0}")]
     Demo(#[source] std::io::Error),
@@ -73,10 +110,17 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Configuration(_) | Self::Unreadable { .. } | Self::NoConfiguration => {
-                ExitCode::from(1)
-            }
-            Self::Start(_) | Self::Demo(_) => ExitCode::from(2),
+            Self::Configuration(_)
+            | Self::Unreadable { .. }
+            | Self::NoConfiguration
+            | Self::Id(..)
+            | Self::Assignment(_)
+            | Self::Site(_)
+            | Self::Unknown(_)
+            | Self::Refused(_)
+            | Self::Url(_)
+            | Self::Header(_) => ExitCode::from(1),
+            Self::Start(_) | Self::Demo(_) | Self::Store(_) | Self::Runtime(_) => ExitCode::from(2),
         }
     }
 }
@@ -94,12 +138,28 @@ impl Cli {
                 println!("{}: good", file.display());
                 Ok(())
             }
+            Command::Profile(profile) => profile.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Schema => {
                 println!("{:#}", crate::config::schema());
                 Ok(())
             }
         }
     }
+}
+
+/// Where a configuration is looked for.
+const USUAL_PLACES: [&str; 2] = ["conf/doorstep.yaml", "/etc/doorstep/doorstep.yaml"];
+
+/// The file that was named, or the first that is in a usual place.
+fn file(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(|file| file.exists());
+    named.or_else(usual).ok_or(Failure::NoConfiguration)
+}
+
+/// The configuration in the file that was named, or in a usual place.
+fn configuration(named: Option<PathBuf>) -> Result<Config, Failure> {
+    load(&file(named)?)
 }
 
 /// Reads and compiles a configuration file.

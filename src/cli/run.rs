@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, load};
+use super::{Failure, file, load};
 use crate::demo;
 use crate::node::{self, Start};
 use crate::telemetry::start_log;
@@ -32,9 +32,6 @@ pub(super) struct Run {
     upgrade: Option<i32>,
 }
 
-/// Where a configuration is looked for.
-const USUAL_PLACES: [&str; 2] = ["conf/doorstep.yaml", "/etc/doorstep/doorstep.yaml"];
-
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         start_log();
@@ -43,14 +40,7 @@ impl Run {
             let (config, start) = demo::prepare(self.listen, own)?;
             return node::run(config, start).map_err(Failure::Start);
         }
-        let file = match self.config {
-            Some(file) => file,
-            None => USUAL_PLACES
-                .iter()
-                .map(PathBuf::from)
-                .find(|file| file.exists())
-                .ok_or(Failure::NoConfiguration)?,
-        };
+        let file = file(self.config)?;
         let config = load(&file)?;
         // The next process is started from another directory's point of view at most.
         let config_file = std::path::absolute(&file).ok();

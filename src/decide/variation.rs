@@ -48,6 +48,12 @@ impl Variations {
         self.by_route.contains_key(path)
     }
 
+    /// The choices of pages under `path`, in order.
+    #[must_use]
+    pub fn choices(&self, path: &str) -> &[Choice] {
+        self.by_route.get(path).map_or(&[], Vec::as_slice)
+    }
+
     /// The path for a page of `path`: the first condition that is true of `facts` chooses.
     #[must_use]
     pub fn choose(&self, path: &str, facts: &Facts<'_>) -> Chosen<'_> {

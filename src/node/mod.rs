@@ -103,6 +103,9 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
 
     let follower = background_service("profiles", Follower(Arc::clone(&profiles)));
     server.add_service(follower);
+    let sites = snapshot.load().all_sites.iter().map(|site| site.name.clone()).collect();
+    let ready = Arc::new(AtomicBool::new(false));
+    let admin = Admin::new(Arc::clone(&ready), Arc::clone(&profiles), sites);
     let edge = Edge::new(
         Arc::clone(&snapshot),
         profiles,
@@ -120,8 +123,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     for listener in &node.listeners {
         listen(&mut proxy, listener)?;
     }
-    let ready = Arc::new(AtomicBool::new(false));
-    let mut admin = Service::new("admin".to_owned(), Admin::new(Arc::clone(&ready)));
+    let mut admin = Service::new("admin".to_owned(), admin);
     admin.add_tcp(&node.admin.to_string());
     admin.threads = Some(1);
 

@@ -2,6 +2,7 @@
 //! In: keys and updates. Out: profiles, within a deadline. Knows nothing of HTTP.
 
 mod key;
+pub mod line;
 mod memory;
 mod model;
 mod packed;

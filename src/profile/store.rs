@@ -64,6 +64,14 @@ const SAME_LINK: std::time::Duration = std::time::Duration::from_mins(1);
 /// A store of profiles. What it has acknowledged survives a crash, as far as the store does.
 #[async_trait]
 pub trait ProfileStore: Send + Sync {
+    /// Makes sure that it can be asked, for those who do not follow.
+    ///
+    /// # Errors
+    /// When it can't.
+    async fn connect(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// What is stored under `key` itself, where that can be told without waiting for anything;
     /// `None` where it can't.
     fn get_now(&self, _: &ProfileKey) -> Option<Result<Option<Stored>, StoreError>> {

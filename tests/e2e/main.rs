@@ -19,9 +19,11 @@ mod identity;
 mod operator;
 mod pages;
 mod pass_through;
+mod profile_tools;
 mod profiles;
 mod prometheus;
 mod redis;
+mod sources;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
 mod support;
 mod tls;

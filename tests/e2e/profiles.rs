@@ -120,3 +120,166 @@ async fn profiles_survive_the_process() {
     assert!(page.text().ends_with("</head>/red"), "{}", page.text());
     drop(origin);
 }
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[tokio::test]
+async fn signed_and_compressed_batches_are_taken_and_told_apart() {
+    use ring::hmac;
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge = Setup::new(origin.port)
+        .site("webhook: { signing_secret: s3cret }\nclient_traits: { a: traits.a, b: traits.b }")
+        .start()
+        .await;
+    let lines = [
+        json!({"type": "identify", "userId": "john", "traits": {"a": 1}}),
+        json!({"type": "track", "event": "Order Completed", "userId": "john"}),
+        json!({"type": "track", "event": "Audience Entered", "userId": "john", "properties": {"audience_key": "b"}}),
+        json!({"type": "identify", "userId": "mary", "traits": {"a": "x".repeat(70_000)}}),
+    ]
+    .map(|line| line.to_string())
+    .join("\n");
+    let gzipped = {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(lines.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    let sign = |algorithm, body: &[u8]| {
+        hex(hmac::sign(&hmac::Key::new(algorithm, b"s3cret"), body).as_ref())
+    };
+    let post = |signature: &str| {
+        edge.request("POST", "/seg/profiles-webhook").header("X-Signature", signature)
+    };
+    let wrong = sign(hmac::HMAC_SHA256, b"another body");
+    assert_eq!(post(&wrong).body(lines.clone()).send().await.status, 401);
+    assert_eq!(edge.request("POST", "/seg/personas").body(lines.clone()).send().await.status, 401);
+    let sha1 = sign(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &gzipped);
+    let taken = post(&sha1).header("Content-Encoding", "gzip").body(gzipped).send().await;
+    assert_eq!(taken.status, 200, "{}", taken.text());
+    let told = taken.json();
+    assert_eq!(told["taken"], 2);
+    let refused = told["refused"].as_array().unwrap();
+    assert_eq!((&refused[0]["index"], &refused[1]["index"]), (&json!(1), &json!(3)));
+    let traits = edge.request("GET", "/seg/traits").header("Cookie", "ajs_user_id=john");
+    assert_eq!(traits.send().await.json(), json!({"a": 1, "b": true}));
+    // There is nothing that could be signed.
+    let delete = edge.request("DELETE", "/seg/profiles-webhook?user_id=john");
+    assert_eq!(delete.header("X-Signature", &sha1).send().await.status, 401);
+    // A megabyte, however small it came.
+    let bomb = {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&vec![b' '; 50 << 20]).unwrap();
+        gzip.finish().unwrap()
+    };
+    let signature = sign(hmac::HMAC_SHA256, &bomb);
+    let answer = post(&signature).header("Content-Encoding", "gzip").body(bomb).send().await;
+    assert_eq!(answer.status, 413);
+}
+
+#[tokio::test]
+async fn people_can_be_deleted_by_push_and_by_call() {
+    let (edge, _origin) = shop().await;
+    let get = |cookie: &'static str| edge.request("GET", "/").header("Cookie", cookie).send();
+    for call in [true, false] {
+        let red = json!({"type": "identify", "userId": "john", "anonymousId": "b", "traits": {"red": true}});
+        assert_eq!(push(&edge, &red).await.status, 200);
+        assert!(get("ajs_anonymous_id=b").await.text().ends_with("</head>/red"));
+        if call {
+            let target = "/seg/profiles-webhook?user_id=john";
+            assert_eq!(edge.request("DELETE", target).send().await.status, 401);
+            let delete = edge.request("DELETE", target).header("Authorization", LOGIN);
+            assert_eq!(delete.send().await.status, 200);
+        } else {
+            let delete = json!({"type": "delete", "userId": "john"});
+            assert_eq!(push(&edge, &delete).await.status, 200);
+        }
+        for cookie in ["ajs_user_id=john", "ajs_anonymous_id=b"] {
+            assert!(get(cookie).await.text().ends_with("</head>/"), "{cookie}");
+        }
+        let late = json!({"type": "identify", "userId": "john", "timestamp": "2026-01-01T00:00:00Z", "traits": {"red": true}});
+        assert_eq!(push(&edge, &late).await.status, 200);
+        assert!(get("ajs_user_id=john").await.text().ends_with("</head>/"));
+    }
+    for target in ["", "?john", "?user_id=", "?user_id=a&x=b", "?User=a"] {
+        let delete = edge.request("DELETE", &format!("/seg/profiles-webhook{target}"));
+        assert_eq!(delete.header("Authorization", LOGIN).send().await.status, 400, "{target}");
+    }
+    edge.becomes("doorstep_profile_updates_total", &[("outcome", "deleted")], 2.0).await;
+}
+
+/// Killed in the middle of pushes, again and again: what was acknowledged is there.
+#[tokio::test]
+async fn what_was_acknowledged_survives_kills() {
+    let (mut edge, _origin) = shop().await;
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let pushing = {
+            let port = edge.port;
+            tokio::spawn(async move {
+                let mut done = Vec::new();
+                for n in 0..10_000 {
+                    let user = format!("u{round}-{n}");
+                    let push = json!({"type": "identify", "userId": user, "traits": {"red": true}});
+                    let Ok(stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await
+                    else {
+                        break;
+                    };
+                    let mut connection = crate::support::client::Connection::over(stream);
+                    let request =
+                        crate::support::client::Request::new(port, "POST", "/seg/profiles-webhook")
+                            .header("Authorization", LOGIN)
+                            .body(push.to_string());
+                    connection.write(request.bytes()).await;
+                    match connection.answer("POST").await {
+                        Some(answer) if answer.status == 200 => done.push(user),
+                        _ => break,
+                    }
+                }
+                done
+            })
+        };
+        edge.reaches("doorstep_profile_updates_total", &[("outcome", "merged")], 50.0).await;
+        edge.signal(nix::sys::signal::Signal::SIGKILL);
+        edge.ended().await;
+        let done = pushing.await.unwrap();
+        assert!(done.len() >= 50, "{}", done.len());
+        acknowledged.extend(done);
+        edge = edge.restart().await;
+    }
+    for user in &acknowledged {
+        let page = edge.request("GET", "/").header("Cookie", &format!("ajs_user_id={user}"));
+        assert!(page.send().await.text().ends_with("</head>/red"), "{user}");
+    }
+}
+
+/// A disk that is full is an error to the sender, and costs nothing that is there.
+#[tokio::test]
+async fn a_full_store_tells_the_sender_to_wait_and_keeps_what_it_has() {
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port)
+        .site("webhook: { username: user, password: pass }\nclient_traits: { n: traits.n }")
+        .start()
+        .await;
+    let large = "x".repeat(60_000);
+    let mut stored = 0;
+    // The tests' stores have room for 64 MiB.
+    loop {
+        let user = format!("u{stored}");
+        let one = json!({"type": "identify", "userId": user, "traits": {"n": stored, "x": large}});
+        match push(&edge, &one).await.status {
+            200 => stored += 1,
+            503 => break,
+            other => panic!("{other}"),
+        }
+        assert!(stored < 2000);
+    }
+    for n in [0, stored / 2, stored - 1] {
+        let get = edge.request("GET", "/seg/traits").header("Cookie", &format!("ajs_user_id=u{n}"));
+        assert_eq!(get.send().await.json(), json!({"n": n}));
+    }
+    edge.becomes("doorstep_profile_updates_total", &[("outcome", "failed")], 1.0).await;
+}

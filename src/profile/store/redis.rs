@@ -119,7 +119,7 @@ const DELETION_SECONDS: u64 = 30 * 24 * 3600;
 const SCAN: usize = 1000;
 
 impl Redis {
-    /// A store that connects when it is followed, or by [`Redis::connect`].
+    /// A store that connects when it is followed, or by [`ProfileStore::connect`].
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
@@ -138,14 +138,6 @@ impl Redis {
             },
             connector: Connector::new(options),
         }
-    }
-
-    /// Makes a connection now, for those who do not follow.
-    ///
-    /// # Errors
-    /// When there is none to be made.
-    pub async fn connect(&self) -> Result<(), StoreError> {
-        self.connector.connect().await.map_err(|error| failed(&error))
     }
 
     fn hash(&self, key: &ProfileKey) -> String {
@@ -251,6 +243,10 @@ const MAX_LINKS: i64 = 10_000;
 
 #[async_trait]
 impl ProfileStore for Redis {
+    async fn connect(&self) -> Result<(), StoreError> {
+        self.connector.connect().await.map_err(|error| failed(&error))
+    }
+
     async fn get(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
         let mut command = cmd("HGETALL");
         command.arg(self.hash(key));

@@ -24,6 +24,7 @@ pub struct Setup {
     listeners: Option<String>,
     hosts: String,
     origin_more: String,
+    vendor_yaml: Option<String>,
 }
 
 impl Setup {
@@ -37,6 +38,7 @@ impl Setup {
             listeners: None,
             hosts: "[shop.example, '*.shop.example', localhost, 127.0.0.1]".into(),
             origin_more: String::new(),
+            vendor_yaml: None,
         }
     }
     pub fn vendor(mut self, port: u16) -> Self {
@@ -54,6 +56,11 @@ impl Setup {
     pub fn node(mut self, yaml: &str) -> Self {
         self.node.push_str(yaml);
         self.node.push('\n');
+        self
+    }
+    /// The whole `vendor`, in the place of the usual one.
+    pub fn vendor_yaml(mut self, yaml: &str) -> Self {
+        self.vendor_yaml = Some(yaml.into());
         self
     }
     /// The listeners, in the place of a plain one. `PORT` is the first one's port.
@@ -76,13 +83,17 @@ impl Setup {
         let listeners =
             self.listeners.clone().unwrap_or_else(|| "[{ address: '127.0.0.1:PORT' }]".into());
         let Self { origin, vendor, site, node, hosts, origin_more, .. } = self;
+        let usual = format!(
+            "vendor: {{ segment: {{ write_key: {WRITE_KEY}, cdn: 'http://127.0.0.1:{vendor}', \
+             tracking_api: 'http://127.0.0.1:{vendor}/v1' }} }}"
+        );
+        let vendor = self.vendor_yaml.as_ref().unwrap_or(&usual);
         format!(
             "listeners: {}\nadmin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
              data: {{ path: {folder}/data, size: 64MiB }}\n\
              shutdown: {{ drain: 10s, upgrade_socket: {folder}/run/upgrade.sock }}\n\
              {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {{ address: '{origin}'{origin_more} }}\n  \
-             vendor: {{ segment: {{ write_key: {WRITE_KEY}, cdn: 'http://127.0.0.1:{vendor}', \
-             tracking_api: 'http://127.0.0.1:{vendor}/v1' }} }}\n{site}",
+             {vendor}\n{site}",
             listeners.replace("PORT", &port.to_string()),
         )
     }
