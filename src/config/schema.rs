@@ -126,9 +126,34 @@ fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
         }
         (None, ValidationErrorKind::MinItems { .. }) => "expected at least one entry".into(),
         (None, ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }) => {
-            format!("{} is none of the forms that this key takes", shown(found))
+            format!("expected {}, found {}", forms(schema.pointer(&path)), shown(found))
         }
         (None, _) => error.to_string(),
+    }
+}
+
+/// What a value with several forms can be.
+fn forms(rule: Option<&Value>) -> String {
+    let mut out: Vec<String> = Vec::new();
+    for form in rule.and_then(Value::as_array).into_iter().flatten() {
+        // A word is listed with its meaning, in a list of its own.
+        if let Some(words) = form.get("oneOf") {
+            out.push(forms(Some(words)));
+            continue;
+        }
+        let one = form.get("const").map(std::slice::from_ref);
+        let words = one.or_else(|| form.get("enum")?.as_array().map(Vec::as_slice));
+        let kind = form.get("type").and_then(Value::as_str);
+        match (words, kind) {
+            (Some(words), _) => out.extend(words.iter().map(shown)),
+            (None, Some(kind)) => out.push(type_name(kind).to_owned()),
+            (None, None) => {}
+        }
+    }
+    match out.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => "another form".to_owned(),
     }
 }
 
@@ -196,7 +221,7 @@ mod tests {
             complaints(text),
             "d.yaml:2:5: listeners[0]\n  `address` is missing here\n  2 |   - addres: 1\n    |     ^\n\
              d.yaml:2:5: listeners[0].addres\n  unknown key `addres`; did you mean `address`?\n  2 |   - addres: 1\n    |     ^^^^^^\n\
-             d.yaml:3:10: threads\n  `many` is none of the forms that this key takes\n  3 | threads: many\n    |          ^^^^\n\
+             d.yaml:3:10: threads\n  expected a whole number or `auto`, found `many`\n  3 | threads: many\n    |          ^^^^\n\
              d.yaml:5:9: profiles.wait\n  expected a time with its unit, such as `25ms`, `60s`, `10m` or `72h`, found `25`\n  5 |   wait: 25\n    |         ^^\n\
              d.yaml:6:8: sites\n  expected at least one entry\n  6 | sites: []\n    |        ^\n\
              d.yaml: 5 problems"

@@ -8,6 +8,7 @@ fn doorstep(arguments: &[&str]) -> Output {
         .args(arguments)
         .env("SEGMENT_WRITE_KEY", "a-write-key-123")
         .env("PROFILES_PASSWORD", "secret")
+        .env("REDIS_PASSWORD", "secret")
         .output()
         .unwrap()
 }
@@ -22,10 +23,91 @@ fn complaints(yaml: &str) -> String {
 }
 
 #[test]
-fn the_commented_configuration_is_good() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/doorstep.yaml");
-    let output = doorstep(&["check", file.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+fn every_configuration_that_we_show_is_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let yaml = files.filter(|file| file.extension().is_some_and(|kind| kind == "yaml"));
+    let mut count = 0;
+    for file in yaml.filter(|file| !file.ends_with("alerts.yaml")) {
+        let output = doorstep(&["check", file.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        count += 1;
+    }
+    assert_eq!(count, 4);
+}
+
+#[test]
+fn what_is_wrong_with_a_store_is_told_where_it_is() {
+    let with = |profiles: &str| {
+        complaints(&format!(
+            "listeners: [{{ address: '127.0.0.1:1' }}]\nprofiles: {profiles}\nsites: [{{ name: a, hosts: [a.example], \
+             origin: {{ address: 'x:1' }}, vendor: {{ segment: {{ write_key: a-good-key-1 }} }} }}]\n"
+        ))
+    };
+    for (profiles, expected) in [
+        ("{ store: redis }", "expected `embedded` or keys and values, found `redis`"),
+        ("{ store: { redis: { url: x } } }", "unknown key `url`; did you mean `urls`?"),
+        ("{ store: { redis: { url: x } } }", "`urls` is missing here"),
+        ("{ store: { redis: { urls: [] } } }", "expected at least one entry"),
+        ("{ store: { redis: { urls: ['http://x'] } } }", "expected `redis://host:6379`"),
+        (
+            "{ store: { redis: { urls: ['redis://x'], mode: ring } } }",
+            "expected `single`, `sentinel` or `cluster`, found `ring`",
+        ),
+        ("{ store: { redis: { urls: ['redis://x'], mode: sentinel } } }", "`master` is missing"),
+        (
+            "{ store: { redis: { urls: ['redis://x'], master: { name: a } } } }",
+            "for `mode: sentinel` alone",
+        ),
+        ("{ store: { redis: { urls: ['redis://x'], key_prefix: 'a{b' } } }", "expected text like"),
+        ("{ store: { redis: { urls: ['rediss://x'], ca_file: /nowhere } } }", "can't be read"),
+    ] {
+        let told = with(profiles);
+        assert!(told.contains(expected), "{profiles}: {expected}\n{told}");
+    }
+    let told = with("{ store: { redis: { urls: ['redis://u:hunter2@x:y'] } } }");
+    assert!(told.contains("profiles.store.redis.urls[0]"), "{told}");
+}
+
+#[test]
+fn a_site_has_one_source_and_a_webhook_some_way_to_log_in() {
+    let with = |site: &str| {
+        complaints(&format!(
+            "listeners: [{{ address: '127.0.0.1:1' }}]\nsites:\n- name: a\n  hosts: [a.example]\n  \
+             origin: {{ address: 'x:1' }}\n  vendor: {{ segment: {{ write_key: a-good-key-1 }} }}\n  {site}\n"
+        ))
+    };
+    let url = "https://crm.example/{id}";
+    for (site, expected) in [
+        ("webhook: {}".to_owned(), "expected `username` and `password`, or `signing_secret`"),
+        ("webhook: { password: x }".to_owned(), "`username` is missing beside the password"),
+        ("profile_source: {}".to_owned(), "one source of profiles"),
+        (
+            format!(
+                "profile_source: {{ http_json: {{ url: '{url}' }}, rudderstack: {{ destination: d, token: t }} }}"
+            ),
+            "one source of profiles",
+        ),
+        (
+            "profile_source: { http_json: { url: 'https://crm.example/x' } }".to_owned(),
+            "expected `{id}` in the path",
+        ),
+        (
+            "profile_source: { http_json: { url: 'https://{id}/{id}' } }".to_owned(),
+            "path and the query alone",
+        ),
+        (
+            format!("profile_source: {{ http_json: {{ url: '{url}', pull: {{ ids: [User] }} }} }}"),
+            "lower-case letters",
+        ),
+        (
+            "profile_source: { rudderstack: { destination: d } }".to_owned(),
+            "expected `token` or `token_file`",
+        ),
+    ] {
+        let told = with(&site);
+        assert!(told.contains(expected), "{site}: {expected}\n{told}");
+    }
 }
 
 /// Every key of the schema stands in the commented file, so that it is the reference.

@@ -231,6 +231,9 @@ async fn a_web_socket_is_a_tunnel() {
                 .to_lowercase()
                 .contains("upgrade: websocket")
         );
+        // As far away as an origin is: Pingora 0.9.1 takes the end of the request for the end of the
+        // tunnel when the origin agrees before it has looked at either (see ARCHITECTURE).
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await.unwrap();
         let mut frame = [0; 5];
         stream.read_exact(&mut frame).await.unwrap();

@@ -256,30 +256,48 @@ async fn what_was_acknowledged_survives_kills() {
     }
 }
 
-/// A disk that is full is an error to the sender, and costs nothing that is there.
+/// A store or a disk that is full is an error to the sender, and costs nothing that is there.
 #[tokio::test]
 async fn a_full_store_tells_the_sender_to_wait_and_keeps_what_it_has() {
-    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
-    let edge = Setup::new(origin.port)
-        .site("webhook: { username: user, password: pass }\nclient_traits: { n: traits.n }")
-        .start()
-        .await;
-    let large = "x".repeat(60_000);
-    let mut stored = 0;
     // The tests' stores have room for 64 MiB.
-    loop {
-        let user = format!("u{stored}");
-        let one = json!({"type": "identify", "userId": user, "traits": {"n": stored, "x": large}});
-        match push(&edge, &one).await.status {
-            200 => stored += 1,
-            503 => break,
-            other => panic!("{other}"),
+    for file_kib in [None, Some(8 * 1024)] {
+        let origin = Server::start(|_| Reply::html("<head></head>")).await;
+        let mut setup = Setup::new(origin.port)
+            .site("webhook: { username: user, password: pass }\nclient_traits: { n: traits.n }");
+        if let Some(most) = file_kib {
+            setup = setup.file_kib(most);
         }
-        assert!(stored < 2000);
+        let edge = setup.start().await;
+        let large = "x".repeat(60_000);
+        let mut stored = 0;
+        loop {
+            let user = format!("u{stored}");
+            let one =
+                json!({"type": "identify", "userId": user, "traits": {"n": stored, "x": large}});
+            match push(&edge, &one).await.status {
+                200 => stored += 1,
+                503 => break,
+                other => panic!("{other}"),
+            }
+            assert!(stored < 2000);
+        }
+        edge.becomes("doorstep_profile_updates_total", &[("outcome", "failed")], 1.0).await;
+        // Here, and in a process that has room again.
+        let edge = {
+            all_there(&edge, stored).await;
+            edge.restart().await
+        };
+        all_there(&edge, stored).await;
+        if file_kib.is_some() {
+            let one = json!({"type": "identify", "userId": "late", "traits": {"n": 1}});
+            assert_eq!(push(&edge, &one).await.status, 200);
+        }
     }
+}
+
+async fn all_there(edge: &Edge, stored: i32) {
     for n in [0, stored / 2, stored - 1] {
         let get = edge.request("GET", "/seg/traits").header("Cookie", &format!("ajs_user_id=u{n}"));
         assert_eq!(get.send().await.json(), json!({"n": n}));
     }
-    edge.becomes("doorstep_profile_updates_total", &[("outcome", "failed")], 1.0).await;
 }

@@ -466,6 +466,51 @@ async fn only_what_is_needed_needs_to_be_allowed() {
 }
 
 #[tokio::test]
+async fn redis_over_tls_is_checked_against_the_authority_that_is_named() {
+    let origin = origin().await;
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let at = folder.path().display();
+    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let tls = crate::support::port();
+    let redis = Redis::with(&format!(
+        "tls-port {tls}\ntls-cert-file {at}/cert.pem\ntls-key-file {at}/key.pem\n\
+         tls-ca-cert-file {at}/cert.pem\ntls-auth-clients no\nrequirepass pw"
+    ))
+    .await;
+    let url = format!("rediss://:pw@127.0.0.1:{tls}");
+    let edge = node(&origin, &format!("urls: ['{url}'], ca_file: {at}/cert.pem")).await;
+    hears(&edge).await;
+    assert_eq!(push(&edge, identify("john", json!({"red": true}))).await, 200);
+    becomes(&edge, "john", "/red").await;
+    let stranger = node(&origin, &single(&url)).await;
+    assert_eq!(push(&stranger, identify("john", json!({"red": false}))).await, 503);
+    eventually("it says so", || async {
+        stranger.log().contains("the profile store can't be connected").then_some(())
+    })
+    .await;
+    drop(redis);
+}
+
+#[tokio::test]
+async fn what_nobody_writes_is_forgotten_by_redis() {
+    let (redis, origin) = (Redis::start().await, origin().await);
+    let edge = Setup::new(origin.port)
+        .node(&format!(
+            "profiles: {{ expire_after: 1h, store: {{ redis: {{ urls: ['{}'], key_prefix: 'x:' }} }} }}",
+            redis.url()
+        ))
+        .site("webhook: { username: user, password: pass }")
+        .start()
+        .await;
+    hears(&edge).await;
+    push(&edge, identify("john", json!({"red": true}))).await;
+    let left: u32 = redis.cli(&["TTL", "x:{shop:user_id:john}"]).parse().unwrap();
+    assert!((3500..=3600).contains(&left), "{left}");
+}
+
+#[tokio::test]
 async fn replicas_may_answer() {
     let (master, origin) = (Redis::start().await, origin().await);
     let replica = Redis::with(&format!("replicaof 127.0.0.1 {}", master.port)).await;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{Found, Lookup, Resolver, Source, count, in_time, observe};
 use crate::profile::source::ProfileSource;
-use crate::profile::store::{StoreError, Stored};
+use crate::profile::store::{MAX_HOPS, StoreError, Stored};
 use crate::profile::{Profile, ProfileKey, Pulled, State, Update, now_millis};
 use crate::telemetry::{ProfileResult, Tier};
 
@@ -26,12 +26,30 @@ impl Flight {
     }
 }
 
+/// A lookup under way, from within.
+struct Flying {
+    own: Flight,
+    land: watch::Sender<Option<Lookup>>,
+    /// How many links have led to it.
+    links: usize,
+}
+
 /// Most lookups at one time. Above that pages go on without a profile.
 const MAX_FLIGHTS: usize = 16_384;
 
 impl Resolver {
     /// The lookup of `key` that is under way, or a new one.
     pub(super) fn board(self: &Arc<Self>, key: &ProfileKey, source: Source<'_>) -> Flight {
+        self.board_behind(key, source, 0)
+    }
+
+    /// The same at the end of so many links.
+    fn board_behind(
+        self: &Arc<Self>,
+        key: &ProfileKey,
+        source: Source<'_>,
+        links: usize,
+    ) -> Flight {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(key) {
             return flight.clone();
@@ -66,8 +84,9 @@ impl Resolver {
                 None => in_time(resolver.store.get(&key)).await,
             };
             observe(Tier::Store, asked);
-            let lookup = resolver.look_up(&key, source.as_ref(), &own, stored, asked).await;
-            land.send_replace(Some(lookup));
+            let flying = Flying { own, land, links };
+            let lookup = resolver.look_up(&key, source.as_ref(), &flying, stored, asked).await;
+            flying.land.send_replace(Some(lookup));
         });
         flight
     }
@@ -93,17 +112,20 @@ impl Resolver {
         self: &Arc<Self>,
         key: &ProfileKey,
         source: Source<'_>,
-        own: &Flight,
+        flying: &Flying,
         stored: Result<Option<Stored>, StoreError>,
         asked: Instant,
     ) -> Lookup {
+        let own = &flying.own;
         let known = match stored {
             Ok(Some(Stored::Linked(to))) => {
                 count(Tier::Store, ProfileResult::Hit);
                 self.land(key, own, State::Linked(to.clone()), asked);
                 return match self.remembered(&to, source, Instant::now()) {
                     Some(lookup) => lookup,
-                    None => self.board(&to, source).landed().await,
+                    // Nodes that race could build a circle.
+                    None if flying.links >= MAX_HOPS => Lookup::Missing,
+                    None => self.board_behind(&to, source, flying.links + 1).landed().await,
                 };
             }
             Ok(Some(Stored::Profile(profile))) => profile,
@@ -119,7 +141,7 @@ impl Resolver {
         match due(source, key, &known) {
             Some(source) if known.is_empty() => {
                 count(Tier::Store, ProfileResult::Missing);
-                self.pull_first(key, &known, source, own).await
+                self.pull_first(key, &known, source, flying).await
             }
             Some(source) => {
                 self.renew(key, &known, source);
@@ -135,8 +157,9 @@ impl Resolver {
         key: &ProfileKey,
         known: &Profile,
         source: &Arc<dyn ProfileSource>,
-        own: &Flight,
+        flying: &Flying,
     ) -> Lookup {
+        let own = &flying.own;
         let asked = Instant::now();
         let Some(update) = pull(key, known, &**source).await else {
             self.take_off_the_board(key, own);
@@ -149,10 +172,13 @@ impl Resolver {
         }
         // What the source said is right for now, whether or not the store takes it.
         let state = if profile.is_empty() { State::Missing } else { State::Profile(profile) };
-        let lookup = self.land(key, own, state, asked);
+        let lookup = self.remember(key, own, state, asked);
+        flying.land.send_replace(Some(lookup.clone()));
+        // It stays on the board until it is stored, so that nobody asks the source meanwhile.
         if let Err(error) = in_time(self.store.merge(key, &update)).await {
             tracing::warn!(site = key.site(), %error, "a pulled profile could not be stored");
         }
+        self.take_off_the_board(key, own);
         lookup
     }
 
@@ -179,16 +205,19 @@ impl Resolver {
         });
     }
 
-    /// Remembers what was read at `asked`, unless something was written since.
+    /// Remembers what was read at `asked`, unless something was written since; the lookup is over.
     fn land(&self, key: &ProfileKey, own: &Flight, state: State, asked: Instant) -> Lookup {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let lookup = self.remember(key, own, state, asked);
+        self.take_off_the_board(key, own);
+        lookup
+    }
+
+    fn remember(&self, key: &ProfileKey, own: &Flight, state: State, asked: Instant) -> Lookup {
+        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = state == State::Missing;
         // A write that came in between has taken the flight off the board: what it read may be old
         // and must not be remembered. The page that waits has asked before the write.
         let current = flights.get(key).is_some_and(|listed| listed.0.same_channel(&own.0));
-        if current {
-            flights.remove(key);
-        }
         let entry = if current {
             self.memory.put(key, state, asked)
         } else {

@@ -25,6 +25,7 @@ pub struct Setup {
     hosts: String,
     origin_more: String,
     vendor_yaml: Option<String>,
+    file_kib: Option<u32>,
 }
 
 impl Setup {
@@ -39,6 +40,7 @@ impl Setup {
             hosts: "[shop.example, '*.shop.example', localhost, 127.0.0.1]".into(),
             origin_more: String::new(),
             vendor_yaml: None,
+            file_kib: None,
         }
     }
     pub fn vendor(mut self, port: u16) -> Self {
@@ -61,6 +63,11 @@ impl Setup {
     /// The whole `vendor`, in the place of the usual one.
     pub fn vendor_yaml(mut self, yaml: &str) -> Self {
         self.vendor_yaml = Some(yaml.into());
+        self
+    }
+    /// No file of the process may grow larger: for it the disk is full then.
+    pub fn file_kib(mut self, most: u32) -> Self {
+        self.file_kib = Some(most);
         self
     }
     /// The listeners, in the place of a plain one. `PORT` is the first one's port.
@@ -103,7 +110,7 @@ impl Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("doorstep.yaml");
         std::fs::write(&file, self.yaml(port, admin, folder.path())).expect("written");
-        Edge::start(port, admin, folder, file).await
+        Edge::start(port, admin, folder, file, self.file_kib).await
     }
 }
 
@@ -118,8 +125,23 @@ pub struct Edge {
 }
 
 impl Edge {
-    async fn start(port: u16, admin: u16, folder: tempfile::TempDir, file: PathBuf) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_doorstep"))
+    async fn start(
+        port: u16,
+        admin: u16,
+        folder: tempfile::TempDir,
+        file: PathBuf,
+        file_kib: Option<u32>,
+    ) -> Self {
+        let mut command = match file_kib {
+            Some(most) => {
+                let mut shell = Command::new("bash");
+                let limited = format!("trap '' XFSZ; ulimit -f {most}; exec \"$0\" \"$@\"");
+                shell.args(["-c", &limited, env!("CARGO_BIN_EXE_doorstep")]);
+                shell
+            }
+            None => Command::new(env!("CARGO_BIN_EXE_doorstep")),
+        };
+        let mut child = command
             .args(["run", "--config"])
             .arg(&file)
             .env("RUST_LOG", "info")
@@ -186,7 +208,7 @@ impl Edge {
         std::fs::write(&file, yaml.replace(&old, &new)).expect("written");
         let (port, admin) = (self.port, self.admin);
         drop(self);
-        Self::start(port, admin, kept, file).await
+        Self::start(port, admin, kept, file, None).await
     }
 
     /// Ends the process that took over from this one.

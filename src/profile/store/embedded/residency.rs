@@ -15,15 +15,17 @@ pub(super) struct Residency {
     fits: AtomicBool,
     /// Reads have waited: until then, in milliseconds since `start`, they go elsewhere.
     slow_until: AtomicU64,
-    /// Slow reads in this second.
-    strikes: AtomicU64,
+    /// Reads in this second, and the slow ones among them.
+    reads: AtomicU64,
+    slow: AtomicU64,
     second: AtomicU64,
 }
 
 /// A read that takes longer has waited for a disk, or for a processor: nobody can tell. So many in
-/// a second are the disk.
+/// a second, and one in so many, are the disk.
 const SLOW: Duration = Duration::from_millis(1);
-const STRIKES: u64 = 3;
+const FEWEST: u64 = 3;
+const ONE_IN: u64 = 20;
 /// For how long reads then go elsewhere.
 const ELSEWHERE: Duration = Duration::from_secs(10);
 
@@ -33,7 +35,8 @@ impl Residency {
             start: Instant::now(),
             fits: AtomicBool::new(false),
             slow_until: AtomicU64::new(0),
-            strikes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
             second: AtomicU64::new(0),
         }
     }
@@ -46,14 +49,17 @@ impl Residency {
 
     /// Tells how long a read took.
     pub(super) fn took(&self, read: Duration) {
+        let now = self.millis();
+        if self.second.swap(now / 1000, Ordering::Relaxed) != now / 1000 {
+            self.slow.store(0, Ordering::Relaxed);
+            self.reads.store(0, Ordering::Relaxed);
+        }
+        let reads = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
         if read <= SLOW {
             return;
         }
-        let now = self.millis();
-        if self.second.swap(now / 1000, Ordering::Relaxed) != now / 1000 {
-            self.strikes.store(0, Ordering::Relaxed);
-        }
-        if self.strikes.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES {
+        let slow = self.slow.fetch_add(1, Ordering::Relaxed) + 1;
+        if slow >= FEWEST && slow * ONE_IN >= reads {
             let until = now + u64::try_from(ELSEWHERE.as_millis()).unwrap_or(0);
             self.slow_until.store(until, Ordering::Relaxed);
         }
@@ -116,8 +122,13 @@ mod tests {
         residency.warm(&file, 1);
         residency.took(Duration::from_micros(3));
         assert!(residency.is_certain());
+        for _ in 0..2 * FEWEST * ONE_IN {
+            residency.took(Duration::from_micros(3));
+        }
+        residency.took(Duration::from_millis(2));
+        assert!(residency.is_certain(), "one of many says nothing");
         // Twice as many: a second may end in between.
-        for _ in 0..2 * STRIKES {
+        for _ in 0..2 * FEWEST {
             residency.took(Duration::from_millis(2));
         }
         assert!(!residency.is_certain());
