@@ -256,4 +256,23 @@ mod tests {
         assert!(matches!(test("traits.age"), Outcome::Failed(_)));
         assert!(matches!(test("traits.age > 'x'"), Outcome::Failed(_)));
     }
+
+    #[test]
+    fn traits_are_a_map_in_every_way_that_a_map_is_used() {
+        for source in [
+            "size(traits) == 5",
+            "'red' in traits && !('blue' in traits)",
+            "has(traits.red) && !has(traits.blue)",
+            "traits['age'] > 40 && traits.age == 41.0",
+            "traits.exists(name, name == 'age')",
+            "traits.all(name, size(name) > 1)",
+            "traits.tags[1] == 'b' && traits.tags == ['a', 'b']",
+            "traits == {'red': true, 'age': 41, 'score': 0.5, 'tags': ['a', 'b'], 'no': false}",
+            "[traits][0].red && {'t': traits}.t.red",
+        ] {
+            assert_eq!(test(source), Outcome::True, "{source}");
+        }
+        assert_eq!(test("traits.blue == 1"), Outcome::False);
+        assert_eq!(test("traits[1] == 1"), Outcome::False);
+    }
 }

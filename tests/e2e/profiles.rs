@@ -116,6 +116,8 @@ async fn profiles_survive_the_process() {
     edge.signal(nix::sys::signal::Signal::SIGKILL);
     edge.ended().await;
     let again = edge.restart().await;
+    // The alert on this says that changes are not heard of; here there is nothing to hear.
+    again.becomes("doorstep_profile_channel_up", &[], 1.0).await;
     let page = again.request("GET", "/").header("Cookie", "ajs_user_id=john").send().await;
     assert!(page.text().ends_with("</head>/red"), "{}", page.text());
     drop(origin);

@@ -51,9 +51,9 @@ enum Write {
 }
 
 /// Updates that may wait for the writer; behind them callers wait. At most 64 KiB each.
-const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 2048;
 /// Most updates in one transaction: keeps a transaction below some milliseconds.
-const MAX_GROUP: usize = 1024;
+const MAX_GROUP: usize = 2048;
 /// How often another process' writes are looked for, and what has expired.
 const LOOK: Duration = Duration::from_millis(200);
 const SWEEP: Duration = Duration::from_secs(10);
@@ -169,6 +169,7 @@ impl ProfileStore for Embedded {
     }
 
     async fn follow(&self, tell: &(dyn Fn(Change) + Send + Sync)) {
+        tell(Change::Everything(Instant::now()));
         let (mut swept, mut from) = (Instant::now(), None);
         loop {
             let asked = Instant::now();

@@ -15,17 +15,15 @@ pub(super) struct Residency {
     fits: AtomicBool,
     /// Reads have waited: until then, in milliseconds since `start`, they go elsewhere.
     slow_until: AtomicU64,
-    /// Reads in this second, and the slow ones among them.
-    reads: AtomicU64,
-    slow: AtomicU64,
+    /// How long slow reads have waited in this second, in microseconds.
+    waited: AtomicU64,
     second: AtomicU64,
 }
 
-/// A read that takes longer has waited for a disk, or for a processor: nobody can tell. So many in
-/// a second, and one in so many, are the disk.
+/// A read that takes longer has waited: for a page of the file, for a disk, for a processor.
 const SLOW: Duration = Duration::from_millis(1);
-const FEWEST: u64 = 3;
-const ONE_IN: u64 = 20;
+/// The most that requests' threads may wait in a second, all together.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// For how long reads then go elsewhere.
 const ELSEWHERE: Duration = Duration::from_secs(10);
 
@@ -35,8 +33,7 @@ impl Residency {
             start: Instant::now(),
             fits: AtomicBool::new(false),
             slow_until: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            slow: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             second: AtomicU64::new(0),
         }
     }
@@ -49,17 +46,16 @@ impl Residency {
 
     /// Tells how long a read took.
     pub(super) fn took(&self, read: Duration) {
-        let now = self.millis();
-        if self.second.swap(now / 1000, Ordering::Relaxed) != now / 1000 {
-            self.slow.store(0, Ordering::Relaxed);
-            self.reads.store(0, Ordering::Relaxed);
-        }
-        let reads = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
         if read <= SLOW {
             return;
         }
-        let slow = self.slow.fetch_add(1, Ordering::Relaxed) + 1;
-        if slow >= FEWEST && slow * ONE_IN >= reads {
+        let now = self.millis();
+        if self.second.swap(now / 1000, Ordering::Relaxed) != now / 1000 {
+            self.waited.store(0, Ordering::Relaxed);
+        }
+        let read = u64::try_from(read.as_micros()).unwrap_or(u64::MAX);
+        let waited = self.waited.fetch_add(read, Ordering::Relaxed).saturating_add(read);
+        if u128::from(waited) > PATIENCE.as_micros() {
             let until = now + u64::try_from(ELSEWHERE.as_millis()).unwrap_or(0);
             self.slow_until.store(until, Ordering::Relaxed);
         }
@@ -122,15 +118,11 @@ mod tests {
         residency.warm(&file, 1);
         residency.took(Duration::from_micros(3));
         assert!(residency.is_certain());
-        for _ in 0..2 * FEWEST * ONE_IN {
-            residency.took(Duration::from_micros(3));
-        }
-        residency.took(Duration::from_millis(2));
-        assert!(residency.is_certain(), "one of many says nothing");
-        // Twice as many: a second may end in between.
-        for _ in 0..2 * FEWEST {
-            residency.took(Duration::from_millis(2));
-        }
+        residency.took(Duration::from_millis(40));
+        assert!(residency.is_certain());
+        // Twice, as a second may end in between.
+        residency.took(Duration::from_millis(40));
+        residency.took(Duration::from_millis(40));
         assert!(!residency.is_certain());
         let residency = Residency::new();
         residency.warm(&file, 1);
