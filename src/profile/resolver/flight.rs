@@ -26,12 +26,33 @@ impl Flight {
     }
 }
 
-/// A lookup under way, from within.
+/// A lookup under way, from within. However it ends, it leaves the board: one that stayed there would
+/// answer for its visitor for ever.
 struct Flying {
+    resolver: Arc<Resolver>,
+    key: ProfileKey,
     own: Flight,
     land: watch::Sender<Option<Lookup>>,
     /// How many links have led to it.
     links: usize,
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.resolver.take_off_the_board(&self.key, &self.own);
+    }
+}
+
+/// A profile that is asked for at its source, until that has ended.
+struct Renewing {
+    resolver: Arc<Resolver>,
+    key: ProfileKey,
+}
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        self.resolver.renewing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
 }
 
 /// Most lookups at one time. Above that pages go on without a profile.
@@ -62,6 +83,8 @@ impl Resolver {
         }
         flights.insert(key.clone(), flight.clone());
         drop(flights);
+        let (resolver, own) = (Arc::clone(self), flight.clone());
+        let flying = Flying { resolver, key: key.clone(), own, land, links };
         let asked = Instant::now();
         let stored = self.store.get_now(key);
         let waits_for_nobody = match &stored {
@@ -72,20 +95,19 @@ impl Resolver {
         if let Some(stored) = stored.clone().filter(|_| waits_for_nobody) {
             observe(Tier::Store, asked);
             let stored = stored.ok().flatten();
-            land.send_replace(Some(self.settle(key, &flight, stored, asked)));
+            flying.land.send_replace(Some(self.settle(key, &flight, stored, asked)));
             return flight;
         }
-        let (resolver, key, own) = (Arc::clone(self), key.clone(), flight.clone());
         let source = source.map(Arc::clone);
         // A task of its own: the page that asked first may leave, the lookup goes on.
         tokio::spawn(async move {
+            let resolver = &flying.resolver;
             let stored = match stored {
                 Some(stored) => stored,
-                None => in_time(resolver.store.get(&key)).await,
+                None => in_time(resolver.store.get(&flying.key)).await,
             };
             observe(Tier::Store, asked);
-            let flying = Flying { own, land, links };
-            let lookup = resolver.look_up(&key, source.as_ref(), &flying, stored, asked).await;
+            let lookup = resolver.look_up(source.as_ref(), &flying, stored, asked).await;
             flying.land.send_replace(Some(lookup));
         });
         flight
@@ -110,13 +132,12 @@ impl Resolver {
 
     async fn look_up(
         self: &Arc<Self>,
-        key: &ProfileKey,
         source: Source<'_>,
         flying: &Flying,
         stored: Result<Option<Stored>, StoreError>,
         asked: Instant,
     ) -> Lookup {
-        let own = &flying.own;
+        let (key, own) = (&flying.key, &flying.own);
         let known = match stored {
             Ok(Some(Stored::Linked(to))) => {
                 count(Tier::Store, ProfileResult::Hit);
@@ -141,7 +162,7 @@ impl Resolver {
         match due(source, key, &known) {
             Some(source) if known.is_empty() => {
                 count(Tier::Store, ProfileResult::Missing);
-                self.pull_first(key, &known, source, flying).await
+                self.pull_first(&known, source, flying).await
             }
             Some(source) => {
                 self.renew(key, &known, source);
@@ -154,12 +175,11 @@ impl Resolver {
     /// Nothing is known: the page waits for the source, as long as it waits at all.
     async fn pull_first(
         self: &Arc<Self>,
-        key: &ProfileKey,
         known: &Profile,
         source: &Arc<dyn ProfileSource>,
         flying: &Flying,
     ) -> Lookup {
-        let own = &flying.own;
+        let (key, own) = (&flying.key, &flying.own);
         let asked = Instant::now();
         let Some(update) = pull(key, known, &**source).await else {
             self.take_off_the_board(key, own);
@@ -189,19 +209,19 @@ impl Resolver {
             return;
         }
         drop(renewing);
-        let (resolver, key, known) = (Arc::clone(self), key.clone(), known.clone());
-        let source = Arc::clone(source);
+        let renewing = Renewing { resolver: Arc::clone(self), key: key.clone() };
+        let (known, source) = (known.clone(), Arc::clone(source));
         tokio::spawn(async move {
-            if let Some(update) = pull(&key, &known, &*source).await {
-                match resolver.merge(&key, &update).await {
+            let Renewing { resolver, key } = &renewing;
+            if let Some(update) = pull(key, &known, &*source).await {
+                match resolver.merge(key, &update).await {
                     // The visitor is here: the next page finds it in memory.
-                    Ok(()) => drop(resolver.board(&key, None)),
+                    Ok(()) => drop(resolver.board(key, None)),
                     Err(error) => {
                         tracing::warn!(site = key.site(), %error, "a pulled profile could not be stored");
                     }
                 }
             }
-            resolver.renewing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         });
     }
 

@@ -195,6 +195,17 @@ async fn a_write_during_a_lookup_is_not_hidden_by_it() {
     assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Found(_)));
 }
 
+/// A bug in a store costs the lookups that meet it, not the visitor for ever.
+#[tokio::test]
+async fn a_lookup_that_panics_leaves_the_board() {
+    let (resolver, store, key) = gated();
+    store.gate.as_ref().unwrap().close();
+    assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Failed));
+    assert!(resolver.flights.lock().unwrap().is_empty());
+    assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Failed));
+    assert_eq!(store.reads.load(Ordering::SeqCst), 2, "it was asked again");
+}
+
 #[tokio::test]
 async fn a_change_of_the_user_shows_under_the_browsers_id() {
     let store = Arc::<Gated>::default();
