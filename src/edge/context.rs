@@ -104,6 +104,8 @@ pub(super) struct Page {
     pub(super) traits: Map<String, Value>,
     /// What became of personalisation.
     pub(super) outcome: Option<Personalization>,
+    /// It was decided with a profile older than it should be.
+    pub(super) stale: bool,
 }
 
 impl Context {

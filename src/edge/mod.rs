@@ -36,7 +36,7 @@ use crate::html::Plans;
 use crate::profile::Resolver;
 use crate::site::{Route, normal_path};
 use crate::telemetry::metrics::REJECTED;
-use crate::telemetry::{AccessLog, Record, RouteName};
+use crate::telemetry::{AccessLog, Personalization, Record, RouteName};
 
 pub use strict::MAX_HEAD_BYTES;
 
@@ -482,6 +482,10 @@ fn write_record(session: &Session, error: Option<&Error>, context: &Context, sta
         .map(|(at, char)| at + char.len_utf8())
         .take_while(|end| *end <= 512)
         .last();
+    let page = match &context.way {
+        Way::Page(page) => Some(page),
+        _ => None,
+    };
     AccessLog::write(&Record {
         time: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
         site: context.site.as_ref().map_or("-", |site| &site.name),
@@ -493,6 +497,8 @@ fn write_record(session: &Session, error: Option<&Error>, context: &Context, sta
         bytes: downstream.body_bytes_sent(),
         client: context.client.address,
         request: std::str::from_utf8(&context.id).unwrap_or_default(),
+        personalization: page.and_then(|page| page.outcome).map(Personalization::label),
+        stale_profile: page.is_some_and(|page| page.stale),
         error: error.map(|error| {
             context.refused.map_or_else(
                 || error.etype().as_str().to_owned(),

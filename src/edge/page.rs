@@ -135,6 +135,7 @@ impl Edge {
         if failures > 0 {
             site.metrics.rule_failures.inc_by(failures as u64);
         }
+        page.stale = matches!(&lookup, Some(Lookup::Found(found)) if found.stale);
         let personal = chosen.path.is_some() || !traits.is_empty();
         page.outcome = Some(match lookup {
             _ if personal => Personalization::Personalized,

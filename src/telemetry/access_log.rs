@@ -32,6 +32,12 @@ pub struct Record<'r> {
     pub client: Option<IpAddr>,
     /// Identifies the request in the origin's log: `X-Request-Id`.
     pub request: &'r str,
+    /// What became of the page's personalisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personalization: Option<&'static str>,
+    /// It was made with a profile older than it should be, because the store can't be asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale_profile: bool,
     /// What failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -29,6 +29,7 @@ async fn node(origin: &Server, store: &str) -> Edge {
 async fn node_with(origin: &Server, store: &str, memory: &str) -> Edge {
     Setup::new(origin.port)
         .node(&format!("profiles: {{ memory: {{ {memory} }}, store: {{ redis: {{ {store} }} }} }}"))
+        .node("access_log: { sample: 1 }")
         .site("webhook: { username: user, password: pass }")
         .site("variations:\n- route: /\n  choose:\n  - { when: traits.red, path: /red }")
         .site("client_traits: { n: traits.n, who: traits.who }")
@@ -267,6 +268,8 @@ async fn a_stopped_redis_costs_no_page_and_old_profiles_serve() {
     .await;
     assert_eq!(in_time(&edge, "john").await, "/red");
     assert_eq!(in_time(&edge, "stranger").await, "/");
+    let marked = r#""personalization":"personalized","stale_profile":true"#;
+    eventually("the log marks them", || async { edge.log().contains(marked).then_some(()) }).await;
     assert_eq!(push(&edge, identify("john", json!({"red": false}))).await, 503);
     edge.becomes("doorstep_profile_channel_up", &[], 0.0).await;
     redis.signal(Signal::SIGCONT);
