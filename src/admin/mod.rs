@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use crate::collect::Outbox;
 use crate::profile::Resolver;
 use crate::telemetry::metrics;
 
@@ -26,10 +27,16 @@ const X_NEXT: HeaderName = HeaderName::from_static("x-next");
 const TEXT: &str = "text/plain";
 
 impl Admin {
-    /// `ready` tells whether the node takes requests; `resolver` has the profiles of `sites`.
+    /// `ready` tells whether the node takes requests; `resolver` has the profiles of `sites`,
+    /// `outbox` their events.
     #[must_use]
-    pub fn new(ready: Arc<AtomicBool>, resolver: Arc<Resolver>, sites: Vec<Box<str>>) -> Self {
-        Self { ready, profiles: Profiles { resolver, sites } }
+    pub fn new(
+        ready: Arc<AtomicBool>,
+        resolver: Arc<Resolver>,
+        outbox: Arc<Outbox>,
+        sites: Vec<Box<str>>,
+    ) -> Self {
+        Self { ready, profiles: Profiles { resolver, outbox, sites } }
     }
 
     fn about_the_node(&self, path: &str) -> (StatusCode, &'static str, Vec<u8>) {

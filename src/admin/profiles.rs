@@ -10,6 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
+use crate::collect::Outbox;
 use crate::profile::line::{Line, LineError};
 use crate::profile::store::{MAX_HOPS, StoreError, Stored};
 use crate::profile::{ProfileKey, Resolver, now_millis};
@@ -23,6 +24,7 @@ const MAX_TOLD: usize = 100;
 /// Answers about the profiles of these sites.
 pub(super) struct Profiles {
     pub(super) resolver: Arc<Resolver>,
+    pub(super) outbox: Arc<Outbox>,
     pub(super) sites: Vec<Box<str>>,
 }
 
@@ -93,7 +95,9 @@ impl Profiles {
         let done = match (method, link) {
             (Method::GET, false) => return self.get(key).await,
             (Method::PATCH, false) => self.set(site, &key, &body).await,
-            (Method::DELETE, false) => Ok(self.resolver.delete(&key, now_millis()).await),
+            (Method::DELETE, false) => {
+                Ok(self.outbox.delete_person(&self.resolver, &key, now_millis()).await)
+            }
             (Method::PUT, true) => self.link(site, &key, &body).await,
             (_, true) => return only("PUT"),
             (_, false) => return only("GET, PATCH or DELETE"),

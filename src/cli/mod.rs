@@ -1,5 +1,6 @@
 //! The command line.
 
+mod events;
 mod explain;
 mod profile;
 mod run;
@@ -33,6 +34,8 @@ enum Command {
     },
     /// Look at profiles and change them.
     Profile(profile::Profile),
+    /// Look at events on their way, send dead letters again, throw events away.
+    Events(events::Events),
     /// Tell what a request would get and why: site, route, identity, profile, every rule.
     Explain(explain::Explain),
     /// Print the JSON Schema of the configuration.
@@ -71,6 +74,12 @@ pub enum Failure {
     /// Which site is meant is not known.
     #[error("name the site with --site: one of {}", .0.join(", "))]
     Site(Vec<String>),
+    /// Events of every site would go.
+    #[error("name the site with --site, or every site with --all")]
+    Everything,
+    /// The event spool.
+    #[error("the events in {0} can't be had: {1}")]
+    Spool(String, #[source] std::io::Error),
     /// Nobody is known under an id.
     #[error("nobody is known as {0}")]
     Unknown(String),
@@ -116,11 +125,16 @@ impl Failure {
             | Self::Id(..)
             | Self::Assignment(_)
             | Self::Site(_)
+            | Self::Everything
             | Self::Unknown(_)
             | Self::Refused(_)
             | Self::Url(_)
             | Self::Header(_) => ExitCode::from(1),
-            Self::Start(_) | Self::Demo(_) | Self::Store(_) | Self::Runtime(_) => ExitCode::from(2),
+            Self::Start(_)
+            | Self::Demo(_)
+            | Self::Store(_)
+            | Self::Spool(..)
+            | Self::Runtime(_) => ExitCode::from(2),
         }
     }
 }
@@ -139,6 +153,7 @@ impl Cli {
                 Ok(())
             }
             Command::Profile(profile) => profile.run(),
+            Command::Events(events) => events.run(),
             Command::Explain(explain) => explain.run(),
             Command::Schema => {
                 println!("{:#}", crate::config::schema());

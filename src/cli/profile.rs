@@ -4,13 +4,14 @@
 mod import;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Failure, configuration};
+use crate::collect::{Person, forget};
 use crate::node::open_store;
 use crate::profile::line::Line;
 use crate::profile::store::{MAX_HOPS, ProfileStore, StoreError, Stored};
@@ -89,7 +90,7 @@ impl Profile {
             // Keeps the connection: an import may take longer than it lasts.
             let following = Arc::clone(&store);
             let follower = tokio::spawn(async move { following.follow(&|_| {}).await });
-            let done = self.command.run(&store, &site).await;
+            let done = self.command.run(&store, &config.node.data, &site).await;
             follower.abort();
             done
         })
@@ -97,7 +98,12 @@ impl Profile {
 }
 
 impl Command {
-    async fn run(self, store: &Arc<dyn ProfileStore>, site: &str) -> Result<(), Failure> {
+    async fn run(
+        self,
+        store: &Arc<dyn ProfileStore>,
+        data: &Path,
+        site: &str,
+    ) -> Result<(), Failure> {
         let key = |text: &str| {
             ProfileKey::parse(site, text).map_err(|why| Failure::Id(text.to_owned(), why))
         };
@@ -115,7 +121,13 @@ impl Command {
                 store.merge(&key(&id)?, &update).await?;
             }
             Self::Delete { id } => {
-                let gone = store.delete(&key(&id)?, now_millis()).await?;
+                let mut gone = store.delete(&key(&id)?, now_millis()).await?;
+                if !gone.contains(&key(&id)?) {
+                    gone.push(key(&id)?);
+                }
+                let events = forget(data, site, &Person::of(&gone));
+                let failed = |error| Failure::Spool(data.display().to_string(), error);
+                println!("{} events erased", events.map_err(failed)?);
                 for key in gone {
                     println!("deleted {}", key.text());
                 }

@@ -1,8 +1,23 @@
 //! What the page's SDK sends and fetches through the site's own host: events on their way to the
-//! tracking API. Knows nothing of Pingora's sessions.
+//! vendor. In: an enriched event. Out: its delivery, sooner or later, or a dead letter.
+//! Knows nothing of Pingora's sessions.
 
+pub mod clock;
+mod dead;
+mod delivery;
+mod forget;
+mod lane;
 mod object;
 mod outbox;
+mod pace;
+mod parcel;
+pub mod spool;
 
+pub use dead::{DeadLetter, DeadLetters, Reason};
+pub use delivery::{Delivery, Timing};
+pub use forget::{Person, forget, lanes};
+pub use lane::Lane;
 pub use object::Object;
-pub use outbox::{Full, Lane, Outbox, Parcel};
+pub use outbox::{FOLDER, Keeping, Outbox};
+pub use parcel::{Call, Parcel, Way};
+pub use spool::{Durability, Event, Limits, SpoolError};

@@ -33,6 +33,12 @@ impl Object {
         self.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
     }
 
+    /// The objects of the list under `name`.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Vec<Self> {
+        self.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    }
+
     /// Whether something other than `null` stands under `name`.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

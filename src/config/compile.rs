@@ -11,6 +11,7 @@ use super::profiles::compile_store;
 use super::site::compile_site;
 use super::snapshot::{Config, ListenOn, Node, Snapshot};
 use super::source::Source;
+use crate::collect::{Durability, Keeping, Timing};
 use crate::profile::Lifetimes;
 use crate::site::{HostPattern, Hosts};
 use crate::telemetry::AccessLog;
@@ -105,6 +106,7 @@ impl Checking<'_> {
             Threads::Count(count) => usize::from(count),
             Threads::Word(_) => std::thread::available_parallelism().map_or(1, usize::from),
         };
+        let events = self.events(&file.events);
         let node = Node {
             listeners,
             admin: admin?,
@@ -120,9 +122,7 @@ impl Checking<'_> {
             profile_store: profile_store?,
             profile_expire: file.profiles.expire_after.map(super::units::Duration::get),
             cache_bytes: file.cache.memory.bytes(),
-            event_bytes: file.events.memory.bytes(),
-            event_retain: file.events.retain.get(),
-            event_timeout: file.events.timeout.get(),
+            events: events?,
             drain: file.shutdown.drain.get(),
             upgrade_socket: file.shutdown.upgrade_socket.clone(),
         };
@@ -132,10 +132,30 @@ impl Checking<'_> {
             trusted_proxies: trusted,
             redirect_ports,
             profile_wait: file.profiles.wait.get(),
-            event_wait: file.events.wait.get(),
             access_log: AccessLog::new(file.access_log.sample),
         };
         Some(Config { node, snapshot })
+    }
+
+    fn events(&mut self, events: &file::Events) -> Option<Keeping> {
+        let disk = events.disk.bytes() as u64;
+        if disk < 4 * 1024 * 1024 {
+            self.problem("/events/disk", "expected at least 4MiB");
+            return None;
+        }
+        Some(Keeping {
+            durability: match events.durability {
+                file::EventDurability::Sync => Durability::Sync,
+                file::EventDurability::Relaxed => Durability::Relaxed,
+            },
+            disk,
+            dead_letters: events.dead_letters.bytes() as u64,
+            timing: Timing {
+                timeout: events.timeout.get(),
+                retain: events.retain.get(),
+                in_flight: events.in_flight,
+            },
+        })
     }
 
     fn listeners(&mut self, listeners: &[file::Listener]) -> Vec<ListenOn> {

@@ -165,32 +165,44 @@ impl Default for Cache {
     }
 }
 
-/// Events on their way to the vendor.
+/// Events on their way to the vendor. They are kept in `data.path` until the vendor has them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
-    /// Most bytes of events that wait in memory for the vendor. When it is full, new events are
-    /// answered 503 with `Retry-After`, and the SDK keeps them in the browser.
-    pub memory: ByteSize,
-    /// How long the browser's request waits for the vendor before the event is acknowledged and
-    /// delivered from memory.
-    pub wait: Duration,
-    /// How long an event is tried before it is given up and counted as dead.
+    /// When an event is acknowledged.
+    pub durability: EventDurability,
+    /// How long an event is tried before it is put aside as a dead letter.
     pub retain: Duration,
-    /// Most requests to a site's tracking API at one time.
+    /// Most bytes of waiting events on the disk. When it is full, new events are answered 503 with
+    /// `Retry-After`, and the SDK keeps them in the browser. At least 4MiB.
+    pub disk: ByteSize,
+    /// Most bytes of dead letters of each site and vendor; then the oldest go.
+    pub dead_letters: ByteSize,
+    /// Most batches on their way to a site's vendor at one time.
     #[schemars(range(min = 1, max = 1024))]
     pub in_flight: usize,
     /// The most that one call to the vendor may take.
     pub timeout: Duration,
 }
 
+/// When an event is acknowledged.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EventDurability {
+    /// Once it is on the disk.
+    Sync,
+    /// Once the system has it: a loss of power may cost the last second.
+    Relaxed,
+}
+
 impl Default for Events {
     fn default() -> Self {
         Self {
-            memory: ByteSize::mib(64),
-            wait: Duration::secs(1),
+            durability: EventDurability::Sync,
             retain: Duration::secs(72 * 3600),
-            in_flight: 32,
+            disk: ByteSize::mib(2048),
+            dead_letters: ByteSize::mib(64),
+            in_flight: 4,
             timeout: Duration::secs(10),
         }
     }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::compile::Checking;
 use super::file::{self, File};
 use super::profiles::compile_source;
@@ -13,9 +11,9 @@ use crate::decide::{Choice, Expression, Variations};
 use crate::identity::{CookieDomain, IdentityPolicy};
 use crate::profile::Signature;
 use crate::site::{BasicLogin, ClientTraits, HostPattern, RoutePrefix, Site, WebhookLogin};
-use crate::telemetry::SiteMetrics;
+use crate::telemetry::{LaneMetrics, SiteMetrics};
 use crate::upstream::{Endpoint, Timeouts, Upstream};
-use crate::vendor::segment::{COOKIES, Snippet, WriteKey, authorization};
+use crate::vendor::segment::{COOKIES, LIMITS, Snippet, WriteKey, authorization};
 
 pub(super) fn compile_site(
     checking: &mut Checking<'_>,
@@ -55,11 +53,12 @@ pub(super) fn compile_site(
     let (prefix, write_key) = (prefix?, write_key?);
     let metrics = Arc::new(SiteMetrics::new(&site.name));
     let lane = Lane {
+        name: format!("{}.segment", site.name).into(),
         upstream: api?,
-        authorization: authorization(&write_key),
-        metrics: Arc::clone(&metrics),
-        slots: Semaphore::new(file.events.in_flight),
-        site: site.name.as_str().into(),
+        headers: vec![(http::header::AUTHORIZATION, authorization(&write_key))],
+        batch_path: "/batch",
+        limits: LIMITS,
+        metrics: LaneMetrics::new(&site.name, "segment"),
     };
     let snippet = site.inject.enabled.then(|| {
         Snippet::new(

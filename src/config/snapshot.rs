@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::certificate::Certificates;
+use crate::collect::Keeping;
 use crate::profile::Lifetimes;
 use crate::profile::store::RedisOptions;
 use crate::site::{Hosts, Site};
@@ -43,12 +44,8 @@ pub struct Node {
     pub profile_expire: Option<Duration>,
     /// Most bytes of SDK files in memory.
     pub cache_bytes: usize,
-    /// Most bytes of waiting events.
-    pub event_bytes: usize,
-    /// How long an event is tried.
-    pub event_retain: Duration,
-    /// How long one call to the tracking API may take.
-    pub event_timeout: Duration,
+    /// How events are kept until they are delivered.
+    pub events: Keeping,
     /// How long the end of a process may take.
     pub drain: Duration,
     /// Where a new process takes the listeners over.
@@ -84,8 +81,6 @@ pub struct Snapshot {
     pub redirect_ports: Vec<u16>,
     /// The most that a page waits for its profile.
     pub profile_wait: Duration,
-    /// How long the browser waits for the vendor before an event is acknowledged.
-    pub event_wait: Duration,
     /// The log of requests.
     pub access_log: AccessLog,
 }

@@ -63,7 +63,10 @@ impl Vendor {
         }
         let event: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        events.push_front(json!({ "path": path, "event": event }));
+        let batch = event.get("batch").and_then(Value::as_array).cloned();
+        for event in batch.unwrap_or_else(|| vec![event]) {
+            events.push_front(json!({ "path": path, "event": event }));
+        }
         events.truncate(KEPT);
         answer("application/json", br#"{"success":true}"#.to_vec())
     }

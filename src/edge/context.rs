@@ -89,6 +89,7 @@ pub(super) struct AssetWay {
 
 /// A page on its way: all that was decided, before the origin was asked.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Page {
     /// A browser asks for a page to show.
     pub(super) shown: bool,

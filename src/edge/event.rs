@@ -13,11 +13,11 @@ use super::Edge;
 use super::answer::{Answer, read_body};
 use super::context::Context;
 use super::page::visitor;
-use crate::collect::Parcel;
+use crate::collect::SpoolError;
 use crate::identity::{Visitor, host_without_port, registrable};
 use crate::profile::{ProfileKey, now_millis};
 use crate::site::Site;
-use crate::telemetry::{EventEnd, Feature, guard};
+use crate::telemetry::{Feature, guard};
 use crate::vendor::segment::{Enriched, Given, Kind, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
@@ -146,22 +146,11 @@ impl Edge {
         visitor: &Visitor,
         enriched: Enriched,
     ) -> Answer {
-        let Enriched { body, user, anonymous } = enriched;
-        let parcel = Parcel { path: kind.at_api(), body: body.into() };
-        let told = match self.outbox.accept(&site.lane, parcel) {
-            Ok(told) => told,
-            Err(full) => {
-                site.metrics.event_refused("full");
-                tracing::warn!(site = &*site.name, %full, "an event was not taken");
-                return Answer::error(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "try_again",
-                    "too many events wait",
-                )
-                .with(header::RETRY_AFTER, "5");
-            }
-        };
-        site.metrics.events_accepted.inc();
+        let Enriched { parcels, user, anonymous } = enriched;
+        if let Err(error) = self.outbox.accept(&site.lane, &parcels).await {
+            return not_taken(site, &error);
+        }
+        site.metrics.events_accepted.inc_by(parcels.len() as u64);
         if matches!(kind, Kind::Identify | Kind::Alias)
             && let (Some(user), Some(id)) =
                 (&user, anonymous.as_ref().or(visitor.anonymous.as_ref()))
@@ -187,16 +176,20 @@ impl Edge {
         };
         let cookies =
             site.identity.keep(&changed, context.authority.as_str(), context.client.secure);
-        let wait = context.snapshot.event_wait;
-        if let Ok(Ok(EventEnd::Refused)) = tokio::time::timeout(wait, told).await {
-            return Answer::error(
-                StatusCode::BAD_REQUEST,
-                "refused",
-                "the tracking API refused the event",
-            );
-        }
         Answer::json(StatusCode::OK, &json!({ "success": true })).with_cookies(cookies)
     }
+}
+
+/// The sender keeps it, and comes again.
+fn not_taken(site: &Site, error: &SpoolError) -> Answer {
+    let (reason, why) = match error {
+        SpoolError::Full { .. } => ("full", "too many events wait"),
+        SpoolError::Busy => ("busy", "too many events at one time"),
+        SpoolError::Failed(_) => ("failed", "events can't be kept at the moment"),
+    };
+    site.metrics.event_refused(reason);
+    tracing::debug!(site = &*site.name, %error, "an event was not taken");
+    Answer::error(StatusCode::SERVICE_UNAVAILABLE, "try_again", why).with(header::RETRY_AFTER, "5")
 }
 
 fn preflight() -> Answer {

@@ -178,7 +178,7 @@ impl Edge {
 
     async fn take(&self, push: Push) -> Result<(), StoreError> {
         match &push.update {
-            None => self.profiles.delete(&push.key, push.at).await,
+            None => self.outbox.delete_person(&self.profiles, &push.key, push.at).await,
             Some(update) => {
                 if !update.traits.is_empty() || push.linked.is_empty() {
                     self.profiles.merge(&push.key, update).await?;
@@ -212,7 +212,8 @@ impl Edge {
                 "expected one id, such as `?user_id=john` or `?email=john%40shop.example`";
             Refusal::new(StatusCode::BAD_REQUEST, "malformed", expected)
         })?;
-        self.profiles.delete(&key, now_millis()).await.map_err(|error| {
+        let deleted = self.outbox.delete_person(&self.profiles, &key, now_millis()).await;
+        deleted.map_err(|error| {
             tracing::error!(site = &*site.name, %error, "a person could not be deleted");
             Refusal::of(&error)
         })?;

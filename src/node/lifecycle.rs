@@ -27,7 +27,7 @@ pub struct Lifecycle {
     pub leaving: Arc<AtomicBool>,
     /// Set while the node takes requests.
     pub ready: Arc<AtomicBool>,
-    /// Events that still wait.
+    /// Events that can still be delivered.
     pub outbox: Arc<Outbox>,
     /// The most that the end may take.
     pub drain: Duration,
@@ -168,16 +168,19 @@ impl Lifecycle {
     async fn end(self) {
         let deadline = Instant::now() + self.drain;
         sleep(SETTLE.min(self.drain)).await;
-        let busy = || IN_FLIGHT.get() > 0 || self.outbox.waiting_bytes() > 0;
+        let busy = || IN_FLIGHT.get() > 0 || self.outbox.is_busy();
         while busy() && Instant::now() < deadline {
             sleep(LOOK).await;
         }
         if busy() {
             tracing::warn!(
                 requests = IN_FLIGHT.get(),
-                event_bytes = self.outbox.waiting_bytes(),
-                "the time to drain is over, what is left is lost"
+                "the time to drain is over: these requests end here"
             );
+        }
+        if self.outbox.waiting() > 0 {
+            let events = self.outbox.waiting();
+            tracing::info!(events, "events are left for the next process");
         }
         if let Some(folder) = &self.remove {
             // A temporary folder that can't be removed harms nobody.

@@ -58,6 +58,9 @@ pub enum StartError {
     /// The embedded store.
     #[error("the profile store can't be opened: check `data.path`")]
     Store(#[source] StoreError),
+    /// The spool.
+    #[error("events can't be kept in `data.path`: {0}")]
+    Events(#[source] std::io::Error),
     /// TLS.
     #[error("TLS can't be set up for {0}")]
     Tls(std::net::SocketAddr, #[source] Box<pingora::Error>),
@@ -88,7 +91,9 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     if let Some(prepare) = start.prepare {
         prepare(&profiles);
     }
-    let outbox = Arc::new(Outbox::new(node.event_bytes, node.event_retain, node.event_timeout));
+    let lanes = snapshot.all_sites.iter().map(|site| Arc::clone(&site.lane));
+    let outbox = Outbox::open(&node.data, lanes, node.events);
+    let outbox = Arc::new(outbox.map_err(StartError::Events)?);
     let cache = Arc::new(Cache::leak(node.cache_bytes));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let leaving = Arc::new(AtomicBool::new(false));
@@ -103,9 +108,12 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
 
     let follower = background_service("profiles", Follower(Arc::clone(&profiles)));
     server.add_service(follower);
+    let mut courier = background_service("events", Courier(Arc::clone(&outbox)));
+    courier.threads = Some(1);
+    server.add_service(courier);
     let sites = snapshot.load().all_sites.iter().map(|site| site.name.clone()).collect();
     let ready = Arc::new(AtomicBool::new(false));
-    let admin = Admin::new(Arc::clone(&ready), Arc::clone(&profiles), sites);
+    let admin = Admin::new(Arc::clone(&ready), Arc::clone(&profiles), Arc::clone(&outbox), sites);
     let edge = Edge::new(
         Arc::clone(&snapshot),
         profiles,
@@ -185,6 +193,16 @@ impl BackgroundService for Follower {
             // What is in flight may still need profiles: they are asked for without memory.
             _ = shutdown.changed() => self.0.deaf(),
         }
+    }
+}
+
+/// Delivers events for as long as the process lives: also while it ends.
+struct Courier(Arc<Outbox>);
+
+#[async_trait]
+impl BackgroundService for Courier {
+    async fn start(&self, _: ShutdownWatch) {
+        self.0.run().await;
     }
 }
 

@@ -273,14 +273,21 @@ impl Resolver {
     }
 
     /// Deletes the person behind `key`, with everything that is linked to it; what was set until
-    /// `at` and comes later is not taken.
+    /// `at` and comes later is not taken. Tells every id that led there, `key` as well.
     ///
     /// # Errors
     /// As the store has it.
-    pub async fn delete(&self, key: &ProfileKey, at: i64) -> Result<(), StoreError> {
+    pub async fn delete(&self, key: &ProfileKey, at: i64) -> Result<Vec<ProfileKey>, StoreError> {
         let done = in_time(self.store.delete(key, at)).await;
         self.forget(key);
-        done.map(|changed| changed.iter().for_each(|key| self.forget(key)))
+        let mut gone = done?;
+        for key in &gone {
+            self.forget(key);
+        }
+        if !gone.contains(key) {
+            gone.push(key.clone());
+        }
+        Ok(gone)
     }
 
     /// Hears of changes through others for as long as it is polled.

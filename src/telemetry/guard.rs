@@ -17,6 +17,8 @@ pub enum Feature {
     Asset,
     /// Reading an event.
     Event,
+    /// Sending events to a vendor.
+    Delivery,
     /// Anything else in a request.
     Request,
 }
@@ -31,6 +33,7 @@ impl Feature {
             Self::Rewriting => "rewriting",
             Self::Asset => "asset",
             Self::Event => "event",
+            Self::Delivery => "delivery",
             Self::Request => "request",
         }
     }

@@ -101,7 +101,7 @@ pub static REQUEST_SECONDS: Histograms = histogram!(
 /// Time an upstream took to the first byte.
 pub static UPSTREAM_SECONDS: Histograms = histogram!(
     "upstream_duration_seconds",
-    "Time from asking an upstream (origin, cdn, tracking_api) to its response header.",
+    "Time from asking an upstream (origin, cdn, or a vendor's API by the vendor's name) to its answer.",
     SECONDS,
     "site",
     "upstream"
@@ -184,22 +184,54 @@ pub static EVENTS_REFUSED: Counters = counter!(
 /// Where events ended.
 pub static EVENTS_ENDED: Counters = counter!(
     "events_ended_total",
-    "Events whose way has ended: delivered, or lost as refused, expired or abandoned.",
+    "Events whose way has ended: delivered, or put aside as refused or expired.",
     "site",
+    "vendor",
     "end"
 );
 /// Repeated deliveries.
 pub static EVENTS_RETRIED: Counters =
-    counter!("events_retried_total", "Attempts to deliver an event that will be repeated.", "site");
-/// Bytes of waiting events.
+    counter!("events_retried_total", "Calls to a vendor that will be repeated.", "site", "vendor");
+/// Events that nobody wanted taken.
+pub static EVENTS_DROPPED: Counters = counter!(
+    "events_dropped_total",
+    "Events answered and thrown away, by reason: consent, bot.",
+    "site",
+    "reason"
+);
+/// Bytes of the spool.
 pub static EVENTS_BYTES: LazyLock<IntGauge> =
-    gauge!("events_waiting_bytes", "Bytes of events that wait in memory for the vendor.");
+    gauge!("events_spool_bytes", "Bytes of the event spool on the disk.");
 /// Number of waiting events.
 pub static EVENTS_WAITING: LazyLock<IntGauge> =
-    gauge!("events_waiting", "Events that wait in memory for the vendor.");
+    gauge!("events_waiting", "Events that wait in the spool for their vendor.");
 /// Room for waiting events.
 pub static EVENTS_CAPACITY: LazyLock<IntGauge> =
-    gauge!("events_capacity_bytes", "Most bytes of events that may wait.");
+    gauge!("events_spool_capacity_bytes", "Most bytes of the event spool (`events.disk`).");
+/// Age of the spool.
+pub static EVENTS_OLDEST: LazyLock<IntGaugeVec> = gauge!(
+    "events_oldest_timestamp_seconds",
+    "When the oldest event on its way was taken, in seconds since 1970; 0 where none is.",
+    "site",
+    "vendor"
+);
+/// Whether a vendor is given a pause.
+pub static EVENTS_PAUSED: LazyLock<IntGaugeVec> = gauge!(
+    "events_paused",
+    "1 while a vendor fails or has asked for a pause, and is tried with one call at a time.",
+    "site",
+    "vendor"
+);
+/// Damage.
+pub static EVENTS_DAMAGED: LazyLock<IntCounter> = counter!(
+    "events_spool_damaged_bytes_total",
+    "Bytes of the event spool that could not be read back, as after a loss of power."
+);
+/// Failures of the disk.
+pub static SPOOL_FAILURES: LazyLock<IntCounter> = counter!(
+    "events_spool_failures_total",
+    "Writes or syncs of the event spool that failed; their events were not acknowledged."
+);
 /// The snippet in pages.
 pub static REWRITES: Counters =
     counter!("html_rewrites_total", "HTML pages by what became of the snippet.", "site", "outcome");
@@ -233,7 +265,7 @@ pub static BUILD: LazyLock<IntGaugeVec> =
 
 /// Makes every metric, so that they show from the first scrape.
 pub fn declare() {
-    let counters: [&Counters; 12] = [
+    let counters: [&Counters; 13] = [
         &REQUESTS,
         &REJECTED,
         &PAGES,
@@ -244,6 +276,7 @@ pub fn declare() {
         &EVENTS_REFUSED,
         &EVENTS_ENDED,
         &EVENTS_RETRIED,
+        &EVENTS_DROPPED,
         &REWRITES,
         &CACHE_LOOKUPS,
     ];
@@ -267,7 +300,11 @@ pub fn declare() {
     }
     LazyLock::force(&PROFILE_PROPAGATION);
     LazyLock::force(&PROFILE_SOURCE_PAUSED);
-    LazyLock::force(&CACHE_EVICTIONS);
+    LazyLock::force(&EVENTS_OLDEST);
+    LazyLock::force(&EVENTS_PAUSED);
+    for counter in [&CACHE_EVICTIONS, &EVENTS_DAMAGED, &SPOOL_FAILURES] {
+        LazyLock::force(counter);
+    }
     LazyLock::force(&PANICS);
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     LazyLock::force(&PROCESS);
@@ -295,7 +332,7 @@ pub fn render() -> Vec<u8> {
 pub fn names() -> Vec<String> {
     declare();
     let mut names: Vec<String> = Vec::new();
-    let descriptions: [Vec<&prometheus::core::Desc>; 27] = [
+    let descriptions: [Vec<&prometheus::core::Desc>; 32] = [
         REQUESTS.desc(),
         REQUEST_SECONDS.desc(),
         UPSTREAM_SECONDS.desc(),
@@ -317,6 +354,11 @@ pub fn names() -> Vec<String> {
         EVENTS_BYTES.desc(),
         EVENTS_WAITING.desc(),
         EVENTS_CAPACITY.desc(),
+        EVENTS_DROPPED.desc(),
+        EVENTS_OLDEST.desc(),
+        EVENTS_PAUSED.desc(),
+        EVENTS_DAMAGED.desc(),
+        SPOOL_FAILURES.desc(),
         REWRITES.desc(),
         CACHE_LOOKUPS.desc(),
         CACHE_BYTES.desc(),

@@ -117,8 +117,15 @@ labels! {
         Refused = "refused",
         /// It was tried until its time was over.
         Expired = "expired",
-        /// The process had to end before it was taken.
-        Abandoned = "abandoned",
+    }
+}
+labels! {
+    /// Why an event was answered and thrown away.
+    EventDrop {
+        /// The visitor's consent forbids it.
+        Consent = "consent",
+        /// No person sent it.
+        Bot = "bot",
     }
 }
 labels! {

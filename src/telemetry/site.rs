@@ -3,13 +3,14 @@
 use std::sync::OnceLock;
 
 use http::StatusCode;
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::metrics::{
-    ADDED_SECONDS, CACHE_LOOKUPS, EVENTS_ACCEPTED, EVENTS_ENDED, EVENTS_REFUSED, EVENTS_RETRIED,
-    PAGES, PROFILE_UPDATES, REQUEST_SECONDS, REQUESTS, REWRITES, RULE_FAILURES, UPSTREAM_SECONDS,
+    ADDED_SECONDS, CACHE_LOOKUPS, EVENTS_ACCEPTED, EVENTS_DROPPED, EVENTS_ENDED, EVENTS_OLDEST,
+    EVENTS_PAUSED, EVENTS_REFUSED, EVENTS_RETRIED, PAGES, PROFILE_UPDATES, REQUEST_SECONDS,
+    REQUESTS, REWRITES, RULE_FAILURES, UPSTREAM_SECONDS,
 };
-use super::outcome::{AssetLookup, EventEnd, Personalization, Rewrite, RouteName};
+use super::outcome::{AssetLookup, EventDrop, EventEnd, Personalization, Rewrite, RouteName};
 
 /// Statuses that have a counter of their own; any other counts as `other`.
 const STATUSES: [u16; 30] = [
@@ -24,22 +25,18 @@ pub struct SiteMetrics {
     seconds: Vec<Histogram>,
     pages: Vec<IntCounter>,
     rewrites: Vec<IntCounter>,
-    events_ended: Vec<IntCounter>,
     lookups: Vec<IntCounter>,
+    dropped: Vec<IntCounter>,
     /// Time that the edge added to a page.
     pub added: Histogram,
     /// Time to the origin's first byte.
     pub origin: Histogram,
     /// Time to the vendor CDN's first byte.
     pub cdn: Histogram,
-    /// Time of a call to the tracking API.
-    pub tracking_api: Histogram,
     /// Expressions that failed.
     pub rule_failures: IntCounter,
     /// Events acknowledged.
     pub events_accepted: IntCounter,
-    /// Deliveries to be repeated.
-    pub events_retried: IntCounter,
 }
 
 impl SiteMetrics {
@@ -64,21 +61,19 @@ impl SiteMetrics {
                 .iter()
                 .map(|outcome| REWRITES.with_label_values(&[site, outcome.label()]))
                 .collect(),
-            events_ended: EventEnd::ALL
-                .iter()
-                .map(|end| EVENTS_ENDED.with_label_values(&[site, end.label()]))
-                .collect(),
             lookups: AssetLookup::ALL
                 .iter()
                 .map(|result| CACHE_LOOKUPS.with_label_values(&[site, result.label()]))
                 .collect(),
+            dropped: EventDrop::ALL
+                .iter()
+                .map(|reason| EVENTS_DROPPED.with_label_values(&[site, reason.label()]))
+                .collect(),
             added: ADDED_SECONDS.with_label_values(&[site]),
             origin: upstream("origin"),
             cdn: upstream("cdn"),
-            tracking_api: upstream("tracking_api"),
             rule_failures: RULE_FAILURES.with_label_values(&[site]),
             events_accepted: EVENTS_ACCEPTED.with_label_values(&[site]),
-            events_retried: EVENTS_RETRIED.with_label_values(&[site]),
         }
     }
 
@@ -109,14 +104,14 @@ impl SiteMetrics {
         add(&self.rewrites, outcome.index());
     }
 
-    /// Counts the end of an event's way.
-    pub fn event_ended(&self, end: EventEnd) {
-        add(&self.events_ended, end.index());
-    }
-
     /// Counts an event that was not taken.
     pub fn event_refused(&self, reason: &'static str) {
         EVENTS_REFUSED.with_label_values(&[&*self.site, reason]).inc();
+    }
+
+    /// Counts an event that was answered and thrown away.
+    pub fn event_dropped(&self, reason: EventDrop) {
+        add(&self.dropped, reason.index());
     }
 
     /// Counts a call of the webhook.
@@ -127,6 +122,47 @@ impl SiteMetrics {
     /// Counts a lookup in the cache of SDK files.
     pub fn lookup(&self, result: AssetLookup) {
         add(&self.lookups, result.index());
+    }
+}
+
+/// The counters of one site's events for one vendor.
+pub struct LaneMetrics {
+    ended: Vec<IntCounter>,
+    oldest: IntGauge,
+    /// Calls to be repeated.
+    pub retried: IntCounter,
+    /// 1 while the vendor is given a pause.
+    pub paused: IntGauge,
+    /// Time of a call.
+    pub seconds: Histogram,
+}
+
+impl LaneMetrics {
+    /// Resolves the counters of `site` for `vendor`.
+    #[must_use]
+    pub fn new(site: &str, vendor: &str) -> Self {
+        let ended = EventEnd::ALL.iter();
+        Self {
+            ended: ended
+                .map(|end| EVENTS_ENDED.with_label_values(&[site, vendor, end.label()]))
+                .collect(),
+            oldest: EVENTS_OLDEST.with_label_values(&[site, vendor]),
+            retried: EVENTS_RETRIED.with_label_values(&[site, vendor]),
+            paused: EVENTS_PAUSED.with_label_values(&[site, vendor]),
+            seconds: UPSTREAM_SECONDS.with_label_values(&[site, vendor]),
+        }
+    }
+
+    /// Counts events whose way has ended.
+    pub fn ended(&self, end: EventEnd, events: usize) {
+        if let Some(counter) = self.ended.get(end.index()) {
+            counter.inc_by(events as u64);
+        }
+    }
+
+    /// When the oldest event on its way was taken, in milliseconds since 1970.
+    pub fn oldest(&self, at: Option<i64>) {
+        self.oldest.set(at.map_or(0, |at| at / 1000));
     }
 }
 

@@ -41,21 +41,35 @@ async fn a_request_in_flight_ends_before_the_process_and_the_process_right_after
     go.notify_one();
     assert_eq!(connection.answer("GET").await.unwrap().text(), "done");
     assert!(edge.ended().await.success());
-    assert!(!edge.log().contains("what is left is lost"), "{}", edge.log());
+    assert!(!edge.log().contains("the time to drain is over"), "{}", edge.log());
 }
 
 #[tokio::test]
 async fn waiting_events_are_delivered_before_the_end() {
     let vendor = Vendor::start().await;
-    vendor.mood.api_status.store(503, Ordering::SeqCst);
-    let mut edge = Setup::new(1).vendor(vendor.port()).node("events: { wait: 10ms }").start().await;
-    assert_eq!(edge.event("t", &json!({"event": "late"})).send().await.status, 200);
-    vendor.server.until("/v1/track", 1).await;
+    let mut edge = Setup::new(1).vendor(vendor.port()).start().await;
+    for n in 0..50 {
+        assert_eq!(edge.event("t", &json!({"event": n})).send().await.status, 200);
+    }
     edge.signal(Signal::SIGTERM);
-    vendor.mood.api_status.store(200, Ordering::SeqCst);
     assert!(edge.ended().await.success());
-    assert!(vendor.events().len() >= 2);
-    assert!(!edge.log().contains("what is left is lost"), "{}", edge.log());
+    assert_eq!(vendor.delivered().len(), 50);
+    assert!(!edge.log().contains("are left for the next process"), "{}", edge.log());
+}
+
+#[tokio::test]
+async fn a_vendor_that_is_down_keeps_no_process() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let mut edge = Setup::new(1).vendor(vendor.port()).start().await;
+    assert_eq!(edge.event("t", &json!({"event": "late"})).send().await.status, 200);
+    edge.becomes("doorstep_events_paused", &[], 1.0).await;
+    edge.signal(Signal::SIGTERM);
+    assert!(edge.ended().await.success());
+    assert!(edge.log().contains("are left for the next process"), "{}", edge.log());
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    let edge = edge.restart().await;
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,7 @@ mod profiles;
 mod prometheus;
 mod redis;
 mod sources;
+mod spool;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
 mod support;
 mod tls;

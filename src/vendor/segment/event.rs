@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::value::RawValue;
 
 use super::WriteKey;
-use crate::collect::Object;
+use crate::collect::{Limits, Object, Parcel, clock};
 use crate::identity::{AnonymousId, UserId, Visitor};
 use crate::upstream::basic;
 
@@ -16,6 +16,10 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 pub const MAX_BATCH_BYTES: usize = 500 * 1024;
 /// Most events of a batch (Tracking API's limit).
 const MAX_BATCH_EVENTS: usize = 2500;
+/// What one batch of ours may hold.
+pub const LIMITS: Limits = Limits { bytes: MAX_BATCH_BYTES - 1024, events: MAX_BATCH_EVENTS };
+/// Where the SDK's reports about itself go, below the API's base.
+const METRICS_PATH: &str = "/m";
 
 /// A method of the Tracking API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,18 +59,16 @@ impl Kind {
         })
     }
 
-    /// Its path below the Tracking API's base.
-    #[must_use]
-    pub const fn at_api(self) -> &'static str {
+    /// What an event that comes this way says of its type.
+    const fn event_type(self) -> Option<&'static str> {
         match self {
-            Self::Track => "/track",
-            Self::Identify => "/identify",
-            Self::Page => "/page",
-            Self::Screen => "/screen",
-            Self::Group => "/group",
-            Self::Alias => "/alias",
-            Self::Batch => "/batch",
-            Self::Metrics => "/m",
+            Self::Track => Some("track"),
+            Self::Identify => Some("identify"),
+            Self::Page => Some("page"),
+            Self::Screen => Some("screen"),
+            Self::Group => Some("group"),
+            Self::Alias => Some("alias"),
+            Self::Batch | Self::Metrics => None,
         }
     }
 
@@ -91,11 +93,11 @@ pub struct Given<'g> {
     pub user_agent: Option<&'g str>,
 }
 
-/// An event ready for the vendor, and whose it says it is.
+/// Events ready for the vendor, and whose they say they are.
 #[derive(Debug)]
 pub struct Enriched {
-    /// The body for the Tracking API.
-    pub body: Vec<u8>,
+    /// What the Tracking API gets.
+    pub parcels: Vec<Parcel>,
     /// The user id that the payload itself names.
     pub user: Option<UserId>,
     /// The anonymous id that the payload itself names.
@@ -121,10 +123,10 @@ pub enum BadEvent {
 /// # Errors
 /// What is wrong with it.
 pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, BadEvent> {
+    let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None };
     let mut root: Object = serde_json::from_slice(body)?;
-    let mut out = Enriched { body: Vec::new(), user: None, anonymous: None };
     match kind {
-        Kind::Metrics => {}
+        Kind::Metrics => out.parcels.push(Parcel::post(METRICS_PATH, root.to_vec())),
         Kind::Batch => {
             let events: Vec<Box<RawValue>> = root
                 .get("batch")
@@ -133,29 +135,39 @@ pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, Ba
             if events.is_empty() || events.len() > MAX_BATCH_EVENTS {
                 return Err(BadEvent::NoBatch);
             }
-            let mut batch = Vec::with_capacity(events.len());
+            let sent_at = root.text("sentAt");
             for (number, raw) in events.iter().enumerate() {
                 if raw.get().len() > MAX_EVENT_BYTES {
                     return Err(BadEvent::TooLarge(number));
                 }
                 let mut event: Object = serde_json::from_str(raw.get())?;
-                one(&mut event, given, &mut out);
-                batch.push(event);
-            }
-            root.remove("writeKey");
-            if let Ok(batch) = serde_json::value::to_raw_value(&batch) {
-                root.set("batch", batch);
+                // What a batch says of all its events.
+                for name in ["context", "integrations"] {
+                    if let Some(common) = root.get(name)
+                        && !event.has(name)
+                    {
+                        event.set(name, common.to_owned());
+                    }
+                }
+                one(&mut event, sent_at.as_deref(), given, &mut out);
+                out.parcels.push(Parcel::batched(event.to_vec()));
             }
         }
-        _ => one(&mut root, given, &mut out),
+        _ => {
+            if let Some(name) = kind.event_type() {
+                root.set_text("type", name);
+            }
+            one(&mut root, None, given, &mut out);
+            out.parcels.push(Parcel::batched(root.to_vec()));
+        }
     }
-    out.body = root.to_vec();
     Ok(out)
 }
 
 /// Adds what only the edge knows. What the page has said itself stays.
-fn one(event: &mut Object, given: &Given<'_>, out: &mut Enriched) {
+fn one(event: &mut Object, sent_at: Option<&str>, given: &Given<'_>, out: &mut Enriched) {
     event.remove("writeKey");
+    keep_time(event, sent_at);
     let anonymous = event.text("anonymousId");
     let user = event.text("userId");
     let known = given.visitor;
@@ -208,6 +220,27 @@ fn one(event: &mut Object, given: &Given<'_>, out: &mut Enriched) {
     event.set_object("_metadata", &metadata);
 }
 
+/// An event may leave days after it came. `timestamp` says when it happened, by a clock that is right:
+/// the vendor corrects it by the `sentAt` of the batch, which is ours. The browser's own `sentAt`
+/// tells by how much its clock is wrong.
+fn keep_time(event: &mut Object, sent_at: Option<&str>) {
+    let now = std::time::SystemTime::now();
+    let own = event.text("sentAt");
+    event.remove("sentAt");
+    let said = event.text("timestamp");
+    match (&said, own.as_deref().or(sent_at)) {
+        (Some(said), Some(sent_at)) => {
+            if let Some(right) = clock::corrected(said, sent_at, now) {
+                event.set_text("timestamp", &right);
+            }
+        }
+        (Some(_), None) => {}
+        (None, _) => {
+            event.set_text("timestamp", &humantime::format_rfc3339_millis(now).to_string());
+        }
+    }
+}
+
 /// Value of the Authorization header for the Tracking API (RFC 7617, the key as user name).
 #[must_use]
 pub fn authorization(key: &WriteKey) -> http::HeaderValue {
@@ -232,7 +265,7 @@ mod tests {
         let given =
             Given { visitor: &visitor(), ip: "192.0.2.7".parse().ok(), user_agent: Some("Test/1") };
         let enriched = enrich(kind, body.to_string().as_bytes(), &given).unwrap();
-        (serde_json::from_slice(&enriched.body).unwrap(), enriched)
+        (serde_json::from_slice(&enriched.parcels[0].body).unwrap(), enriched)
     }
 
     #[test]
@@ -297,15 +330,35 @@ mod tests {
 
     #[test]
     fn every_event_of_a_batch_is_enriched() {
-        let (batch, _) = sent(
+        let (_, enriched) = sent(
             Kind::Batch,
-            &json!({"writeKey": "x", "sentAt": "then",
-            "batch": [{"type": "page"}, {"type": "track", "writeKey": "y"}]}),
+            &json!({"writeKey": "x", "context": {"ip": "198.51.100.1"},
+            "batch": [{"type": "page", "context": {}}, {"type": "track", "writeKey": "y"}]}),
         );
-        assert_eq!(batch["sentAt"], "then");
-        assert!(batch.get("writeKey").is_none() && batch["batch"][1].get("writeKey").is_none());
-        assert_eq!(batch["batch"][1]["context"]["ip"], "192.0.2.7");
-        let (report, _) = sent(Kind::Metrics, &json!({"series": []}));
+        let event = |number: usize| -> Value {
+            serde_json::from_slice(&enriched.parcels[number].body).unwrap()
+        };
+        assert_eq!(enriched.parcels.len(), 2);
+        assert_eq!(event(0)["context"]["ip"], "192.0.2.7");
+        assert_eq!(event(1)["context"]["ip"], "198.51.100.1");
+        assert!(event(1).get("writeKey").is_none() && event(1)["timestamp"].is_string());
+        let (report, enriched) = sent(Kind::Metrics, &json!({"series": []}));
         assert_eq!(report, json!({"series": []}));
+        assert_eq!(enriched.parcels[0], Parcel::post("/m", br#"{"series":[]}"#.to_vec()));
+    }
+
+    #[test]
+    fn time_keeps_its_meaning_after_a_delay() {
+        let right = "2020-01-01T00:00:00.000Z";
+        let (event, _) = sent(Kind::Track, &json!({"timestamp": right, "messageId": "m"}));
+        assert_eq!((&event["timestamp"], &event["messageId"]), (&json!(right), &json!("m")));
+        // Sent at once, by a clock that is years behind: it happened just now.
+        let wrong = json!({"timestamp": right, "sentAt": "2020-01-01T00:00:01.000Z"});
+        let (event, _) = sent(Kind::Track, &wrong);
+        let said = humantime::parse_rfc3339_weak(event["timestamp"].as_str().unwrap()).unwrap();
+        let ago = std::time::SystemTime::now().duration_since(said).unwrap();
+        assert!((1..5).contains(&ago.as_secs()), "{ago:?}");
+        assert!(event.get("sentAt").is_none(), "the batch has one");
+        assert_eq!(event["type"], "track");
     }
 }

@@ -9,7 +9,8 @@ mod snippet;
 
 pub use asset::{BadAsset, Own, rewrite};
 pub use event::{
-    BadEvent, Enriched, Given, Kind, MAX_BATCH_BYTES, MAX_EVENT_BYTES, authorization, enrich,
+    BadEvent, Enriched, Given, Kind, LIMITS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, authorization,
+    enrich,
 };
 pub use path::Asset;
 pub use profiles::ProfilesApi;

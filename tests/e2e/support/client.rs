@@ -49,7 +49,11 @@ impl Answer {
 
 impl Connection {
     pub async fn open(port: u16) -> Self {
-        Self::over(TcpStream::connect(("127.0.0.1", port)).await.expect("connects"))
+        Self::try_open(port).await.expect("connects")
+    }
+    /// A connection, where somebody listens.
+    pub async fn try_open(port: u16) -> Option<Self> {
+        TcpStream::connect(("127.0.0.1", port)).await.ok().map(Self::over)
     }
 }
 
@@ -62,6 +66,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // The other side may have answered and closed already: what it said is what counts.
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
+    }
+
+    /// Whether it could be written.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
     /// One more piece, or `None` at the end.

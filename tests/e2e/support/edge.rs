@@ -223,6 +223,19 @@ impl Edge {
         }
     }
 
+    /// What a command on the edge's configuration prints, and whether it worked.
+    pub async fn cli(&self, arguments: &[&str]) -> (bool, String) {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorstep"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.file)
+            .output()
+            .await
+            .expect("runs");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), out + &String::from_utf8_lossy(&output.stderr))
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -278,7 +291,12 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).expect("made");
     for entry in std::fs::read_dir(from).expect("read") {
         let entry = entry.expect("read");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("copied");
+        }
     }
 }
 

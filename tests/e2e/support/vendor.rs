@@ -1,10 +1,13 @@
 //! The vendor: a CDN with small files, or the real SDK, and a tracking API that remembers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
 
 use super::edge::WRITE_KEY;
+use super::eventually;
 use super::server::{Asked, Reply, Server};
 
 /// What the vendor does at the moment.
@@ -16,6 +19,8 @@ pub struct Mood {
     pub no_bundles: AtomicBool,
     /// The tracking API answers this instead of 200.
     pub api_status: AtomicU16,
+    /// It refuses every call with this in it.
+    pub poison: Mutex<Option<String>>,
 }
 
 /// The vendor.
@@ -58,6 +63,10 @@ impl Vendor {
             if asked.method == "POST" {
                 let status = own.api_status.load(Ordering::SeqCst);
                 let status = if status == 0 { 200 } else { status };
+                let poison = own.poison.lock().unwrap().clone();
+                let text = String::from_utf8_lossy(&asked.body);
+                let poisoned = poison.is_some_and(|poison| text.contains(&poison));
+                let status = if poisoned { 400 } else { status };
                 return Reply::new(
                     status,
                     &["Content-Type: application/json"],
@@ -83,6 +92,19 @@ impl Vendor {
     /// What the tracking API got.
     pub fn events(&self) -> Vec<Asked> {
         self.server.asked().into_iter().filter(|asked| asked.method == "POST").collect()
+    }
+    /// The events that the tracking API was sent, in their order, whatever it answered.
+    pub fn delivered(&self) -> Vec<Value> {
+        let batches = self.events().into_iter().filter(|asked| asked.target == "/v1/batch");
+        batches.flat_map(|asked| asked.json()["batch"].as_array().unwrap().clone()).collect()
+    }
+    /// Waits for that many of them.
+    pub async fn until(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} events"), || async {
+            let events = self.delivered();
+            (events.len() >= count).then_some(events)
+        })
+        .await
     }
     /// What the CDN was asked for.
     pub fn files(&self) -> Vec<Asked> {

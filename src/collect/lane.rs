@@ -1,0 +1,76 @@
+//! The way of one site's events to one vendor.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, header};
+
+use super::spool::Limits;
+use super::{Event, Way};
+use crate::telemetry::LaneMetrics;
+use crate::upstream::{USER_AGENT, Upstream};
+
+/// The way of one site's events to one vendor.
+pub struct Lane {
+    /// `{site}.{vendor}`: its folder below `data.path`.
+    pub name: Box<str>,
+    /// Where events go.
+    pub upstream: Arc<Upstream>,
+    /// Sent with every call.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Path that takes batches, below the upstream's base.
+    pub batch_path: &'static str,
+    /// What one call may hold.
+    pub limits: Limits,
+    /// Its counters.
+    pub metrics: LaneMetrics,
+}
+
+/// A call, ready to be made.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) path: Box<str>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Bytes,
+}
+
+impl Lane {
+    /// The call that delivers `events`: one, or several that go in a batch.
+    pub(super) fn request(&self, events: &[Event]) -> Request {
+        let mut headers = self.headers.clone();
+        headers.push((header::USER_AGENT, USER_AGENT));
+        if let [Event { parcel, .. }] = events
+            && let Way::Call(call) = &parcel.way
+        {
+            headers.extend(call.headers.iter().cloned());
+            if !call.headers.iter().any(|(name, _)| name == header::CONTENT_TYPE) {
+                headers.push((header::CONTENT_TYPE, JSON));
+            }
+            let (method, path) = (call.method.clone(), call.path.clone());
+            return Request { method, path, headers, body: parcel.body.clone() };
+        }
+        headers.push((header::CONTENT_TYPE, JSON));
+        let body = batch(events);
+        Request { method: Method::POST, path: self.batch_path.into(), headers, body }
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// `sentAt` is when this batch is sent: by it the vendor corrects clocks, and ours is the sender's.
+fn batch(events: &[Event]) -> Bytes {
+    let bytes: usize = events.iter().map(|event| event.parcel.body.len() + 1).sum();
+    let mut body = BytesMut::with_capacity(bytes + 64);
+    body.put_slice(b"{\"batch\":[");
+    for (number, event) in events.iter().enumerate() {
+        if number > 0 {
+            body.put_u8(b',');
+        }
+        body.put_slice(&event.parcel.body);
+    }
+    body.put_slice(b"],\"sentAt\":\"");
+    let now = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
+    body.put_slice(now.as_bytes());
+    body.put_slice(b"\"}");
+    body.freeze()
+}

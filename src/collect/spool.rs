@@ -1,0 +1,578 @@
+//! Events on disk until the vendor has them: what is acknowledged survives a crash.
+//!
+//! Files that are only ever added to, each written and delivered by the process that has it locked.
+//! One thread writes: all events that wait go to the disk with one sync. A file whose sync has
+//! failed gets no more events, because the system may take its lost pages for written: another is
+//! made, and only when that stands on the disk is anything acknowledged again.
+
+mod frame;
+mod segment;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+pub use frame::Event;
+
+use super::{Parcel, Way};
+use crate::profile::now_millis;
+use crate::telemetry::metrics::{EVENTS_BYTES, EVENTS_DAMAGED, EVENTS_WAITING, SPOOL_FAILURES};
+use frame::{Step, Walk};
+use segment::{SUFFIX, Segment, keep_cursor, look_through, read_part};
+
+/// When an event counts as taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on the disk.
+    Sync,
+    /// Once the system has it: a loss of power may cost the last second.
+    Relaxed,
+}
+
+/// Room on the disk for all spools of a process.
+#[derive(Debug)]
+pub struct Room {
+    capacity: u64,
+    used: AtomicU64,
+}
+
+/// Why an event was not taken. It is the sender's again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SpoolError {
+    /// No room on the disk that the configuration gives.
+    #[error(
+        "{used} of {capacity} bytes of `events.disk` are in use: is the tracking API up, or does it refuse?"
+    )]
+    Full {
+        /// Bytes in use.
+        used: u64,
+        /// Bytes that may be.
+        capacity: u64,
+    },
+    /// Events come faster than the disk takes them.
+    #[error("the disk does not keep up with the events")]
+    Busy,
+    /// The disk.
+    #[error("the spool can't be written: {0}")]
+    Failed(String),
+}
+
+/// How much may be sent at one time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most bytes of all events of a batch.
+    pub bytes: usize,
+    /// Most events of a batch.
+    pub events: usize,
+}
+
+/// Events of one file that stand one behind the other: a batch, or one call.
+#[derive(Debug)]
+pub struct Batch {
+    segment: Box<str>,
+    to: u64,
+    /// Frames, with those that have been erased.
+    frames: usize,
+    /// What is to be sent.
+    pub events: Vec<Event>,
+}
+
+/// One lane's events.
+pub struct Spool {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Append>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    durability: Durability,
+    room: Arc<Room>,
+    segment_bytes: u64,
+    state: Mutex<State>,
+    news: Notify,
+    sync: fn(&File) -> io::Result<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By age.
+    segments: VecDeque<Segment>,
+    /// The writer is adding to the last one that is not sealed.
+    writing: bool,
+}
+
+struct Append {
+    frames: Vec<u8>,
+    events: usize,
+    reply: oneshot::Sender<Result<(), SpoolError>>,
+}
+
+/// Appends that may wait for the writer.
+const MAX_WAITING: usize = 2048;
+/// Most bytes written at one time, give or take one append.
+const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
+const MAX_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// A file that is wholly delivered is removed early when it is larger.
+const SMALL_BYTES: u64 = 1024 * 1024;
+/// The longest that a sender waits for the disk.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Without a sync of its own, what was written is synced this often.
+const RELAXED_SYNC: Duration = Duration::from_secs(1);
+
+impl Room {
+    /// Room for `capacity` bytes.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self { capacity, used: AtomicU64::new(0) }
+    }
+
+    fn take(&self, bytes: u64) -> Result<(), SpoolError> {
+        let fits = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.capacity);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        taken.map_err(|used| SpoolError::Full { used, capacity: self.capacity })?;
+        EVENTS_BYTES.add(i64::try_from(bytes).unwrap_or(0));
+        Ok(())
+    }
+
+    /// What is there already, whether or not there was room for it.
+    fn count(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        EVENTS_BYTES.add(i64::try_from(bytes).unwrap_or(0));
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        EVENTS_BYTES.sub(i64::try_from(bytes).unwrap_or(0));
+    }
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, which is made when missing, and starts its writer.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn open(folder: &Path, durability: Durability, room: &Arc<Room>) -> io::Result<Self> {
+        Self::open_with(folder, durability, room, File::sync_data)
+    }
+
+    fn open_with(
+        folder: &Path,
+        durability: Durability,
+        room: &Arc<Room>,
+        sync: fn(&File) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        for parent in folder.ancestors().skip(1).take(2) {
+            File::open(parent)?.sync_all()?;
+        }
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            durability,
+            room: Arc::clone(room),
+            segment_bytes: (room.capacity / 8).min(MAX_SEGMENT_BYTES),
+            state: Mutex::default(),
+            news: Notify::new(),
+            sync,
+        });
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let for_writer = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("event-writer".into())
+            .spawn(move || for_writer.write_groups(waiting))?;
+        Ok(Self { shared, queue })
+    }
+
+    /// Keeps `parcels`, all or none of them. They are kept when this returns `Ok`.
+    ///
+    /// # Errors
+    /// When there is no room, or the disk fails: nothing is promised then.
+    pub async fn append(&self, parcels: &[Parcel]) -> Result<(), SpoolError> {
+        let told = self.append_later(parcels)?;
+        let ended = || SpoolError::Failed("its writer has ended".into());
+        match tokio::time::timeout(DEADLINE, told).await {
+            Ok(told) => told.map_err(|_| ended())?,
+            Err(_) => Err(SpoolError::Busy),
+        }
+    }
+
+    /// Gives `parcels` to the writer. The receiver tells how it went.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn append_later(
+        &self,
+        parcels: &[Parcel],
+    ) -> Result<oneshot::Receiver<Result<(), SpoolError>>, SpoolError> {
+        let at = now_millis();
+        let bytes = parcels.iter().map(|parcel| parcel.body.len() + 128).sum();
+        let mut frames = Vec::with_capacity(bytes);
+        for parcel in parcels {
+            frame::write(parcel, at, &mut frames);
+        }
+        let taken = frames.len() as u64;
+        self.shared.room.take(taken)?;
+        let (reply, told) = oneshot::channel();
+        let append = Append { frames, events: parcels.len(), reply };
+        self.queue.try_send(append).map_err(|_| {
+            self.shared.room.give_back(taken);
+            SpoolError::Busy
+        })?;
+        Ok(told)
+    }
+
+    /// Waits until there may be something new to deliver.
+    pub async fn news(&self) {
+        self.shared.news.notified().await;
+    }
+
+    /// Takes over what processes that have ended have left. Waits for the disk.
+    ///
+    /// # Errors
+    /// The folder's.
+    pub fn adopt(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.shared.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !name.ends_with(SUFFIX) || self.shared.lock().find(&name).is_some() {
+                continue;
+            }
+            match Segment::adopt(&entry.path()) {
+                Ok(Some((segment, _))) if name.starts_with('.') => {
+                    // Its process ended while it was made: there is nothing in it.
+                    std::fs::remove_file(segment.path)?;
+                }
+                Ok(Some((segment, found))) => self.shared.take_over(segment, &found),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::error!(file = %entry.path().display(), %error, "events can't be read");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next events that nobody has been given. Waits for the disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn take(&self, limits: Limits) -> io::Result<Option<Batch>> {
+        let Some((name, file, from, end)) = self.shared.lock().unread() else { return Ok(None) };
+        let mut batch = Batch { segment: name, to: from, frames: 0, events: Vec::new() };
+        let left = usize::try_from(end - from).unwrap_or(usize::MAX);
+        let mut most = left.min(limits.bytes + limits.bytes / 8);
+        loop {
+            let mut walk = Walk::over(read_part(&file, from, most)?);
+            let (mut bytes, mut lost, mut needed) = (0, 0, 0);
+            loop {
+                let before = walk.at();
+                match walk.step() {
+                    None => break,
+                    Some(Step::Short(whole)) if most < left => {
+                        needed = before + whole;
+                        break;
+                    }
+                    Some(Step::Short(_)) => {
+                        lost += most - before;
+                        batch.to = end;
+                        break;
+                    }
+                    Some(Step::Lost(some)) => lost += some,
+                    Some(Step::Erased) => batch.frames += 1,
+                    Some(Step::Event(event)) => {
+                        let size = event.parcel.body.len() + 1;
+                        let alone = matches!(event.parcel.way, Way::Call(_));
+                        let full =
+                            bytes + size > limits.bytes || batch.events.len() >= limits.events;
+                        if (alone || full) && !batch.events.is_empty() {
+                            break;
+                        }
+                        bytes += size;
+                        batch.frames += 1;
+                        batch.events.push(event);
+                        if alone {
+                            batch.to = from + walk.at() as u64;
+                            break;
+                        }
+                    }
+                }
+                batch.to = from + walk.at() as u64;
+            }
+            if batch.to == from && needed > most {
+                most = needed.min(left);
+                continue;
+            }
+            if self.shared.lock().hand_out(&batch.segment, batch.to) && lost > 0 {
+                self.shared.damaged(&batch.segment, lost as u64);
+            }
+            return Ok(Some(batch));
+        }
+    }
+
+    /// `batch` need not be delivered again, and nothing before it. Waits for the disk.
+    pub fn done(&self, batch: &Batch) {
+        let mut state = self.shared.lock();
+        let writing = state.writing;
+        let Some(at) = state.find(&batch.segment) else { return };
+        let Some(segment) = state.segments.get_mut(at) else { return };
+        segment.cursor = batch.to;
+        let gone = batch.frames.min(segment.waiting);
+        segment.waiting -= gone;
+        EVENTS_WAITING.sub(i64::try_from(gone).unwrap_or(0));
+        let file = Arc::clone(&segment.file);
+        let all = segment.cursor >= segment.end;
+        segment.sealed |= all && !writing && segment.end > SMALL_BYTES;
+        let removed = if all && segment.sealed { state.segments.remove(at) } else { None };
+        drop(state);
+        match removed {
+            Some(segment) => self.shared.remove(&segment),
+            // Not written down, some events are delivered twice: nothing is lost.
+            None => drop(keep_cursor(&file, batch.to)),
+        }
+    }
+
+    /// Hands out again what is not done.
+    pub fn rewind(&self) {
+        for segment in &mut self.shared.lock().segments {
+            segment.handed_out = segment.cursor;
+        }
+    }
+
+    /// How many events wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().segments.iter().map(|segment| segment.waiting).sum()
+    }
+}
+
+impl State {
+    fn find(&self, name: &str) -> Option<usize> {
+        self.segments.iter().position(|segment| *segment.name == *name)
+    }
+
+    fn unread(&self) -> Option<(Box<str>, Arc<File>, u64, u64)> {
+        let unread = |segment: &&Segment| segment.handed_out < segment.end;
+        let segment = self.segments.iter().find(unread)?;
+        Some((segment.name.clone(), Arc::clone(&segment.file), segment.handed_out, segment.end))
+    }
+
+    /// Tells whether damage in the file has still to be told of.
+    fn hand_out(&mut self, name: &str, to: u64) -> bool {
+        let segment = self.find(name).and_then(|at| self.segments.get_mut(at));
+        let Some(segment) = segment else { return false };
+        segment.handed_out = to;
+        !segment.looked_through
+    }
+
+    fn insert(&mut self, segment: Segment) {
+        let at = self.segments.partition_point(|other| other.name < segment.name);
+        self.segments.insert(at, segment);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damaged(&self, segment: &str, bytes: u64) {
+        EVENTS_DAMAGED.inc_by(bytes);
+        let folder = self.folder.display();
+        tracing::warn!(%folder, segment, bytes, "damaged bytes of the event spool are left out");
+    }
+
+    fn take_over(&self, segment: Segment, found: &segment::Found) {
+        if found.lost_bytes > 0 {
+            self.damaged(&segment.name, found.lost_bytes);
+        }
+        self.room.count(segment.end);
+        EVENTS_WAITING.add(i64::try_from(found.events).unwrap_or(0));
+        if found.events == 0 {
+            return self.remove(&segment);
+        }
+        self.lock().insert(segment);
+        self.news.notify_one();
+    }
+
+    fn remove(&self, segment: &Segment) {
+        if let Err(error) = std::fs::remove_file(&segment.path) {
+            tracing::error!(file = %segment.path.display(), %error, "delivered events can't be removed");
+        }
+        self.room.give_back(segment.end);
+    }
+
+    /// Ends when the [`Spool`] is dropped.
+    fn write_groups(&self, mut queue: mpsc::Receiver<Append>) {
+        let (mut group, mut buffer) = (Vec::new(), Vec::new());
+        let mut synced = Instant::now();
+        while let Some(first) = queue.blocking_recv() {
+            buffer.clear();
+            buffer.extend_from_slice(&first.frames);
+            group.push(first);
+            while buffer.len() < MAX_GROUP_BYTES
+                && let Ok(next) = queue.try_recv()
+            {
+                buffer.extend_from_slice(&next.frames);
+                group.push(next);
+            }
+            let now = self.durability == Durability::Sync || synced.elapsed() > RELAXED_SYNC;
+            let events = group.iter().map(|append| append.events).sum();
+            let written = self.write(&buffer, events, now);
+            if now {
+                synced = Instant::now();
+            }
+            if let Err(error) = &written {
+                SPOOL_FAILURES.inc();
+                self.room.give_back(buffer.len() as u64);
+                let folder = self.folder.display();
+                tracing::error!(%folder, %error, "events were not taken");
+            }
+            for append in group.drain(..) {
+                // The browser may have gone; what is written is delivered all the same.
+                let _ = append.reply.send(written.clone());
+            }
+        }
+    }
+
+    /// Adds `bytes` to the last file, and makes sure of it.
+    fn write(&self, bytes: &[u8], events: usize, sync: bool) -> Result<(), SpoolError> {
+        let failed = |error: io::Error| SpoolError::Failed(error.to_string());
+        let (name, file, end) = self.current().map_err(failed)?;
+        let mut written = file.write_all_at(bytes, end);
+        let torn = written.is_err();
+        if !torn && sync {
+            written = (self.sync)(&file);
+        }
+        let mut state = self.lock();
+        state.writing = false;
+        let Some(segment) = state.find(&name).and_then(|at| state.segments.get_mut(at)) else {
+            return Err(SpoolError::Failed("its file has gone".into()));
+        };
+        if let Err(error) = written {
+            // Whether a failed sync has lost pages can't be known: this file gets no more. What was
+            // synced before stays in it and is delivered. A write that a full disk has cut can be
+            // taken back.
+            let taken_back = file.set_len(end).is_ok();
+            segment.sealed = !torn || !taken_back;
+            let empty = segment.sealed && segment.cursor >= segment.end;
+            let at = if empty { state.find(&name) } else { None };
+            let removed = at.and_then(|at| state.segments.remove(at));
+            drop(state);
+            if let Some(segment) = removed {
+                self.remove(&segment);
+            }
+            return Err(failed(error));
+        }
+        segment.end = end + bytes.len() as u64;
+        segment.waiting += events;
+        segment.sealed = segment.end >= self.segment_bytes;
+        drop(state);
+        EVENTS_WAITING.add(i64::try_from(events).unwrap_or(0));
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// The file to add to, and where.
+    fn current(&self) -> io::Result<(Box<str>, Arc<File>, u64)> {
+        let mut state = self.lock();
+        let open = state.segments.iter().rev().find(|segment| !segment.sealed);
+        if let Some(segment) = open {
+            let found = (segment.name.clone(), Arc::clone(&segment.file), segment.end);
+            state.writing = true;
+            return Ok(found);
+        }
+        drop(state);
+        let segment = Segment::create(&self.folder)?;
+        self.room.count(segment.end);
+        let made = (segment.name.clone(), Arc::clone(&segment.file), segment.end);
+        let mut state = self.lock();
+        state.writing = true;
+        state.insert(segment);
+        Ok(made)
+    }
+}
+
+/// What waits in one folder.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Events that are not delivered.
+    pub events: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Bytes that are damaged.
+    pub damaged: u64,
+    /// When the oldest of them was taken, in milliseconds since 1970.
+    pub oldest: Option<i64>,
+}
+
+/// Looks through a folder that any process may be using.
+///
+/// # Errors
+/// The disk's.
+pub fn status(folder: &Path) -> io::Result<Waiting> {
+    let mut waiting = Waiting::default();
+    each_file(folder, |file| {
+        let found = look_through(file, segment::cursor(file)?, |_, event| {
+            waiting.oldest = Some(waiting.oldest.map_or(event.at, |oldest| oldest.min(event.at)));
+        })?;
+        waiting.events += found.events;
+        waiting.damaged += found.lost_bytes;
+        waiting.bytes += file.metadata()?.len();
+        Ok(())
+    })?;
+    Ok(waiting)
+}
+
+/// Erases the events that `matches` names, in a folder that any process may be using. Tells how many
+/// they were. What is on its way to the vendor at this moment is not reached.
+///
+/// # Errors
+/// The disk's.
+pub fn erase(folder: &Path, matches: impl Fn(&Event) -> bool) -> io::Result<usize> {
+    let mut erased = 0;
+    each_file(folder, |file| {
+        let mut places = Vec::new();
+        look_through(file, segment::cursor(file)?, |place, event| {
+            if matches(&event) {
+                places.push(place);
+            }
+        })?;
+        for place in &places {
+            segment::erase(file, *place)?;
+        }
+        erased += places.len();
+        if places.is_empty() { Ok(()) } else { file.sync_data() }
+    })?;
+    Ok(erased)
+}
+
+fn each_file(folder: &Path, mut look: impl FnMut(&File) -> io::Result<()>) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if !path.to_string_lossy().ends_with(SUFFIX) {
+            continue;
+        }
+        match File::options().read(true).write(true).open(&path) {
+            Ok(file) => look(&file)?,
+            // Delivered and removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+
+const LIMITS: Limits = Limits { bytes: 10_000, events: 100 };
+
+fn open(folder: &Path) -> (Spool, Arc<Room>) {
+    let room = Arc::new(Room::new(4 * 1024 * 1024));
+    (Spool::open(folder, Durability::Sync, &room).unwrap(), room)
+}
+
+fn parcel(text: &str) -> Parcel {
+    Parcel::batched(text.as_bytes().to_vec())
+}
+
+fn bodies(batch: &Batch) -> Vec<String> {
+    let text = |event: &Event| String::from_utf8(event.parcel.body.to_vec()).unwrap();
+    batch.events.iter().map(text).collect()
+}
+
+fn files(folder: &Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[tokio::test]
+async fn events_come_out_in_order_once_and_their_files_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, room) = open(folder.path());
+    assert!(spool.take(LIMITS).unwrap().is_none());
+    spool.append(&[parcel("1"), parcel("2")]).await.unwrap();
+    spool.append(&[Parcel::post("/m", b"3".to_vec())]).await.unwrap();
+    spool.append(&[parcel("4")]).await.unwrap();
+    assert_eq!(spool.waiting(), 4);
+    let batches: Vec<Batch> = std::iter::from_fn(|| spool.take(LIMITS).unwrap()).collect();
+    // A call of its own stands alone.
+    let found: Vec<_> = batches.iter().map(bodies).collect();
+    assert_eq!(found, [vec!["1", "2"], vec!["3"], vec!["4"]]);
+    for batch in &batches {
+        spool.done(batch);
+    }
+    assert_eq!(spool.waiting(), 0);
+
+    // Full files are made and go again.
+    let large = parcel(&"x".repeat(200_000));
+    for _ in 0..4 {
+        spool.append(std::slice::from_ref(&large)).await.unwrap();
+    }
+    assert_eq!(files(folder.path()), 2);
+    while let Some(batch) = spool.take(LIMITS).unwrap() {
+        assert_eq!(batch.events.len(), 1, "one that is larger than a batch goes alone");
+        spool.done(&batch);
+    }
+    assert_eq!(files(folder.path()), 1);
+    assert!(room.used.load(Ordering::Relaxed) < 400_000);
+}
+
+#[tokio::test]
+async fn batches_keep_their_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    let parcels: Vec<Parcel> = (0..250).map(|n| parcel(&n.to_string())).collect();
+    spool.append(&parcels).await.unwrap();
+    let sizes: Vec<usize> = std::iter::from_fn(|| spool.take(LIMITS).unwrap())
+        .map(|batch| batch.events.len())
+        .collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 250);
+    assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
+    spool.append(&(0..30).map(|_| parcel(&"y".repeat(999))).collect::<Vec<_>>()).await.unwrap();
+    while let Some(batch) = spool.take(LIMITS).unwrap() {
+        assert!(
+            batch.events.iter().map(|event| event.parcel.body.len() + 1).sum::<usize>() <= 10_000
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_process_leaves_is_taken_over_from_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = open(folder.path());
+    first.append(&[parcel("1"), parcel("2")]).await.unwrap();
+    first.append(&[parcel("3")]).await.unwrap();
+    let limits = Limits { events: 2, ..LIMITS };
+    let batch = first.take(limits).unwrap().unwrap();
+    first.done(&batch);
+    // As long as somebody has it, nobody else does.
+    let (second, room) = open(folder.path());
+    second.adopt().unwrap();
+    assert!(second.take(LIMITS).unwrap().is_none());
+    drop(first);
+    // The writer's thread lets go of its file.
+    let start = Instant::now();
+    while second.waiting() == 0 && start.elapsed() < Duration::from_secs(10) {
+        second.adopt().unwrap();
+        std::thread::yield_now();
+    }
+    second.append(&[parcel("4")]).await.unwrap();
+    let batch = second.take(LIMITS).unwrap().unwrap();
+    assert_eq!(bodies(&batch), ["3"]);
+    second.rewind();
+    let batch = second.take(LIMITS).unwrap().unwrap();
+    second.done(&batch);
+    assert_eq!(bodies(&second.take(LIMITS).unwrap().unwrap()), ["4"]);
+    assert_eq!(files(folder.path()), 1);
+    assert!(room.used.load(Ordering::Relaxed) < 1000);
+}
+
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+fn sync(file: &File) -> io::Result<()> {
+    if BROKEN.load(Ordering::SeqCst) {
+        return Err(io::Error::other("the disk is gone"));
+    }
+    file.sync_data()
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_taken_until_another_file_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Arc::new(Room::new(4 * 1024 * 1024));
+    let spool = Spool::open_with(folder.path(), Durability::Sync, &room, sync).unwrap();
+    spool.append(&[parcel("before")]).await.unwrap();
+    let used = room.used.load(Ordering::Relaxed);
+    BROKEN.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let refused = spool.append(&[parcel("lost")]).await.unwrap_err();
+        assert!(matches!(refused, SpoolError::Failed(why) if why.contains("the disk is gone")));
+    }
+    assert_eq!(room.used.load(Ordering::Relaxed), used);
+    BROKEN.store(false, Ordering::SeqCst);
+    spool.append(&[parcel("after")]).await.unwrap();
+    assert_eq!(files(folder.path()), 2, "the file whose sync failed gets no more");
+    let all: Vec<String> = std::iter::from_fn(|| spool.take(LIMITS).unwrap())
+        .flat_map(|batch| bodies(&batch))
+        .collect();
+    assert_eq!(all, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn room_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    let large = parcel(&"x".repeat(1_000_000));
+    for _ in 0..4 {
+        spool.append(std::slice::from_ref(&large)).await.unwrap();
+    }
+    let full = spool.append(std::slice::from_ref(&large)).await.unwrap_err();
+    assert!(matches!(full, SpoolError::Full { capacity, .. } if capacity == 4 * 1024 * 1024));
+    while let Some(batch) = spool.take(LIMITS).unwrap() {
+        spool.done(&batch);
+    }
+    spool.append(&[large]).await.unwrap();
+}
+
+#[tokio::test]
+async fn any_process_can_look_and_erase() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    spool.append(&[parcel("mine"), parcel("theirs"), parcel("mine too")]).await.unwrap();
+    let about = status(folder.path()).unwrap();
+    assert_eq!((about.events, about.damaged), (3, 0));
+    assert!(about.oldest.is_some_and(|at| at <= now_millis()));
+    let mine = |event: &Event| event.parcel.body.starts_with(b"mine");
+    assert_eq!(erase(folder.path(), mine).unwrap(), 2);
+    assert_eq!(erase(folder.path(), mine).unwrap(), 0);
+    let bytes =
+        std::fs::read(std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path());
+    assert!(memchr::memmem::find(&bytes.unwrap(), b"mine").is_none(), "nothing of it is left");
+    let batch = spool.take(LIMITS).unwrap().unwrap();
+    assert_eq!(bodies(&batch), ["theirs"]);
+    spool.done(&batch);
+    assert_eq!(spool.waiting(), 0);
+    assert_eq!(status(&folder.path().join("none")).unwrap(), Waiting::default());
+}
