@@ -133,7 +133,18 @@ impl Outbox {
 
     /// Delivers for as long as the process lives.
     pub async fn run(&self) {
+        yield_to_requests();
         join_all(self.deliveries.values().map(without_end)).await;
+    }
+}
+
+/// A backlog is delivered with what requests leave of the processor. The runtime's own thread, and
+/// those that it makes for reading, get a low priority.
+fn yield_to_requests() {
+    const NICE: i32 = 10;
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICE) {
+        tracing::warn!(%error, "delivery can't be given a low priority");
     }
 }
 
