@@ -35,6 +35,9 @@ impl RequestFacts for Asked {
     fn query(&self) -> &'static str {
         "q=1"
     }
+    fn place(&self) -> Option<doorstep::geo::Place> {
+        None
+    }
     fn headers(&self) -> Vec<(String, String)> {
         vec![("accept".into(), "text/html".into())]
     }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decide;
 pub mod demo;
 pub mod edge;
+pub mod geo;
 pub mod html;
 pub mod identity;
 pub mod node;

@@ -10,8 +10,9 @@ use super::profile::{chain, shown};
 use super::{Failure, configuration};
 use crate::config::StoreChoice;
 use crate::decide::{Facts, Outcome, RequestFacts};
+use crate::geo::{Geo, Place};
 use crate::identity::{AnonymousId, IdError, UserId, Visitor, read};
-use crate::node::open_store;
+use crate::node::{StartError, open_store};
 use crate::profile::store::ProfileStore;
 use crate::profile::{Profile, ProfileKey};
 use crate::site::{Route, Site, normal_path};
@@ -36,6 +37,9 @@ pub(super) struct Explain {
     /// `name: value`; may be given several times.
     #[arg(long)]
     header: Vec<String>,
+    /// The visitor's address.
+    #[arg(long)]
+    ip: Option<std::net::IpAddr>,
 }
 
 /// The request as rules see it.
@@ -43,6 +47,7 @@ struct Asked {
     path: String,
     query: String,
     headers: Vec<(String, String)>,
+    place: Option<Place>,
 }
 
 impl RequestFacts for Asked {
@@ -57,6 +62,9 @@ impl RequestFacts for Asked {
     }
     fn headers(&self) -> Vec<(String, String)> {
         self.headers.clone()
+    }
+    fn place(&self) -> Option<Place> {
+        self.place.clone()
     }
 }
 
@@ -80,7 +88,10 @@ impl Explain {
                     StoreChoice::Embedded => "embedded",
                     StoreChoice::Redis(_) => "redis",
                 };
-                self.page(site, &path, &url, &*store, tier).await
+                let geo = Geo::open(config.node.geo.clone()).map_err(StartError::Geo);
+                let geo = geo.map_err(Failure::Start)?;
+                let place = self.ip.and_then(|ip| geo.place(ip));
+                self.page(site, &path, &url, &*store, tier, place).await
             })?;
             if let (Some(told), Value::Object(page)) = (told.as_object_mut(), page) {
                 told.extend(page);
@@ -97,6 +108,7 @@ impl Explain {
         url: &Uri,
         store: &dyn ProfileStore,
         tier: &str,
+        place: Option<Place>,
     ) -> Result<Value, Failure> {
         let host = url.authority().map_or("", |authority| authority.as_str());
         let mut headers = vec![("host".to_owned(), host.to_owned())];
@@ -128,13 +140,16 @@ impl Explain {
             profile = found;
         }
         let query = url.query().unwrap_or_default().to_owned();
-        let asked = Asked { path: path.to_owned(), query, headers };
+        let asked = Asked { path: path.to_owned(), query, headers, place };
+        let (consent, _) = site.consent.of(&Facts::new(&visitor, None, &asked));
         let rules = rules(site, &visitor, profile.as_ref(), &asked);
         let ids = json!({
             "user_id": visitor.user.as_ref().map(UserId::as_str),
             "anonymous_id": visitor.anonymous.as_ref().map(AnonymousId::as_str),
         });
-        Ok(json!({ "identity": ids, "profile": from, "decisions": rules }))
+        Ok(
+            json!({ "identity": ids, "consent": consent.label(), "profile": from, "decisions": rules }),
+        )
     }
 
     fn visitor(&self, site: &Site, headers: &[(String, String)]) -> Result<Visitor, Failure> {

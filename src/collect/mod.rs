@@ -17,7 +17,16 @@ pub use dead::{DeadLetter, DeadLetters, Reason};
 pub use delivery::{Delivery, Timing};
 pub use forget::{Person, forget, lanes};
 pub use lane::Lane;
-pub use object::Object;
+pub use object::{Object, is_deeper};
 pub use outbox::{FOLDER, Keeping, Outbox};
 pub use parcel::{Call, Parcel, Way};
 pub use spool::{Durability, Event, Limits, SpoolError};
+
+/// What clients may ask of the events' route. 0 for no bound.
+#[derive(Debug, Clone, Copy)]
+pub struct EventLimits {
+    /// Requests of one address a second.
+    pub per_client: usize,
+    /// Requests at one time.
+    pub at_once: usize,
+}

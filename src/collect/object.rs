@@ -113,6 +113,30 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
+/// Whether `json` has more than `most` objects and lists inside one another. Where it is not JSON, any
+/// answer will do: it is refused when it is parsed.
+#[must_use]
+pub fn is_deeper(json: &[u8], most: usize) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        if in_text {
+            in_text = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_text = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > most {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +153,12 @@ mod tests {
         assert!(serde_json::from_str::<Object>("[1]").is_err());
         let twice: Object = serde_json::from_str(r#"{"a":1,"a":2}"#).unwrap();
         assert_eq!(twice.to_vec(), br#"{"a":2}"#);
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_text() {
+        assert!(!is_deeper(br#"{"a":[{"b":"[[[[\"[[[["}],"c":[]}"#, 3));
+        assert!(is_deeper(br#"{"a":[{"b":1}]}"#, 2));
+        assert!(!is_deeper(b"]]]][", 1));
     }
 }

@@ -531,16 +531,16 @@ pub fn status(folder: &Path) -> io::Result<Waiting> {
     Ok(waiting)
 }
 
-/// Erases the events that `matches` names, in a folder that any process may be using. Tells how many
-/// they were. What is on its way to the vendor at this moment is not reached.
+/// Erases the events that `matches` names, in a folder that any process may be using, also those that
+/// have been delivered and are still there. Tells how many of them waited. What is on its way to the vendor at this moment is not reached.
 ///
 /// # Errors
 /// The disk's.
 pub fn erase(folder: &Path, matches: impl Fn(&Event) -> bool) -> io::Result<usize> {
     let mut erased = 0;
     each_file(folder, |file| {
-        let mut places = Vec::new();
-        look_through(file, segment::cursor(file)?, |place, event| {
+        let (mut places, cursor) = (Vec::new(), segment::cursor(file)?);
+        look_through(file, segment::HEAD_BYTES, |place, event| {
             if matches(&event) {
                 places.push(place);
             }
@@ -548,7 +548,7 @@ pub fn erase(folder: &Path, matches: impl Fn(&Event) -> bool) -> io::Result<usiz
         for place in &places {
             segment::erase(file, *place)?;
         }
-        erased += places.len();
+        erased += places.iter().filter(|place| place.begins >= cursor).count();
         if places.is_empty() { Ok(()) } else { file.sync_data() }
     })?;
     Ok(erased)

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::certificate::Certificates;
@@ -11,7 +12,7 @@ use super::profiles::compile_store;
 use super::site::compile_site;
 use super::snapshot::{Config, ListenOn, Node, Snapshot};
 use super::source::Source;
-use crate::collect::{Durability, Keeping, Timing};
+use crate::collect::{Durability, EventLimits, Keeping, Timing};
 use crate::profile::Lifetimes;
 use crate::site::{HostPattern, Hosts};
 use crate::telemetry::AccessLog;
@@ -107,6 +108,7 @@ impl Checking<'_> {
             Threads::Word(_) => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let events = self.events(&file.events);
+        let geo = self.geo(&file.geoip);
         let node = Node {
             listeners,
             admin: admin?,
@@ -123,6 +125,7 @@ impl Checking<'_> {
             profile_expire: file.profiles.expire_after.map(super::units::Duration::get),
             cache_bytes: file.cache.memory.bytes(),
             events: events?,
+            geo,
             drain: file.shutdown.drain.get(),
             upgrade_socket: file.shutdown.upgrade_socket.clone(),
         };
@@ -132,9 +135,26 @@ impl Checking<'_> {
             trusted_proxies: trusted,
             redirect_ports,
             profile_wait: file.profiles.wait.get(),
+            event_limits: EventLimits {
+                per_client: file.events.per_client,
+                at_once: file.events.at_once,
+            },
             access_log: AccessLog::new(file.access_log.sample),
         };
         Some(Config { node, snapshot })
+    }
+
+    fn geo(&mut self, geoip: &file::Geoip) -> Vec<PathBuf> {
+        let one = geoip.database.iter().map(|path| ("/geoip/database".to_owned(), path));
+        let more = geoip.databases.iter().enumerate();
+        let more = more.map(|(index, path)| (format!("/geoip/databases/{index}"), path));
+        one.chain(more)
+            .filter_map(|(place, path)| {
+                let opened = std::fs::File::open(path)
+                    .map_err(|error| format!("`{path}` can't be read: {error}"));
+                self.take(&place, opened).map(|_| path.into())
+            })
+            .collect()
     }
 
     fn events(&mut self, events: &file::Events) -> Option<Keeping> {

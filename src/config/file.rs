@@ -31,6 +31,9 @@ pub struct File {
     /// From anyone else these headers are replaced.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    /// Where visitors are, by address.
+    #[serde(default)]
+    pub geoip: Geoip,
     /// Where the embedded store lives.
     #[serde(default)]
     pub data: Data,
@@ -151,6 +154,16 @@ impl Default for Data {
     }
 }
 
+/// Databases of addresses (MMDB, such as GeoLite2-City). They are read again when they change.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Geoip {
+    /// One file.
+    pub database: Option<String>,
+    /// Several, asked one after the other, where IPv4 and IPv6 have files of their own.
+    pub databases: Vec<String>,
+}
+
 /// The cache of SDK files.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -183,6 +196,11 @@ pub struct Events {
     pub in_flight: usize,
     /// The most that one call to the vendor may take.
     pub timeout: Duration,
+    /// Most requests with events of one address (IPv6: one /64) a second; 0 for no bound. More are
+    /// answered 429.
+    pub per_client: usize,
+    /// Most requests with events at one time; 0 for no bound. More are answered 503.
+    pub at_once: usize,
 }
 
 /// When an event is acknowledged.
@@ -204,6 +222,8 @@ impl Default for Events {
             dead_letters: ByteSize::mib(64),
             in_flight: 4,
             timeout: Duration::secs(10),
+            per_client: 100,
+            at_once: 4096,
         }
     }
 }
@@ -270,6 +290,16 @@ pub struct Site {
     /// Visitors' ids and their cookies.
     #[serde(default)]
     pub identity: Identity,
+    /// What events say beside what the page has said.
+    #[serde(default)]
+    pub enrich: Enrich,
+    /// What visitors allow.
+    #[serde(default)]
+    pub consent: Consent,
+    /// CEL over `request`, `ids` and `geo`: events of requests that it is true of are answered and
+    /// thrown away.
+    #[serde(default)]
+    pub bots: Option<String>,
     /// Other pages under the same URL, by profile. The first route that matches counts.
     #[serde(default)]
     pub variations: Vec<Variation>,
@@ -407,6 +437,42 @@ impl Default for Identity {
     fn default() -> Self {
         Self { server_side_cookies: true, mint_anonymous_id: true, domain: "auto".into() }
     }
+}
+
+/// What events say beside what the page has said.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enrich {
+    /// How much of the visitor's address the vendor may know.
+    pub ip: IpDetail,
+    /// Traits of the visitor's profile, as `context.profile`.
+    pub profile: Vec<String>,
+}
+
+/// How much of an address.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IpDetail {
+    /// All.
+    #[default]
+    Full,
+    /// Without the last 8 bits of IPv4, the last 80 of IPv6.
+    Anonymised,
+    /// Nothing: `0.0.0.0`.
+    None,
+}
+
+/// What visitors allow: CEL over `request`, `ids` and `geo`. A rule that can't be decided allows
+/// nothing; one that asks about something absent, such as a cookie, is false.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Consent {
+    /// True: no snippet, no identity cookies, no profile, events are answered and thrown away.
+    pub denied: Option<String>,
+    /// True: the browser is counted, without user and address; events that say who are thrown away.
+    pub limited: Option<String>,
+    /// Take identity cookies away where `denied` is true.
+    pub clear_cookies: bool,
 }
 
 /// Other pages under one URL.

@@ -7,10 +7,12 @@ use super::file::{self, File};
 use super::profiles::compile_source;
 use super::secret::Secret;
 use crate::collect::Lane;
-use crate::decide::{Choice, Expression, Variations};
+use crate::decide::{Choice, ConsentRules, Expression, Variations};
 use crate::identity::{CookieDomain, IdentityPolicy};
 use crate::profile::Signature;
-use crate::site::{BasicLogin, ClientTraits, HostPattern, RoutePrefix, Site, WebhookLogin};
+use crate::site::{
+    BasicLogin, ClientTraits, Enrich, HostPattern, IpDetail, RoutePrefix, Site, WebhookLogin,
+};
 use crate::telemetry::{LaneMetrics, SiteMetrics};
 use crate::upstream::{Endpoint, Timeouts, Upstream};
 use crate::vendor::segment::{COOKIES, LIMITS, Snippet, WriteKey, authorization};
@@ -49,6 +51,8 @@ pub(super) fn compile_site(
     let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
     let variations = variations(checking, at, &site.variations);
     let client_traits = client_traits(checking, at, site);
+    let consent = consent(checking, &format!("{at}/consent"), &site.consent);
+    let bots = about_requests(checking, &format!("{at}/bots"), site.bots.as_deref());
 
     let (prefix, write_key) = (prefix?, write_key?);
     let metrics = Arc::new(SiteMetrics::new(&site.name));
@@ -90,6 +94,16 @@ pub(super) fn compile_site(
             domain: domain?,
             names: COOKIES,
         },
+        enrich: Enrich {
+            ip: match site.enrich.ip {
+                file::IpDetail::Full => IpDetail::Full,
+                file::IpDetail::Anonymised => IpDetail::Anonymised,
+                file::IpDetail::None => IpDetail::None,
+            },
+            profile: site.enrich.profile.iter().map(|name| name.as_str().into()).collect(),
+        },
+        consent: consent?,
+        bots: bots?,
         variations: variations?,
         client_traits: client_traits?,
         metrics,
@@ -253,6 +267,32 @@ fn expression(checking: &mut Checking<'_>, place: &str, text: &str) -> Option<Ex
             None
         }
     }
+}
+
+fn consent(checking: &mut Checking<'_>, at: &str, consent: &file::Consent) -> Option<ConsentRules> {
+    let denied = about_requests(checking, &format!("{at}/denied"), consent.denied.as_deref());
+    let limited = about_requests(checking, &format!("{at}/limited"), consent.limited.as_deref());
+    let clear_cookies = consent.clear_cookies;
+    Some(ConsentRules { denied: denied?, limited: limited?, clear_cookies })
+}
+
+/// An expression that is decided before any profile is known.
+#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
+fn about_requests(
+    checking: &mut Checking<'_>,
+    place: &str,
+    text: Option<&str>,
+) -> Option<Option<Expression>> {
+    let Some(text) = text else { return Some(None) };
+    let compiled = expression(checking, place, text)?;
+    if compiled.asks("traits") {
+        checking.problem(
+            place,
+            "this is decided before a profile is known: it can't ask about `traits`",
+        );
+        return None;
+    }
+    Some(Some(compiled))
 }
 
 fn variations(

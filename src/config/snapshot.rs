@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::certificate::Certificates;
-use crate::collect::Keeping;
+use crate::collect::{EventLimits, Keeping};
 use crate::profile::Lifetimes;
 use crate::profile::store::RedisOptions;
 use crate::site::{Hosts, Site};
@@ -46,6 +46,8 @@ pub struct Node {
     pub cache_bytes: usize,
     /// How events are kept until they are delivered.
     pub events: Keeping,
+    /// Databases of places.
+    pub geo: Vec<PathBuf>,
     /// How long the end of a process may take.
     pub drain: Duration,
     /// Where a new process takes the listeners over.
@@ -81,6 +83,8 @@ pub struct Snapshot {
     pub redirect_ports: Vec<u16>,
     /// The most that a page waits for its profile.
     pub profile_wait: Duration,
+    /// What clients may ask of the events' route.
+    pub event_limits: EventLimits,
     /// The log of requests.
     pub access_log: AccessLog,
 }

@@ -8,7 +8,7 @@ use cel::{Context, Env, ExecutionError, Program, Value};
 use super::Facts;
 
 /// What an expression may ask about.
-pub const VARIABLES: [&str; 3] = ["traits", "ids", "request"];
+pub const VARIABLES: [&str; 4] = ["traits", "ids", "request", "geo"];
 
 /// A compiled expression.
 pub struct Expression {
@@ -56,6 +56,12 @@ impl Expression {
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether it asks about `name`.
+    #[must_use]
+    pub fn asks(&self, name: &str) -> bool {
+        self.program.references().variables().contains(&name)
     }
 
     /// Whether it is true of `facts`.
@@ -191,6 +197,7 @@ mod tests {
 
     use super::*;
     use crate::decide::RequestFacts;
+    use crate::geo::Place;
     use crate::identity::{UserId, Visitor};
     use crate::profile::{Profile, Update};
 
@@ -204,6 +211,9 @@ mod tests {
         }
         fn query(&self) -> &'static str {
             "q=a+b%21&flag"
+        }
+        fn place(&self) -> Option<Place> {
+            Some(Place { country: Some("DE".into()), latitude: Some(48.5), ..Place::default() })
         }
         fn headers(&self) -> Vec<(String, String)> {
             vec![("cookie".into(), "sid=1; x=y".into()), ("sec-gpc".into(), "1".into())]
@@ -249,6 +259,8 @@ mod tests {
             ("has(ids.anonymous_id)", Outcome::False),
             ("request.query.q == 'a b!'", Outcome::True),
             ("request.cookies.x == 'y' && request.headers['sec-gpc'] == '1'", Outcome::True),
+            ("geo.country == 'DE' && geo.latitude > 40.0", Outcome::True),
+            ("geo.city == 'Munich'", Outcome::False),
             ("request.path == '/a' && request.method == 'GET'", Outcome::True),
         ] {
             assert_eq!(test(source), outcome, "{source}");

@@ -7,6 +7,7 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::{Key, Map, Value};
 
+use crate::geo::Place;
 use crate::identity::Visitor;
 use crate::profile::{Profile, Traits};
 
@@ -20,6 +21,8 @@ pub trait RequestFacts: Sync {
     fn query(&self) -> &str;
     /// Headers by lower-case name; several of one name are joined with `, `.
     fn headers(&self) -> Vec<(String, String)>;
+    /// Where the visitor is.
+    fn place(&self) -> Option<Place>;
 }
 
 /// What is known while a page is decided.
@@ -29,6 +32,7 @@ pub struct Facts<'f> {
     request: &'f dyn RequestFacts,
     ids: Lazy,
     asked: Lazy,
+    place: Lazy,
 }
 
 /// Converted at the first question. One page is decided by one thread; the lock is for the
@@ -44,7 +48,7 @@ impl<'f> Facts<'f> {
         request: &'f dyn RequestFacts,
     ) -> Self {
         let traits = Traits::of(known);
-        Self { visitor, traits, request, ids: Lazy::new(), asked: Lazy::new() }
+        Self { visitor, traits, request, ids: Lazy::new(), asked: Lazy::new(), place: Lazy::new() }
     }
 
     /// The path without query.
@@ -58,6 +62,19 @@ impl<'f> Facts<'f> {
         let anonymous =
             self.visitor.anonymous.as_ref().map(|id| ("anonymous_id", text(id.as_str())));
         map(user.into_iter().chain(anonymous).map(|(name, value)| (name.to_owned(), value)))
+    }
+
+    fn place(&self) -> Value {
+        let place = self.request.place().unwrap_or_default().facts();
+        map(place.into_iter().filter_map(|(name, value)| {
+            let value = match value {
+                serde_json::Value::String(value) => text(&value),
+                serde_json::Value::Bool(value) => Value::Bool(value),
+                serde_json::Value::Number(value) => Value::Float(value.as_f64()?),
+                _ => return None,
+            };
+            Some((name, value))
+        }))
     }
 
     fn asked(&self) -> Value {
@@ -90,6 +107,7 @@ impl VariableResolver for Facts<'_> {
             "traits" => &self.traits,
             "ids" => self.ids.get_or_init(|| val(self.ids())).as_ref(),
             "request" => self.asked.get_or_init(|| val(self.asked())).as_ref(),
+            "geo" => self.place.get_or_init(|| val(self.place())).as_ref(),
             _ => return None,
         };
         Some(CowVal::Borrowed(value))

@@ -15,6 +15,8 @@ pub(super) struct Answer {
     status: StatusCode,
     headers: Vec<(http::HeaderName, String)>,
     body: Bytes,
+    /// What the client still sends is not read.
+    closes: bool,
 }
 
 /// How long the rest of a body that nobody reads may take, so that the connection can be kept.
@@ -33,7 +35,7 @@ impl Answer {
 
     /// Nothing but a status.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new() }
+        Self { status, headers: Vec::new(), body: Bytes::new(), closes: false }
     }
 
     /// Any text.
@@ -46,6 +48,7 @@ impl Answer {
                 (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
             ],
             body: body.into(),
+            closes: false,
         }
     }
 
@@ -53,6 +56,13 @@ impl Answer {
     #[must_use]
     pub(super) fn with(mut self, name: http::HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Closes the connection, without reading what the client still sends.
+    #[must_use]
+    pub(super) fn closing(mut self) -> Self {
+        self.closes = true;
         self
     }
 
@@ -69,7 +79,10 @@ impl Answer {
         let head = session.req_header().method == http::Method::HEAD;
         // A client that waits to be asked for its body would not send it now.
         let waits = session.req_header().headers.contains_key(header::EXPECT);
-        if waits || !matches!(tokio::time::timeout(DRAIN, drain(session)).await, Ok(Ok(()))) {
+        if self.closes
+            || waits
+            || !matches!(tokio::time::timeout(DRAIN, drain(session)).await, Ok(Ok(())))
+        {
             session.set_keepalive(None);
         }
         let mut response = ResponseHeader::build(self.status, Some(self.headers.len() + 2))?;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::client::Client;
 use super::target::Authority;
 use crate::config::Snapshot;
+use crate::decide::Consent;
 use crate::html::{Body, Coding, PageKey};
 use crate::identity::Visitor;
 use crate::site::Site;
@@ -105,6 +106,8 @@ pub(super) struct Page {
     pub(super) traits: Map<String, Value>,
     /// What became of personalisation.
     pub(super) outcome: Option<Personalization>,
+    /// What the visitor allows.
+    pub(super) consent: Consent,
     /// It was decided with a profile older than it should be.
     pub(super) stale: bool,
 }

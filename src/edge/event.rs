@@ -8,17 +8,21 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
+use super::consent::allowed;
 use super::context::Context;
 use super::page::visitor;
 use crate::collect::SpoolError;
+use crate::decide::Consent;
+use crate::html::Coding;
 use crate::identity::{Visitor, host_without_port, registrable};
-use crate::profile::{ProfileKey, now_millis};
-use crate::site::Site;
-use crate::telemetry::{Feature, guard};
-use crate::vendor::segment::{Enriched, Given, Kind, enrich};
+use crate::profile::{ProfileKey, Trait, now_millis};
+use crate::site::{IpDetail, Site};
+use crate::telemetry::{EventDrop, Feature, guard};
+use crate::vendor::segment::{Enriched, Given, Ip, Kind, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
@@ -108,6 +112,17 @@ impl Edge {
         kind: Kind,
         request: &RequestHeader,
     ) -> Answer {
+        let limits = context.snapshot.event_limits;
+        if self.limits.is_too_fast(context.client.address, limits) {
+            site.metrics.event_refused("rate");
+            let why = "too many events of this client";
+            return Answer::error(StatusCode::TOO_MANY_REQUESTS, "rate", why)
+                .with(header::RETRY_AFTER, "1")
+                .closing();
+        }
+        let Some(_room) = self.limits.take(limits) else {
+            return not_taken(site, &SpoolError::Busy).closing();
+        };
         if let Err(answer) = readable(request) {
             site.metrics.event_refused("media_type");
             return answer;
@@ -119,11 +134,32 @@ impl Edge {
                 return unread.answer(kind.limit());
             }
         };
+        let body = match unpacked(request, body, kind.limit()) {
+            Ok(body) => body,
+            Err(answer) => {
+                site.metrics.event_refused("malformed");
+                return answer;
+            }
+        };
         let visitor = visitor(site, request);
+        let consent = self.consent(site, &visitor, request, context);
+        let bot = self.is_true(site.bots.as_ref(), site, &visitor, request, context);
+        if consent == Consent::Denied || bot {
+            let why = if bot { EventDrop::Bot } else { EventDrop::Consent };
+            site.metrics.event_dropped(why);
+            return taken();
+        }
+        let visitor = allowed(visitor, consent);
+        let place = context.client.address.and_then(|address| self.geo.place(address));
+        let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
+        let profile = self.profile_context(context, site, &visitor).await;
         let given = Given {
             visitor: &visitor,
-            ip: context.client.address,
+            ip: ip(context, site, consent),
             user_agent: request.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()),
+            place: place.as_deref(),
+            profile: profile.as_deref(),
+            limited: consent == Consent::Limited,
         };
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given)) {
             Some(Ok(enriched)) => enriched,
@@ -147,6 +183,10 @@ impl Edge {
         enriched: Enriched,
     ) -> Answer {
         let Enriched { parcels, user, anonymous } = enriched;
+        if parcels.is_empty() {
+            site.metrics.event_dropped(EventDrop::Consent);
+            return taken();
+        }
         if let Err(error) = self.outbox.accept(&site.lane, &parcels).await {
             return not_taken(site, &error);
         }
@@ -176,7 +216,61 @@ impl Edge {
         };
         let cookies =
             site.identity.keep(&changed, context.authority.as_str(), context.client.secure);
-        Answer::json(StatusCode::OK, &json!({ "success": true })).with_cookies(cookies)
+        taken().with_cookies(cookies)
+    }
+
+    /// What the site lets its vendor know of a profile.
+    async fn profile_context(
+        &self,
+        context: &Context,
+        site: &Site,
+        visitor: &Visitor,
+    ) -> Option<Box<RawValue>> {
+        if site.enrich.profile.is_empty() {
+            return None;
+        }
+        let lookup = self.look_up(site, visitor, context.snapshot.profile_wait).await?;
+        let known = lookup.known()?;
+        let traits = site.enrich.profile.iter();
+        let traits: serde_json::Map<_, _> = traits
+            .filter_map(|name| {
+                let value = known.get(name).filter(Trait::is_set)?.value();
+                Some((name.to_string(), value))
+            })
+            .collect();
+        serde_json::value::to_raw_value(&traits).ok()
+    }
+}
+
+fn taken() -> Answer {
+    Answer::json(StatusCode::OK, &json!({ "success": true }))
+}
+
+fn ip(context: &Context, site: &Site, consent: Consent) -> Ip {
+    match (context.client.address, site.enrich.ip) {
+        (_, IpDetail::None) => Ip::HIDDEN,
+        _ if consent == Consent::Limited => Ip::HIDDEN,
+        (Some(address), IpDetail::Full) => Ip::Is(address),
+        (Some(address), IpDetail::Anonymised) => Ip::anonymised(address),
+        (None, _) => Ip::Unknown,
+    }
+}
+
+/// The body without its coding, at most `limit` bytes.
+fn unpacked(request: &RequestHeader, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, Answer> {
+    let coding =
+        request.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    match Coding::of(coding) {
+        Some(Coding::Identity) => Ok(body),
+        Some(coding) => coding.decode_all(&body, limit).map_err(|why| {
+            let why = format!("the body can't be unpacked to at most {limit} bytes: {why}");
+            Answer::error(StatusCode::BAD_REQUEST, "malformed", &why)
+        }),
+        None => Err(Answer::error(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media_type",
+            "only gzip and br are read",
+        )),
     }
 }
 
@@ -211,11 +305,6 @@ fn readable(request: &RequestHeader) -> Result<(), Answer> {
     });
     if !known {
         return Err(refuse("expected JSON as application/json or text/plain"));
-    }
-    if text(header::CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(refuse("expected a body without content coding"));
     }
     Ok(())
 }

@@ -4,8 +4,10 @@
 mod answer;
 mod asset;
 mod client;
+mod consent;
 mod context;
 mod event;
+mod limits;
 mod page;
 mod response;
 mod strict;
@@ -32,6 +34,8 @@ use pingora_proxy::Session;
 use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::Snapshot;
+use crate::decide::Consent;
+use crate::geo::Geo;
 use crate::html::Plans;
 use crate::profile::Resolver;
 use crate::site::{Route, normal_path};
@@ -51,6 +55,8 @@ pub struct Edge {
     outbox: Arc<Outbox>,
     cache: Arc<Cache>,
     plans: Plans,
+    geo: Arc<Geo>,
+    limits: limits::Limits,
     leaving: Arc<AtomicBool>,
 }
 
@@ -72,9 +78,11 @@ impl Edge {
         profiles: Arc<Resolver>,
         outbox: Arc<Outbox>,
         cache: Arc<Cache>,
+        geo: Arc<Geo>,
         leaving: Arc<AtomicBool>,
     ) -> Self {
-        Self { snapshot, profiles, outbox, cache, plans: Plans::default(), leaving }
+        let (plans, limits) = (Plans::default(), limits::Limits::default());
+        Self { snapshot, profiles, outbox, cache, plans, geo, limits, leaving }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -125,9 +133,14 @@ impl Edge {
         match route {
             Route::Page => {
                 let mut page = Box::new(Page::of(session, &site, &path));
-                if page.is_personal(&site) {
-                    let wait = context.snapshot.profile_wait;
-                    Box::pin(self.decide(session, &site, &path, &mut page, wait)).await;
+                if page.shown && !site.consent.is_empty() {
+                    let visitor = page::visitor(&site, session.req_header());
+                    page.consent = self.consent(&site, &visitor, session.req_header(), context);
+                }
+                if page.consent == Consent::Denied {
+                    page.outcome = Some(Personalization::Denied);
+                } else if page.is_personal(&site) {
+                    Box::pin(self.decide(session, &site, &path, &mut page, context)).await;
                 }
                 context.way = Way::Page(page);
                 Ok(false)
@@ -136,6 +149,12 @@ impl Edge {
                 let request = session.req_header();
                 if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
                     return Box::pin(only_get().send(session)).await;
+                }
+                let visitor = || page::visitor(&site, request);
+                if !site.consent.is_empty()
+                    && self.consent(&site, &visitor(), request, context) == Consent::Denied
+                {
+                    return Box::pin(Answer::empty(StatusCode::NO_CONTENT).send(session)).await;
                 }
                 context.way = Way::Asset(Box::new(AssetWay::new(asset, request)));
                 // A body that nobody reads must not be taken for the next request.

@@ -1,6 +1,7 @@
 //! A page of the site: identity, profile and decisions before the origin is asked; cookies, privacy
 //! and the snippet on the way back.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,15 @@ use pingora_proxy::Session;
 
 use super::Edge;
 use super::client::append;
+use super::consent::allowed;
 use super::context::{Context, Page, Way};
 use super::response::{
     drop_hop_headers, drop_validators, is_ascii_compatible, is_html, make_private, promote_cookies,
     text,
 };
 use super::target::{is_page_request, is_safe, wants_html};
-use crate::decide::{Facts, RequestFacts};
+use crate::decide::{Consent, Facts, RequestFacts};
+use crate::geo::{Geo, Place};
 use crate::html::{Body, Coding, Csp, Injector, Markup, PageKey, Plans};
 use crate::identity::{AnonymousId, Visitor, read};
 use crate::profile::{Lookup, ProfileKey};
@@ -31,6 +34,8 @@ use crate::vendor::segment::Handover;
 pub(super) struct Asked<'a> {
     pub(super) request: &'a RequestHeader,
     pub(super) path: &'a str,
+    pub(super) address: Option<IpAddr>,
+    pub(super) geo: &'a Geo,
 }
 
 impl RequestFacts for Asked<'_> {
@@ -42,6 +47,9 @@ impl RequestFacts for Asked<'_> {
     }
     fn query(&self) -> &str {
         self.request.uri.query().unwrap_or_default()
+    }
+    fn place(&self) -> Option<Place> {
+        self.geo.place(self.address?)
     }
     fn headers(&self) -> Vec<(String, String)> {
         let names = self.request.headers.keys();
@@ -101,10 +109,10 @@ impl Edge {
         site: &Site,
         path: &str,
         page: &mut Page,
-        wait: Duration,
+        context: &Context,
     ) {
-        let asked = Asked { request: session.req_header(), path };
-        let deciding = self.personalise(&asked, site, page, wait);
+        let asked = self.asked(session.req_header(), path, context);
+        let deciding = self.personalise(&asked, site, page, context.snapshot.profile_wait);
         let deciding = AssertUnwindSafe(deciding).catch_unwind();
         if deciding.await.is_err() {
             crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
@@ -125,7 +133,7 @@ impl Edge {
     }
 
     async fn personalise(&self, asked: &Asked<'_>, site: &Site, page: &mut Page, wait: Duration) {
-        let visitor = page.visitor.insert(visitor(site, asked.request));
+        let visitor = page.visitor.insert(allowed(visitor(site, asked.request), page.consent));
         let lookup = self.look_up(site, visitor, wait).await;
         let known = lookup.as_ref().and_then(Lookup::known);
         let facts = Facts::new(visitor, known, asked);
@@ -259,7 +267,20 @@ pub(super) fn to_visitor(
     if html {
         let outcome = page.outcome.unwrap_or(Personalization::Off);
         site.metrics.page(outcome);
-        let visitor = page.visitor.take().unwrap_or_else(|| visitor(&site, session.req_header()));
+        if !site.consent.is_empty() {
+            // Another visitor's answer would be another one.
+            make_private(response)?;
+        }
+        if page.consent == Consent::Denied {
+            no_identity(&site, session, context, response)?;
+            context.way = Way::Page(page);
+            context.added += started.elapsed();
+            return Ok(());
+        }
+        let visitor = page
+            .visitor
+            .take()
+            .unwrap_or_else(|| allowed(visitor(&site, session.req_header()), page.consent));
         let visitor = minted(&site, visitor);
         for line in site.identity.keep(&visitor, context.authority.as_str(), context.client.secure)
         {
@@ -279,6 +300,22 @@ pub(super) fn to_visitor(
     }
     context.way = Way::Page(page);
     context.added += started.elapsed();
+    Ok(())
+}
+
+/// Nothing about the visitor, and where the site wants it, an end to what was known.
+fn no_identity(
+    site: &Site,
+    session: &Session,
+    context: &Context,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    let known = visitor(site, session.req_header()) != Visitor::default();
+    if site.consent.clear_cookies && known {
+        for line in site.identity.forget(context.authority.as_str(), context.client.secure) {
+            response.append_header(header::SET_COOKIE, line)?;
+        }
+    }
     Ok(())
 }
 

@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 
 use super::Edge;
 use super::answer::Answer;
+use super::consent::allowed;
 use super::context::Context;
 use super::event::{Source, source};
-use super::page::{Asked, minted, visitor};
-use crate::decide::Facts;
+use super::page::{minted, visitor};
+use crate::decide::{Consent, Facts};
 use crate::identity::Visitor;
 use crate::profile::Lookup;
 use crate::site::Site;
@@ -28,7 +29,9 @@ impl Edge {
             return refusal.send(session).await;
         }
         let visitor = visitor(site, session.req_header());
-        let traits = self.client_traits(session, context, site, &visitor).await;
+        let consent = self.consent(site, &visitor, session.req_header(), context);
+        let visitor = allowed(visitor, consent);
+        let traits = self.client_traits(session, context, site, &visitor, consent).await;
         Answer::json(StatusCode::OK, &Value::Object(traits)).send(session).await
     }
 
@@ -48,7 +51,13 @@ impl Edge {
                 .await;
         };
         let visitor = visitor(site, session.req_header());
-        let traits = self.client_traits(session, context, site, &visitor).await;
+        let consent = self.consent(site, &visitor, session.req_header(), context);
+        if consent == Consent::Denied {
+            let nothing = Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", "");
+            return nothing.send(session).await;
+        }
+        let visitor = allowed(visitor, consent);
+        let traits = self.client_traits(session, context, site, &visitor, consent).await;
         let visitor = minted(site, visitor);
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
@@ -84,14 +93,15 @@ impl Edge {
         context: &Context,
         site: &Site,
         visitor: &Visitor,
+        consent: Consent,
     ) -> Map<String, Value> {
-        if site.client_traits.is_empty() {
+        if site.client_traits.is_empty() || consent == Consent::Denied {
             return Map::new();
         }
         let lookup = self.look_up(site, visitor, context.snapshot.profile_wait).await;
         let known = lookup.as_ref().and_then(Lookup::known);
         let request = session.req_header();
-        let asked = Asked { request, path: request.uri.path() };
+        let asked = self.asked(request, request.uri.path(), context);
         let (traits, failed) = site.client_traits.of(&Facts::new(visitor, known, &asked));
         if failed > 0 {
             site.metrics.rule_failures.inc_by(failed as u64);

@@ -28,6 +28,7 @@ use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::{Config, ListenOn, Node, StoreChoice};
 use crate::edge::{Edge, MAX_HEAD_BYTES};
+use crate::geo::{BadDatabase, Geo};
 use crate::profile::store::{Embedded, ProfileStore, Redis, StoreError};
 use crate::profile::{Memory, Resolver};
 use crate::telemetry::metrics;
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The spool.
     #[error("events can't be kept in `data.path`: {0}")]
     Events(#[source] std::io::Error),
+    /// A database of places.
+    #[error(transparent)]
+    Geo(#[from] BadDatabase),
     /// TLS.
     #[error("TLS can't be set up for {0}")]
     Tls(std::net::SocketAddr, #[source] Box<pingora::Error>),
@@ -94,6 +98,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let lanes = snapshot.all_sites.iter().map(|site| Arc::clone(&site.lane));
     let outbox = Outbox::open(&node.data, lanes, node.events);
     let outbox = Arc::new(outbox.map_err(StartError::Events)?);
+    let geo = Arc::new(Geo::open(node.geo.clone()).map_err(StartError::Geo)?);
     let cache = Arc::new(Cache::leak(node.cache_bytes));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let leaving = Arc::new(AtomicBool::new(false));
@@ -111,6 +116,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let mut courier = background_service("events", Courier(Arc::clone(&outbox)));
     courier.threads = Some(1);
     server.add_service(courier);
+    server.add_service(background_service("places", Places(Arc::clone(&geo))));
     let sites = snapshot.load().all_sites.iter().map(|site| site.name.clone()).collect();
     let ready = Arc::new(AtomicBool::new(false));
     let admin = Admin::new(Arc::clone(&ready), Arc::clone(&profiles), Arc::clone(&outbox), sites);
@@ -119,6 +125,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         profiles,
         Arc::clone(&outbox),
         cache,
+        Arc::clone(&geo),
         Arc::clone(&leaving),
     );
     let mut proxy = ProxyServiceBuilder::new(&server.configuration, edge)
@@ -192,6 +199,33 @@ impl BackgroundService for Follower {
             () = self.0.follow() => {}
             // What is in flight may still need profiles: they are asked for without memory.
             _ = shutdown.changed() => self.0.deaf(),
+        }
+    }
+}
+
+/// Reads databases of places again when they change.
+struct Places(Arc<Geo>);
+
+/// How often it is looked for changes.
+const LOOK_AT_PLACES: std::time::Duration = std::time::Duration::from_secs(10);
+
+#[async_trait]
+impl BackgroundService for Places {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        if self.0.is_empty() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AT_PLACES) => {}
+                _ = shutdown.changed() => return,
+            }
+            let geo = Arc::clone(&self.0);
+            match tokio::task::spawn_blocking(move || geo.refresh()).await {
+                Ok(Ok(true)) => tracing::info!("the databases of places have been read again"),
+                Ok(Err(error)) => tracing::error!(%error, "the old database of places goes on"),
+                Ok(Ok(false)) | Err(_) => {}
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::collect::Lane;
 use crate::config::Secret;
-use crate::decide::Variations;
+use crate::decide::{ConsentRules, Expression, Variations};
 use crate::identity::IdentityPolicy;
 use crate::profile::Signature;
 use crate::profile::source::ProfileSource;
@@ -48,6 +48,12 @@ pub struct Site {
     pub source: Option<Arc<dyn ProfileSource>>,
     /// The snippet; `None` where pages stay without.
     pub snippet: Option<Snippet>,
+    /// What the vendor may know of a visitor beside the event.
+    pub enrich: Enrich,
+    /// What visitors allow.
+    pub consent: ConsentRules,
+    /// True of requests that no person makes.
+    pub bots: Option<Expression>,
     /// How identity is kept.
     pub identity: IdentityPolicy,
     /// Other pages under the same URL.
@@ -56,6 +62,26 @@ pub struct Site {
     pub client_traits: ClientTraits,
     /// The site's counters.
     pub metrics: Arc<SiteMetrics>,
+}
+
+/// What an event says beside what the page has said.
+#[derive(Debug)]
+pub struct Enrich {
+    /// How much of the visitor's address.
+    pub ip: IpDetail,
+    /// Traits of the profile.
+    pub profile: Vec<Box<str>>,
+}
+
+/// How much of an address a vendor may know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpDetail {
+    /// All.
+    Full,
+    /// Without what names one household.
+    Anonymised,
+    /// Nothing.
+    None,
 }
 
 /// Credentials of the profile webhook. Those that are set are needed, all of them.

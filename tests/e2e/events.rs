@@ -1,5 +1,7 @@
 //! Events: taken, enriched, delivered.
 
+use std::io::Write;
+
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
@@ -120,7 +122,30 @@ async fn what_is_no_event_gets_a_clear_answer() {
         (post("/seg/evs/b").body("{}"), 400, "malformed"),
         (post("/seg/evs/t").body(large), 413, "too_large"),
         (post("/seg/evs/t").header("Content-Type", "image/png").body("{}"), 415, "media_type"),
-        (post("/seg/evs/t").header("Content-Encoding", "gzip").body("{}"), 415, "media_type"),
+        (post("/seg/evs/t").header("Content-Encoding", "gzip").body("{}"), 400, "malformed"),
+        (post("/seg/evs/t").header("Content-Encoding", "zstd").body("{}"), 415, "media_type"),
+        (post("/seg/evs/t").header("Content-Encoding", "gzip").body(bomb()), 400, "malformed"),
+        (
+            post("/seg/evs/t").body(format!("{}{}", "[".repeat(10_000), "]".repeat(10_000))),
+            400,
+            "malformed",
+        ),
+        (
+            post("/seg/evs/t").body(format!(
+                "{{\"a\":{}1{}}}",
+                "[".repeat(10_000),
+                "]".repeat(10_000)
+            )),
+            400,
+            "malformed",
+        ),
+        (
+            post("/seg/evs/b")
+                .body(format!("{{\"batch\":[{{\"a\":\"{}\"}}]}}", "x".repeat(33_000))),
+            400,
+            "malformed",
+        ),
+        (post("/seg/evs/b").body(" ".repeat(501 * 1024)), 413, "too_large"),
         (
             post("/seg/evs/t").header("Origin", "https://evil.test").body("{}"),
             403,
@@ -149,7 +174,7 @@ async fn what_is_no_event_gets_a_clear_answer() {
     }
     assert_eq!(connection.answer("POST").await.unwrap().status, 413);
     assert!(vendor.events().is_empty());
-    edge.reaches("doorstep_events_refused_total", &[], 9.0).await;
+    edge.reaches("doorstep_events_refused_total", &[], 15.0).await;
 }
 
 #[tokio::test]
@@ -210,4 +235,79 @@ async fn a_client_that_waits_to_be_asked_is_asked() {
     assert_eq!(connection.head().await.unwrap().status, 100);
     connection.write("{}").await;
     assert_eq!(connection.answer("POST").await.unwrap().status, 200);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// Small on the wire, and a megabyte of spaces.
+fn bomb() -> Vec<u8> {
+    gzip(&vec![b' '; 1024 * 1024])
+}
+
+#[tokio::test]
+async fn beacons_and_packed_bodies_are_taken() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let event = |name: &str| json!({ "event": name }).to_string();
+    let post = || edge.request("POST", "/seg/evs/t");
+    for request in [
+        post().header("Content-Type", "text/plain;charset=UTF-8").body(event("beacon")),
+        post().body(event("blob")),
+        post().header("Content-Encoding", "gzip").body(gzip(event("gzip").as_bytes())),
+    ] {
+        assert_eq!(request.send().await.status, 200);
+    }
+    let events = vendor.until(3).await;
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["beacon", "blob", "gzip"]);
+}
+
+#[tokio::test]
+async fn a_flood_is_stopped_and_others_are_served() {
+    let vendor = Vendor::start().await;
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge = Setup::new(origin.port)
+        .vendor(vendor.port())
+        .node("events: { per_client: 20, at_once: 2 }\ntrusted_proxies: [127.0.0.1]")
+        .start()
+        .await;
+    let from =
+        |address: &str| edge.event("t", &json!({"event": "x"})).header("X-Forwarded-For", address);
+    let (mut taken, mut stopped) = (0, 0);
+    for _ in 0..100 {
+        match from("192.0.2.1").send().await {
+            answer if answer.status == 200 => taken += 1,
+            answer => {
+                assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
+                assert_eq!(answer.header("connection"), Some("close"));
+                stopped += 1;
+            }
+        }
+    }
+    assert!(taken >= 20 && stopped > 0, "{taken} {stopped}");
+    assert_eq!(from("192.0.2.2").send().await.status, 200);
+    assert_eq!(edge.get("/").await.status, 200);
+    edge.reaches("doorstep_events_refused_total", &[("reason", "rate")], 1.0).await;
+
+    // Bodies that do not come take room from one another, not from pages.
+    let mut slow = Vec::new();
+    for _ in 0..6 {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write("POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 192.0.2.9\r\nContent-Length: 9\r\n\r\n{").await;
+        slow.push(connection);
+    }
+    crate::support::eventually("no room", || async {
+        (from("192.0.2.3").send().await.status == 503).then_some(())
+    })
+    .await;
+    assert_eq!(edge.get("/").await.status, 200);
+    drop(slow);
+    crate::support::eventually("room again", || async {
+        (from("192.0.2.4").send().await.status == 200).then_some(())
+    })
+    .await;
 }

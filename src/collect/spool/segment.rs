@@ -52,7 +52,7 @@ pub(super) struct Found {
 /// Where a frame stands in its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    begins: u64,
+    pub(super) begins: u64,
     end: u64,
 }
 

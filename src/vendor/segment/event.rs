@@ -1,12 +1,12 @@
 //! Events as browsers send them → events as the Tracking API wants them from a server.
 //! <https://segment.com/docs/connections/spec/common/>
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::value::RawValue;
 
 use super::WriteKey;
-use crate::collect::{Limits, Object, Parcel, clock};
+use crate::collect::{Limits, Object, Parcel, clock, is_deeper};
 use crate::identity::{AnonymousId, UserId, Visitor};
 use crate::upstream::basic;
 
@@ -16,6 +16,8 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 pub const MAX_BATCH_BYTES: usize = 500 * 1024;
 /// Most events of a batch (Tracking API's limit).
 const MAX_BATCH_EVENTS: usize = 2500;
+/// Deepest event. What is only passed on is not parsed, so its depth has to be counted.
+const MAX_DEPTH: usize = 64;
 /// What one batch of ours may hold.
 pub const LIMITS: Limits = Limits { bytes: MAX_BATCH_BYTES - 1024, events: MAX_BATCH_EVENTS };
 /// Where the SDK's reports about itself go, below the API's base.
@@ -87,10 +89,41 @@ impl Kind {
 pub struct Given<'g> {
     /// The visitor as the cookies tell.
     pub visitor: &'g Visitor,
-    /// The browser's address.
-    pub ip: Option<IpAddr>,
+    /// The browser's address, as much of it as the vendor may know.
+    pub ip: Ip,
     /// The browser's User-Agent.
     pub user_agent: Option<&'g str>,
+    /// Where the visitor is: `context.edge`.
+    pub place: Option<&'g RawValue>,
+    /// What the vendor may know of the visitor's profile: `context.profile`.
+    pub profile: Option<&'g RawValue>,
+    /// The visitor may be counted and not be known: no user, no address, no events that say who.
+    pub limited: bool,
+}
+
+/// An address as the vendor may know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ip {
+    /// This one, where the page says none.
+    Is(IpAddr),
+    /// This one, whatever the page says.
+    Only(IpAddr),
+    /// Nobody knows it.
+    Unknown,
+}
+
+impl Ip {
+    /// No address. The vendor takes ours where an event has none at all.
+    pub const HIDDEN: Self = Self::Only(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
+    /// `address` without what names one household: the last 8 bits of 32, 80 of 128.
+    #[must_use]
+    pub fn anonymised(address: IpAddr) -> Self {
+        Self::Only(match address {
+            IpAddr::V4(address) => Ipv4Addr::from(u32::from(address) & !0xff).into(),
+            IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 80 << 80).into(),
+        })
+    }
 }
 
 /// Events ready for the vendor, and whose they say they are.
@@ -110,6 +143,9 @@ pub enum BadEvent {
     /// Not a JSON object.
     #[error("expected a JSON object: {0}")]
     NotAnObject(#[from] serde_json::Error),
+    /// Brackets in brackets.
+    #[error("expected at most {MAX_DEPTH} objects and lists inside one another")]
+    TooDeep,
     /// A batch without events.
     #[error("expected `batch` to be a list of 1 to {MAX_BATCH_EVENTS} events")]
     NoBatch,
@@ -124,6 +160,9 @@ pub enum BadEvent {
 /// What is wrong with it.
 pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, BadEvent> {
     let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None };
+    if is_deeper(body, MAX_DEPTH) {
+        return Err(BadEvent::TooDeep);
+    }
     let mut root: Object = serde_json::from_slice(body)?;
     match kind {
         Kind::Metrics => out.parcels.push(Parcel::post(METRICS_PATH, root.to_vec())),
@@ -149,12 +188,18 @@ pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, Ba
                         event.set(name, common.to_owned());
                     }
                 }
+                if given.limited && event.text("type").is_none_or(|kind| says_who(&kind)) {
+                    continue;
+                }
                 one(&mut event, sent_at.as_deref(), given, &mut out);
                 out.parcels.push(Parcel::batched(event.to_vec()));
             }
         }
         _ => {
             if let Some(name) = kind.event_type() {
+                if given.limited && says_who(name) {
+                    return Ok(out);
+                }
                 root.set_text("type", name);
             }
             one(&mut root, None, given, &mut out);
@@ -164,10 +209,19 @@ pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, Ba
     Ok(out)
 }
 
+/// Whether events of this type are about who somebody is.
+fn says_who(kind: &str) -> bool {
+    !matches!(kind, "track" | "page" | "screen")
+}
+
 /// Adds what only the edge knows. What the page has said itself stays.
 fn one(event: &mut Object, sent_at: Option<&str>, given: &Given<'_>, out: &mut Enriched) {
     event.remove("writeKey");
     keep_time(event, sent_at);
+    if given.limited {
+        event.remove("userId");
+        event.remove("traits");
+    }
     let anonymous = event.text("anonymousId");
     let user = event.text("userId");
     let known = given.visitor;
@@ -199,10 +253,18 @@ fn one(event: &mut Object, sent_at: Option<&str>, given: &Given<'_>, out: &mut E
     }
 
     let mut context = event.object("context").unwrap_or_default();
-    if !context.has("ip")
-        && let Some(ip) = given.ip
-    {
-        context.set_text("ip", &ip.to_string());
+    match given.ip {
+        Ip::Is(ip) if !context.has("ip") => context.set_text("ip", &ip.to_string()),
+        Ip::Only(ip) => context.set_text("ip", &ip.to_string()),
+        Ip::Is(_) | Ip::Unknown => {}
+    }
+    if given.limited {
+        context.remove("traits");
+    }
+    for (name, known) in [("edge", given.place), ("profile", given.profile)] {
+        if let Some(known) = known {
+            context.set(name, known.to_owned());
+        }
     }
     if !context.has("userAgent")
         && let Some(agent) = given.user_agent
@@ -261,16 +323,28 @@ mod tests {
         }
     }
 
+    fn given(visitor: &Visitor) -> Given<'_> {
+        Given {
+            visitor,
+            ip: Ip::Is("192.0.2.7".parse().unwrap()),
+            user_agent: Some("Test/1"),
+            place: None,
+            profile: None,
+            limited: false,
+        }
+    }
+
     fn sent(kind: Kind, body: &Value) -> (Value, Enriched) {
-        let given =
-            Given { visitor: &visitor(), ip: "192.0.2.7".parse().ok(), user_agent: Some("Test/1") };
+        let visitor = visitor();
+        let given = given(&visitor);
         let enriched = enrich(kind, body.to_string().as_bytes(), &given).unwrap();
         (serde_json::from_slice(&enriched.parcels[0].body).unwrap(), enriched)
     }
 
     #[test]
     fn what_is_no_event_is_refused() {
-        let given = Given { visitor: &Visitor::default(), ip: None, user_agent: None };
+        let nobody = Visitor::default();
+        let given = given(&nobody);
         for (kind, body) in [
             (Kind::Track, "[]"),
             (Kind::Track, ""),
@@ -345,6 +419,41 @@ mod tests {
         let (report, enriched) = sent(Kind::Metrics, &json!({"series": []}));
         assert_eq!(report, json!({"series": []}));
         assert_eq!(enriched.parcels[0], Parcel::post("/m", br#"{"series":[]}"#.to_vec()));
+    }
+
+    #[test]
+    fn who_may_not_be_known_is_not() {
+        let (visitor, place) =
+            (visitor(), RawValue::from_string(r#"{"country":"DE"}"#.into()).unwrap());
+        let limited = Given {
+            limited: true,
+            ip: Ip::HIDDEN,
+            place: Some(&place),
+            profile: Some(&place),
+            ..given(&visitor)
+        };
+        let limited = Given { visitor: &Visitor { user: None, ..visitor.clone() }, ..limited };
+        let body =
+            json!({"userId": "john", "context": {"ip": "192.0.2.1", "traits": {"email": "x"}}});
+        let track = enrich(Kind::Track, body.to_string().as_bytes(), &limited).unwrap();
+        let event: Value = serde_json::from_slice(&track.parcels[0].body).unwrap();
+        assert_eq!((event.get("userId"), &event["anonymousId"]), (None, &json!("browser")));
+        assert_eq!(
+            (&event["context"]["ip"], event["context"].get("traits")),
+            (&json!("0.0.0.0"), None)
+        );
+        assert_eq!(event["context"]["edge"]["country"], "DE");
+        assert!(track.user.is_none());
+        for kind in [Kind::Identify, Kind::Group, Kind::Alias] {
+            assert!(enrich(kind, b"{}", &limited).unwrap().parcels.is_empty());
+        }
+        let batch = json!({"batch": [{"type": "identify"}, {"type": "track"}, {}]});
+        let batch = enrich(Kind::Batch, batch.to_string().as_bytes(), &limited).unwrap();
+        assert_eq!(batch.parcels.len(), 1);
+        for (whole, part) in [("192.0.2.77", "192.0.2.0"), ("2001:db8:1:2::3", "2001:db8:1::")] {
+            let ip = Ip::anonymised(whole.parse().unwrap());
+            assert_eq!(ip, Ip::Only(part.parse().unwrap()));
+        }
     }
 
     #[test]

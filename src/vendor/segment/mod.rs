@@ -9,7 +9,7 @@ mod snippet;
 
 pub use asset::{BadAsset, Own, rewrite};
 pub use event::{
-    BadEvent, Enriched, Given, Kind, LIMITS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, authorization,
+    BadEvent, Enriched, Given, Ip, Kind, LIMITS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, authorization,
     enrich,
 };
 pub use path::Asset;

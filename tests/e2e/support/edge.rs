@@ -94,6 +94,12 @@ impl Setup {
             "vendor: {{ segment: {{ write_key: {WRITE_KEY}, cdn: 'http://127.0.0.1:{vendor}', \
              tracking_api: 'http://127.0.0.1:{vendor}/v1' }} }}"
         );
+        // Tests come from one address, and fast.
+        let node = match node.contains("events: {") {
+            true if node.contains("per_client") => node.clone(),
+            true => node.replace("events: {", "events: { per_client: 0,"),
+            false => format!("{node}events: {{ per_client: 0 }}\n"),
+        };
         let vendor = self.vendor_yaml.as_ref().unwrap_or(&usual);
         format!(
             "listeners: {}\nadmin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\

@@ -1,0 +1,63 @@
+//! What a visitor allows.
+
+use super::{Expression, Facts, Outcome};
+
+/// What a visitor allows. Ordered: the later, the less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consent {
+    /// Everything that the site does.
+    #[default]
+    Given,
+    /// Being counted, without being known: no user, no address.
+    Limited,
+    /// Nothing.
+    Denied,
+}
+
+impl Consent {
+    /// As rules and people see it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Limited => "limited",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// When a site's visitors allow what.
+#[derive(Debug, Default)]
+pub struct ConsentRules {
+    /// True: nothing.
+    pub denied: Option<Expression>,
+    /// True: only being counted.
+    pub limited: Option<Expression>,
+    /// Identity cookies of a visitor who allows nothing are taken away.
+    pub clear_cookies: bool,
+}
+
+impl ConsentRules {
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.denied.is_none() && self.limited.is_none()
+    }
+
+    /// What is allowed, and how many rules could not be decided: each of those allows nothing.
+    #[must_use]
+    pub fn of(&self, facts: &Facts<'_>) -> (Consent, usize) {
+        let (mut consent, mut failed) = (Consent::Given, 0);
+        for (rule, means) in [(&self.denied, Consent::Denied), (&self.limited, Consent::Limited)] {
+            match rule.as_ref().map(|rule| rule.test(facts)) {
+                Some(Outcome::True) => consent = consent.max(means),
+                Some(Outcome::Failed(_)) => {
+                    consent = Consent::Denied;
+                    failed += 1;
+                }
+                Some(Outcome::False) | None => {}
+            }
+        }
+        (consent, failed)
+    }
+}

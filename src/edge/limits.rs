@@ -1,0 +1,82 @@
+//! What one client, and all of them together, may ask of the events' route.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora_limits::rate::Rate;
+
+use crate::collect::EventLimits;
+
+/// Counts clients' events, and those that are being taken.
+pub(super) struct Limits {
+    rate: Rate,
+    at_once: AtomicUsize,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A sketch of that many rows and columns: clients are never counted too low, and too high only when
+/// very many come at once.
+const ROWS: usize = 4;
+const COLUMNS: usize = 1 << 16;
+
+impl Default for Limits {
+    fn default() -> Self {
+        let rate = Rate::new_with_estimator_config(SECOND, ROWS, COLUMNS);
+        Self { rate, at_once: AtomicUsize::new(0) }
+    }
+}
+
+/// Room that one request takes, given back when it is dropped.
+pub(super) struct Taken<'l>(&'l AtomicUsize);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Limits {
+    /// Whether `client` has sent too much in this second. A household shares a prefix of IPv6.
+    pub(super) fn is_too_fast(&self, client: Option<IpAddr>, limits: EventLimits) -> bool {
+        let Some(client) = client.filter(|_| limits.per_client > 0) else { return false };
+        let key = match client {
+            IpAddr::V4(address) => u128::from(u32::from(address)),
+            IpAddr::V6(address) => u128::from(address) >> 64 << 64,
+        };
+        self.rate.observe(&key, 1) > isize::try_from(limits.per_client).unwrap_or(isize::MAX)
+    }
+
+    /// Room for one more. `None` where there is none.
+    pub(super) fn take(&self, limits: EventLimits) -> Option<Taken<'_>> {
+        let before = self.at_once.fetch_add(1, Ordering::Relaxed);
+        let taken = Taken(&self.at_once);
+        (limits.at_once == 0 || before < limits.at_once).then_some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_stopped_and_others_are_not() {
+        let limits = Limits::default();
+        let bounds = EventLimits { per_client: 5, at_once: 2 };
+        let address = |text: &str| Some(text.parse().unwrap());
+        let fast = (0..20).filter(|_| limits.is_too_fast(address("192.0.2.1"), bounds)).count();
+        assert!(fast >= 10, "{fast}");
+        assert!(!limits.is_too_fast(address("192.0.2.2"), bounds));
+        let household = ["2001:db8::1", "2001:db8::2"].into_iter().cycle().take(20);
+        assert!(household.filter(|one| limits.is_too_fast(address(one), bounds)).count() >= 10);
+        assert!(!limits.is_too_fast(address("2001:db8:0:1::1"), bounds));
+        let none = EventLimits { per_client: 0, at_once: 0 };
+        assert!((0..100).all(|_| !limits.is_too_fast(address("192.0.2.3"), none)));
+
+        let first = limits.take(bounds);
+        let second = limits.take(bounds);
+        assert!(first.is_some() && second.is_some() && limits.take(bounds).is_none());
+        drop(first);
+        assert!(limits.take(bounds).is_some());
+    }
+}

