@@ -19,7 +19,8 @@ use doorstep::html::{Body, Coding, Csp, Injector, Markup};
 use doorstep::identity::{UserId, Visitor, read};
 use doorstep::profile::{Lifetimes, Memory, Profile, ProfileKey, State, Update};
 use doorstep::site::{Route, normal_path};
-use doorstep::vendor::segment::{COOKIES, Handover, Snippet, WriteKey};
+use doorstep::vendor::segment::{COOKIES, SNIPPET};
+use doorstep::vendor::{Handover, Snippet};
 use pingora::cache::CacheMeta;
 use pingora::cache::storage::Storage;
 use pingora::http::ResponseHeader;
@@ -90,7 +91,7 @@ fn cookies(c: &mut Criterion) {
         (0..40).map(|n| format!("cookie_{n}=value-{n}")).collect::<Vec<_>>().join("; ") + "; " + id;
     for (name, header) in [("two", id), ("forty", &many)] {
         c.bench_function(&format!("identity/read/{name}"), |b| {
-            b.iter(|| read(&COOKIES, [black_box(header.as_bytes())].into_iter()));
+            b.iter(|| read(&[COOKIES], [black_box(header.as_bytes())].into_iter()));
         });
     }
 }
@@ -132,14 +133,14 @@ const PAGES: [(&str, &[u8]); 3] = [
 ];
 
 fn new_snippet() -> Snippet {
-    Snippet::new(&WriteKey::parse("bench-write-key").unwrap(), true, "/seg", true, true)
+    Snippet::new(&[(SNIPPET, "REDACTED")], "/seg", true, true)
 }
 
 fn markup() -> Markup {
     let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
     Markup {
-        script: snippet.script(Handover { visitor: &visitor, traits: &traits }),
+        script: snippet.script(Handover { visitor: &visitor, traits: &traits, page_call: true }),
         path: snippet.external_path(),
         csp: Csp::default(),
         host: "www.shop.example".into(),
@@ -178,7 +179,7 @@ fn injection(c: &mut Criterion) {
 fn snippet(c: &mut Criterion) {
     let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
-    let handover = Handover { visitor: &visitor, traits: &traits };
+    let handover = Handover { visitor: &visitor, traits: &traits, page_call: true };
     c.bench_function("vendor/snippet", |b| b.iter(|| snippet.script(black_box(handover))));
 }
 

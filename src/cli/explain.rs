@@ -201,7 +201,8 @@ fn route_name(route: &Route) -> &'static str {
     match route {
         Route::Page => "page: to the origin",
         Route::Asset(_) => "asset: a file of the SDK",
-        Route::Event(_) => "event: to the tracking API",
+        Route::Event(..) => "event: to its vendor",
+        Route::Cookies => "cookies: those that the SDK wants set by a server",
         Route::Webhook => "webhook: pushed profiles",
         Route::Snippet => "snippet: the snippet as a file",
         Route::Traits => "traits: the visitor's client traits",

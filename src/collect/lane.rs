@@ -22,6 +22,8 @@ pub struct Lane {
     pub batch_path: &'static str,
     /// What one call may hold.
     pub limits: Limits,
+    /// Each event says when it was sent, not only the batch.
+    pub stamps_each: bool,
     /// Its counters.
     pub metrics: LaneMetrics,
 }
@@ -50,7 +52,7 @@ impl Lane {
             return Request { method, path, headers, body: parcel.body.clone() };
         }
         headers.push((header::CONTENT_TYPE, JSON));
-        let body = batch(events);
+        let body = batch(events, self.stamps_each);
         Request { method: Method::POST, path: self.batch_path.into(), headers, body }
     }
 }
@@ -58,19 +60,49 @@ impl Lane {
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `sentAt` is when this batch is sent: by it the vendor corrects clocks, and ours is the sender's.
-fn batch(events: &[Event]) -> Bytes {
-    let bytes: usize = events.iter().map(|event| event.parcel.body.len() + 1).sum();
+fn batch(events: &[Event], stamps_each: bool) -> Bytes {
+    let now = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+    let stamp = format!("\"sentAt\":\"{now}\"");
+    let bytes: usize = events.iter().map(|event| event.parcel.body.len() + stamp.len() + 2).sum();
     let mut body = BytesMut::with_capacity(bytes + 64);
     body.put_slice(b"{\"batch\":[");
     for (number, event) in events.iter().enumerate() {
         if number > 0 {
             body.put_u8(b',');
         }
-        body.put_slice(&event.parcel.body);
+        match event.parcel.body.strip_prefix(b"{") {
+            // Events have been read and written anew: there is no `sentAt` in them, and no space.
+            Some(rest) if stamps_each => {
+                body.put_u8(b'{');
+                body.put_slice(stamp.as_bytes());
+                if rest != b"}" {
+                    body.put_u8(b',');
+                }
+                body.put_slice(rest);
+            }
+            _ => body.put_slice(&event.parcel.body),
+        }
     }
-    body.put_slice(b"],\"sentAt\":\"");
-    let now = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
-    body.put_slice(now.as_bytes());
-    body.put_slice(b"\"}");
+    body.put_slice(b"],");
+    body.put_slice(stamp.as_bytes());
+    body.put_u8(b'}');
     body.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::Parcel;
+
+    #[test]
+    fn batches_are_json_and_say_when_they_were_sent() {
+        let event = |text: &str| Event { at: 1, parcel: Parcel::batched(text.as_bytes().to_vec()) };
+        let events = [event(r#"{"a":1}"#), event("{}")];
+        for each in [false, true] {
+            let read: serde_json::Value = serde_json::from_slice(&batch(&events, each)).unwrap();
+            assert!(read["sentAt"].is_string());
+            assert_eq!(read["batch"][0]["a"], 1);
+            assert_eq!(read["batch"][1]["sentAt"].is_string(), each);
+        }
+    }
 }

@@ -350,12 +350,39 @@ impl Default for OriginTls {
     }
 }
 
-/// Whose SDK and tracking API.
+/// Whose SDK and tracking API: one of them or both.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vendor {
     /// Twilio Segment.
-    pub segment: Segment,
+    #[serde(default)]
+    pub segment: Option<Segment>,
+    /// RudderStack.
+    #[serde(default)]
+    pub rudderstack: Option<RudderStack>,
+}
+
+/// A RudderStack source of the kind JavaScript.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RudderStack {
+    /// The source's write key. This or `write_key_file`.
+    #[serde(default)]
+    pub write_key: Option<Secret>,
+    /// File that holds the write key and nothing else.
+    #[serde(default)]
+    pub write_key_file: Option<String>,
+    /// Show browsers `REDACTED` in place of the write key; the edge puts the real one in.
+    #[serde(default = "yes")]
+    pub redact_write_key: bool,
+    /// Where events go: the data plane, such as `https://shop.dataplane.rudderstack.com`.
+    pub data_plane: String,
+    /// Where the SDK comes from.
+    #[serde(default = "default_rudder_cdn")]
+    pub cdn: String,
+    /// Where the source's configuration comes from.
+    #[serde(default = "default_rudder_config")]
+    pub config_api: String,
 }
 
 /// A Segment source of the kind JavaScript.
@@ -506,6 +533,12 @@ fn default_prefix() -> String {
 }
 fn default_cdn() -> String {
     "https://cdn.segment.com".into()
+}
+fn default_rudder_cdn() -> String {
+    "https://cdn.rudderlabs.com".into()
+}
+fn default_rudder_config() -> String {
+    "https://api.rudderstack.com".into()
 }
 fn default_tracking_api() -> String {
     "https://api.segment.io/v1".into()

@@ -92,7 +92,7 @@ pub(super) fn compile_source(
     at: &str,
     site: &file::Site,
 ) -> Option<Option<Arc<dyn ProfileSource>>> {
-    let segment = site.vendor.segment.profiles_api.as_ref();
+    let segment = site.vendor.segment.as_ref().and_then(|segment| segment.profiles_api.as_ref());
     let other = site.profile_source.as_ref();
     let rudderstack = other.and_then(|source| source.rudderstack.as_ref());
     let http_json = other.and_then(|source| source.http_json.as_ref());

@@ -242,6 +242,9 @@ mod tests {
     fn a_good_file_is_read_with_the_environment() {
         let text = "listeners: [{ address: '[::]:80' }]\nsites:\n  - name: shop\n    hosts: [a.example]\n    origin: { address: 127.0.0.1:1 }\n    vendor: { segment: { write_key: '${KEY}' } }\n";
         let (file, _) = read("d.yaml", text, |_| Some("k".into())).unwrap();
-        assert_eq!(file.sites[0].vendor.segment.write_key.as_ref().unwrap().expose(), "k");
+        assert_eq!(
+            file.sites[0].vendor.segment.as_ref().unwrap().write_key.as_ref().unwrap().expose(),
+            "k"
+        );
     }
 }

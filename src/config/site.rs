@@ -11,11 +11,11 @@ use crate::decide::{Choice, ConsentRules, Expression, Variations};
 use crate::identity::{CookieDomain, IdentityPolicy};
 use crate::profile::Signature;
 use crate::site::{
-    BasicLogin, ClientTraits, Enrich, HostPattern, IpDetail, RoutePrefix, Site, WebhookLogin,
+    BasicLogin, ClientTraits, Enrich, HostPattern, IpDetail, RoutePrefix, Sdk, Site, WebhookLogin,
 };
 use crate::telemetry::{LaneMetrics, SiteMetrics};
-use crate::upstream::{Endpoint, Timeouts, Upstream};
-use crate::vendor::segment::{COOKIES, LIMITS, Snippet, WriteKey, authorization};
+use crate::upstream::{Endpoint, Timeouts, Upstream, basic};
+use crate::vendor::{REDACTED, Snippet, Vendor, WriteKey, rudderstack, segment};
 
 pub(super) fn compile_site(
     checking: &mut Checking<'_>,
@@ -27,25 +27,7 @@ pub(super) fn compile_site(
     let prefix = checking.take(&format!("{at}/prefix"), RoutePrefix::parse(&site.prefix));
     let origin = origin(checking, at, &site.origin);
     let origin_host = origin_host(checking, at, site.origin.host.as_deref());
-    let segment = &site.vendor.segment;
-    let vendor = format!("{at}/vendor/segment");
-    let write_key = secret(
-        checking,
-        &vendor,
-        "write_key",
-        segment.write_key.as_ref(),
-        segment.write_key_file.as_deref(),
-    )
-    .and_then(|key| {
-        let place = format!(
-            "{vendor}/{}",
-            if segment.write_key.is_some() { "write_key" } else { "write_key_file" }
-        );
-        checking.take(&place, WriteKey::parse(key.expose()))
-    });
-    let cdn = vendor_upstream(checking, &format!("{vendor}/cdn"), &segment.cdn, file);
-    let api =
-        vendor_upstream(checking, &format!("{vendor}/tracking_api"), &segment.tracking_api, file);
+    let sdks = sdks(checking, &format!("{at}/vendor"), file, site);
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
     let source = compile_source(checking, at, site);
     let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
@@ -54,34 +36,31 @@ pub(super) fn compile_site(
     let consent = consent(checking, &format!("{at}/consent"), &site.consent);
     let bots = about_requests(checking, &format!("{at}/bots"), site.bots.as_deref());
 
-    let (prefix, write_key) = (prefix?, write_key?);
-    let metrics = Arc::new(SiteMetrics::new(&site.name));
-    let lane = Lane {
-        name: format!("{}.segment", site.name).into(),
-        upstream: api?,
-        headers: vec![(http::header::AUTHORIZATION, authorization(&write_key))],
-        batch_path: "/batch",
-        limits: LIMITS,
-        metrics: LaneMetrics::new(&site.name, "segment"),
-    };
+    let (prefix, (segment, rudderstack)) = (prefix?, sdks?);
+    let used = [
+        (segment.as_ref(), segment::SNIPPET, segment::COOKIES),
+        (rudderstack.as_ref(), rudderstack::SNIPPET, rudderstack::COOKIES),
+    ];
+    let used =
+        || used.iter().filter_map(|(sdk, snippet, names)| Some((sdk.as_ref()?, *snippet, *names)));
     let snippet = site.inject.enabled.then(|| {
-        Snippet::new(
-            &write_key,
-            segment.redact_write_key,
-            prefix.as_str(),
-            site.inject.page_call,
-            site.identity.server_side_cookies,
-        )
+        let parts: Vec<(&str, &str)> = used()
+            .map(|(sdk, snippet, _)| {
+                (snippet, if sdk.redact { REDACTED } else { sdk.write_key.expose() })
+            })
+            .collect();
+        let own_cookies = site.identity.server_side_cookies;
+        Snippet::new(&parts, prefix.as_str(), site.inject.page_call, own_cookies)
     });
+    let names = used().map(|(_, _, names)| names).collect();
+    let metrics = Arc::new(SiteMetrics::new(&site.name));
     Some(Site {
         name: site.name.as_str().into(),
         prefix,
         origin: origin?,
         origin_host: origin_host?,
-        write_key,
-        redact: segment.redact_write_key,
-        cdn: cdn?,
-        lane: Arc::new(lane),
+        segment,
+        rudderstack,
         source: source?,
         webhook: match webhook {
             Some(login) => Some(login?),
@@ -92,7 +71,7 @@ pub(super) fn compile_site(
             server_side_cookies: site.identity.server_side_cookies,
             mint: site.identity.mint_anonymous_id,
             domain: domain?,
-            names: COOKIES,
+            names,
         },
         enrich: Enrich {
             ip: match site.enrich.ip {
@@ -107,6 +86,100 @@ pub(super) fn compile_site(
         variations: variations?,
         client_traits: client_traits?,
         metrics,
+    })
+}
+
+type Sdks = (Option<Sdk>, Option<Sdk>);
+
+/// What a vendor's configuration has in common with others'.
+struct Given<'g> {
+    vendor: Vendor,
+    write_key: Option<&'g Secret>,
+    write_key_file: Option<&'g str>,
+    redact: bool,
+    cdn: &'g str,
+    config_api: Option<&'g str>,
+    events: (&'static str, &'g str),
+}
+
+fn sdks(checking: &mut Checking<'_>, at: &str, file: &File, site: &file::Site) -> Option<Sdks> {
+    let vendor = &site.vendor;
+    if vendor.segment.is_none() && vendor.rudderstack.is_none() {
+        checking.problem(at, "expected `segment`, `rudderstack`, or both");
+        return None;
+    }
+    let segment = vendor.segment.as_ref().map(|segment| Given {
+        vendor: Vendor::Segment,
+        write_key: segment.write_key.as_ref(),
+        write_key_file: segment.write_key_file.as_deref(),
+        redact: segment.redact_write_key,
+        cdn: &segment.cdn,
+        config_api: None,
+        events: ("tracking_api", &segment.tracking_api),
+    });
+    let rudderstack = vendor.rudderstack.as_ref().map(|rudder| Given {
+        vendor: Vendor::RudderStack,
+        write_key: rudder.write_key.as_ref(),
+        write_key_file: rudder.write_key_file.as_deref(),
+        redact: rudder.redact_write_key,
+        cdn: &rudder.cdn,
+        config_api: Some(&rudder.config_api),
+        events: ("data_plane", &rudder.data_plane),
+    });
+    let mut compile = |given: Option<Given<'_>>| match given {
+        Some(given) => sdk(checking, at, file, &site.name, &given).map(Some),
+        None => Some(None),
+    };
+    let (segment, rudderstack) = (compile(segment), compile(rudderstack));
+    Some((segment?, rudderstack?))
+}
+
+fn sdk(
+    checking: &mut Checking<'_>,
+    at: &str,
+    file: &File,
+    site: &str,
+    given: &Given<'_>,
+) -> Option<Sdk> {
+    let name = given.vendor.label();
+    let at = format!("{at}/{name}");
+    let key = secret(checking, &at, "write_key", given.write_key, given.write_key_file);
+    let write_key = key.and_then(|key| {
+        let inline = given.write_key.is_some();
+        let place = format!("{at}/{}", if inline { "write_key" } else { "write_key_file" });
+        checking.take(&place, WriteKey::parse(key.expose()))
+    });
+    let cdn = vendor_upstream(checking, &format!("{at}/cdn"), given.cdn, file);
+    let config = given
+        .config_api
+        .map(|address| vendor_upstream(checking, &format!("{at}/config_api"), address, file));
+    let (events, address) = given.events;
+    let upstream = vendor_upstream(checking, &format!("{at}/{events}"), address, file);
+    let write_key = write_key?;
+    let lane = Lane {
+        name: format!("{site}.{name}").into(),
+        upstream: upstream?,
+        headers: vec![(http::header::AUTHORIZATION, basic(write_key.expose(), ""))],
+        batch_path: match given.vendor {
+            Vendor::Segment => "/batch",
+            Vendor::RudderStack => "/v1/batch",
+        },
+        limits: match given.vendor {
+            Vendor::Segment => segment::LIMITS,
+            Vendor::RudderStack => rudderstack::LIMITS,
+        },
+        stamps_each: given.vendor == Vendor::RudderStack,
+        metrics: LaneMetrics::new(site, name),
+    };
+    Some(Sdk {
+        write_key,
+        redact: given.redact,
+        cdn: cdn?,
+        config_api: match config {
+            Some(config) => Some(config?),
+            None => None,
+        },
+        lane: Arc::new(lane),
     })
 }
 

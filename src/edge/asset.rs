@@ -12,9 +12,10 @@ use pingora::{Error, ErrorType, Result};
 use super::context::{AssetWay, Context};
 use crate::cache::key;
 use crate::html::Coding;
-use crate::site::Site;
+use crate::site::{Sdk, Site};
 use crate::telemetry::{AssetLookup, Feature, guard};
-use crate::vendor::segment::{Asset, Own, rewrite};
+use crate::upstream::basic;
+use crate::vendor::{Own, SdkFile};
 
 /// Most bytes of a file as the CDN sends it.
 const MAX_SENT_BYTES: usize = 4 * 1024 * 1024;
@@ -36,14 +37,14 @@ const LIFETIMES: CacheMetaDefaults = CacheMetaDefaults::new(
 );
 
 impl AssetWay {
-    pub(super) fn new(asset: Asset, request: &RequestHeader) -> Self {
+    pub(super) fn new(file: SdkFile, request: &RequestHeader) -> Self {
         let accept = request
             .headers
             .get(header::ACCEPT_ENCODING)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         Self {
-            asset,
+            file,
             coding: Coding::best(accept),
             from_cdn: Coding::Identity,
             collected: Vec::new(),
@@ -52,27 +53,36 @@ impl AssetWay {
     }
 
     /// Everything that the served bytes depend on.
-    pub(super) fn key(&self, context: &Context, site: &Site) -> pingora::cache::CacheKey {
+    pub(super) fn key(
+        &self,
+        context: &Context,
+        site: &Site,
+        sdk: &Sdk,
+    ) -> pingora::cache::CacheKey {
         key(&[
             REWRITE_VERSION,
             &site.name,
             context.client.scheme(),
             context.authority.as_str(),
-            &self.asset.at_cdn(&site.write_key),
+            self.file.vendor().label(),
+            &self.file.target(&sdk.write_key),
             self.coding.name().unwrap_or("identity"),
         ])
     }
 }
 
 /// The CDN's request, made anew: of the visitor's it has nothing.
-pub(super) fn to_cdn(way: &AssetWay, site: &Site, request: &mut RequestHeader) -> Result<()> {
-    let endpoint = site.cdn.endpoint();
-    let target = format!("{}{}", endpoint.base(), way.asset.at_cdn(&site.write_key));
+pub(super) fn to_cdn(way: &AssetWay, sdk: &Sdk, request: &mut RequestHeader) -> Result<()> {
+    let endpoint = sdk.source(&way.file).endpoint();
+    let target = format!("{}{}", endpoint.base(), way.file.target(&sdk.write_key));
     let mut fresh = RequestHeader::build(http::Method::GET, target.as_bytes(), Some(4))?;
     fresh.insert_header(header::HOST, endpoint.authority())?;
     fresh.insert_header(header::ACCEPT_ENCODING, "gzip, br")?;
     fresh.insert_header(header::USER_AGENT, concat!("doorstep/", env!("CARGO_PKG_VERSION")))?;
     fresh.insert_header(header::ACCEPT, "*/*")?;
+    if way.file.is_configuration() {
+        fresh.insert_header(header::AUTHORIZATION, basic(sdk.write_key.expose(), ""))?;
+    }
     *request = fresh;
     Ok(())
 }
@@ -152,6 +162,7 @@ pub(super) fn body(
     context: &mut Context,
     way: &mut AssetWay,
     site: &Site,
+    sdk: &Sdk,
     chunk: &mut Option<Bytes>,
     end: bool,
 ) -> Result<()> {
@@ -173,12 +184,12 @@ pub(super) fn body(
         scheme: context.client.scheme(),
         host: context.authority.as_str(),
         prefix: site.prefix.as_str(),
-        redact: site.redact.then_some(&site.write_key),
+        redact: sdk.redact.then_some(&sdk.write_key),
     };
     let made =
         guard(Feature::Asset, || -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
             let plain = way.from_cdn.decode_all(&sent, MAX_DECODED_BYTES)?;
-            Ok(way.coding.encode_once(&rewrite(&way.asset, plain, own)?)?)
+            Ok(way.coding.encode_once(&way.file.rewrite(plain, own)?)?)
         });
     match made {
         Some(Ok(served)) => {

@@ -15,7 +15,7 @@ use crate::identity::Visitor;
 use crate::site::Site;
 use crate::telemetry::metrics::{IN_FLIGHT, PANICS};
 use crate::telemetry::{Feature, Personalization, RouteName};
-use crate::vendor::segment::Asset;
+use crate::vendor::SdkFile;
 
 /// One request.
 pub struct Context {
@@ -77,7 +77,7 @@ pub(super) enum Way {
 
 /// A file of the SDK on its way.
 pub(super) struct AssetWay {
-    pub(super) asset: Asset,
+    pub(super) file: SdkFile,
     /// The coding that the client gets.
     pub(super) coding: Coding,
     /// The coding that the CDN has sent.

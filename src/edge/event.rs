@@ -15,14 +15,14 @@ use super::answer::{Answer, read_body};
 use super::consent::allowed;
 use super::context::Context;
 use super::page::visitor;
-use crate::collect::SpoolError;
+use crate::collect::{Lane, SpoolError};
 use crate::decide::Consent;
 use crate::html::Coding;
 use crate::identity::{Visitor, host_without_port, registrable};
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
 use crate::telemetry::{EventDrop, Feature, guard};
-use crate::vendor::segment::{Enriched, Given, Ip, Kind, enrich};
+use crate::vendor::{Enriched, Given, Ip, Kind, Vendor, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
@@ -72,6 +72,7 @@ impl Edge {
         session: &mut Session,
         context: &mut Context,
         site: &Site,
+        vendor: Vendor,
         kind: Kind,
     ) -> Result<bool> {
         let request = session.req_header().clone();
@@ -89,7 +90,7 @@ impl Edge {
             }
         };
         let answer = match request.method {
-            Method::POST => self.take_event(session, context, site, kind, &request).await,
+            Method::POST => self.take_event(session, context, site, vendor, kind, &request).await,
             Method::OPTIONS => preflight(),
             _ => Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "events are sent by POST")
                 .with(header::ALLOW, "POST, OPTIONS"),
@@ -109,6 +110,7 @@ impl Edge {
         session: &mut Session,
         context: &Context,
         site: &Site,
+        vendor: Vendor,
         kind: Kind,
         request: &RequestHeader,
     ) -> Answer {
@@ -161,7 +163,7 @@ impl Edge {
             profile: profile.as_deref(),
             limited: consent == Consent::Limited,
         };
-        let enriched = match guard(Feature::Event, || enrich(kind, &body, &given)) {
+        let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
             Some(Ok(enriched)) => enriched,
             Some(Err(why)) => {
                 site.metrics.event_refused("malformed");
@@ -171,13 +173,17 @@ impl Edge {
                 return Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "failed", "try again");
             }
         };
-        self.deliver(context, site, kind, &visitor, enriched).await
+        let Some(sdk) = site.sdk(vendor) else {
+            return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route");
+        };
+        self.deliver(context, site, &sdk.lane, kind, &visitor, enriched).await
     }
 
     async fn deliver(
         &self,
         context: &Context,
         site: &Site,
+        lane: &Lane,
         kind: Kind,
         visitor: &Visitor,
         enriched: Enriched,
@@ -187,7 +193,7 @@ impl Edge {
             site.metrics.event_dropped(EventDrop::Consent);
             return taken();
         }
-        if let Err(error) = self.outbox.accept(&site.lane, &parcels).await {
+        if let Err(error) = self.outbox.accept(lane, &parcels).await {
             return not_taken(site, &error);
         }
         site.metrics.events_accepted.inc_by(parcels.len() as u64);
@@ -289,7 +295,10 @@ fn not_taken(site: &Site, error: &SpoolError) -> Answer {
 fn preflight() -> Answer {
     Answer::empty(StatusCode::NO_CONTENT)
         .with(header::ACCESS_CONTROL_ALLOW_METHODS, "POST")
-        .with(header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, authorization, x-retry-count")
+        .with(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "content-type, authorization, x-retry-count, anonymousid",
+        )
         .with(header::ACCESS_CONTROL_MAX_AGE, "86400")
 }
 

@@ -38,7 +38,7 @@ use crate::decide::Consent;
 use crate::geo::Geo;
 use crate::html::Plans;
 use crate::profile::Resolver;
-use crate::site::{Route, normal_path};
+use crate::site::{Route, Sdk, Site, normal_path};
 use crate::telemetry::metrics::REJECTED;
 use crate::telemetry::{AccessLog, Personalization, Record, RouteName};
 
@@ -125,9 +125,9 @@ impl Edge {
         context.route = match route {
             Route::Page => RouteName::Page,
             Route::Asset(_) => RouteName::Asset,
-            Route::Event(_) => RouteName::Event,
+            Route::Event(..) => RouteName::Event,
             Route::Webhook => RouteName::Webhook,
-            Route::Snippet | Route::Traits | Route::Reset => RouteName::Visitor,
+            Route::Snippet | Route::Traits | Route::Reset | Route::Cookies => RouteName::Visitor,
             Route::Nothing => RouteName::Other,
         };
         match route {
@@ -164,11 +164,14 @@ impl Edge {
                 Ok(false)
             }
             // Boxed: what a page's request takes must not be as large as the largest of these.
-            Route::Event(kind) => Box::pin(self.event(session, context, &site, kind)).await,
+            Route::Event(vendor, kind) => {
+                Box::pin(self.event(session, context, &site, vendor, kind)).await
+            }
             Route::Webhook => Box::pin(self.webhook(session, &site)).await,
             Route::Snippet => Box::pin(self.snippet(session, context, &site)).await,
             Route::Traits => Box::pin(self.traits(session, context, &site)).await,
             Route::Reset => Box::pin(self.reset(session, context, &site)).await,
+            Route::Cookies => Box::pin(self.cookies(session, context, &site)).await,
             Route::Nothing => Box::pin(nothing().send(session)).await,
         }
     }
@@ -236,7 +239,7 @@ impl ProxyHttp for Edge {
 
     fn cache_key_callback(&self, _: &Session, context: &mut Context) -> Result<CacheKey> {
         match (&context.way, &context.site) {
-            (Way::Asset(way), Some(site)) => Ok(way.key(context, site)),
+            (Way::Asset(way), Some(site)) => Ok(way.key(context, site, sdk(way, site)?)),
             _ => Error::e_explain(ErrorType::InternalError, "only SDK files are cached"),
         }
     }
@@ -254,7 +257,7 @@ impl ProxyHttp for Edge {
     /// Origin or vendor, at the next of its addresses.
     async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
         let upstream = match (&context.way, &context.site) {
-            (Way::Asset(_), Some(site)) => &site.cdn,
+            (Way::Asset(way), Some(site)) => sdk(way, site)?.source(&way.file),
             (Way::Page(_), Some(site)) => &site.origin,
             _ => return Error::e_explain(ErrorType::InternalError, "nothing to ask for"),
         };
@@ -276,7 +279,9 @@ impl ProxyHttp for Edge {
     ) -> Box<Error> {
         context.failed_connects += 1;
         let addresses = match (&context.way, &context.site) {
-            (Way::Asset(_), Some(site)) => site.cdn.addresses(),
+            (Way::Asset(way), Some(site)) => {
+                sdk(way, site).map_or(0, |sdk| sdk.source(&way.file).addresses())
+            }
             (_, Some(site)) => site.origin.addresses(),
             _ => 0,
         };
@@ -301,7 +306,7 @@ impl ProxyHttp for Edge {
                 }
                 page::to_origin(context, page, &site, request)
             }
-            Way::Asset(way) => asset::to_cdn(way, &site, request),
+            Way::Asset(way) => asset::to_cdn(way, sdk(way, &site)?, request),
             Way::Here => Ok(()),
         }
     }
@@ -341,7 +346,8 @@ impl ProxyHttp for Edge {
         let Way::Asset(mut way) = std::mem::replace(&mut context.way, Way::Here) else {
             return Ok(None);
         };
-        let done = asset::body(context, &mut way, &site, chunk, end);
+        let sdk = sdk(&way, &site)?;
+        let done = asset::body(context, &mut way, &site, sdk, chunk, end);
         context.way = Way::Asset(way);
         done.map(|()| None)
     }
@@ -438,6 +444,13 @@ impl ProxyHttp for Edge {
             write_record(session, error, context, code);
         }
     }
+}
+
+/// Whose file is on its way.
+fn sdk<'s>(way: &AssetWay, site: &'s Site) -> Result<&'s Sdk> {
+    let why = "the site does not have this vendor";
+    let sdk = site.sdk(way.file.vendor());
+    sdk.ok_or_else(|| Error::explain(ErrorType::InternalError, why))
 }
 
 fn unknown_host() -> Answer {

@@ -28,7 +28,7 @@ use crate::identity::{AnonymousId, Visitor, read};
 use crate::profile::{Lookup, ProfileKey};
 use crate::site::Site;
 use crate::telemetry::{Feature, Personalization, Rewrite, guard};
-use crate::vendor::segment::Handover;
+use crate::vendor::Handover;
 
 /// The request as rules see it.
 pub(super) struct Asked<'a> {
@@ -290,7 +290,7 @@ pub(super) fn to_visitor(
             make_private(response)?;
         }
         if session.req_header().method != Method::HEAD {
-            let handover = Handover { visitor: &visitor, traits: &page.traits };
+            let handover = Handover { visitor: &visitor, traits: &page.traits, page_call: true };
             inject(session, context, plans, &site, handover, response)?;
         } else if site.snippet.is_some() {
             make_private(response)?;

@@ -6,7 +6,7 @@ use pingora_proxy::Session;
 use serde_json::{Map, Value};
 
 use super::Edge;
-use super::answer::Answer;
+use super::answer::{Answer, read_body};
 use super::consent::allowed;
 use super::context::Context;
 use super::event::{Source, source};
@@ -15,7 +15,12 @@ use crate::decide::{Consent, Facts};
 use crate::identity::Visitor;
 use crate::profile::Lookup;
 use crate::site::Site;
-use crate::vendor::segment::Handover;
+use crate::vendor::Handover;
+use crate::vendor::rudderstack::wanted;
+
+/// What the SDK asks for at one time.
+const MAX_COOKIES_BYTES: usize = 64 * 1024;
+const COOKIES_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Edge {
     /// `GET {prefix}/traits`: what a page may know of its visitor.
@@ -62,7 +67,8 @@ impl Edge {
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
             if visitor.minted { site.identity.keep(&visitor, host, secure) } else { Vec::new() };
-        let script = snippet.script(Handover { visitor: &visitor, traits: &traits });
+        let script =
+            snippet.script(Handover { visitor: &visitor, traits: &traits, page_call: true });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)
@@ -83,6 +89,48 @@ impl Edge {
         let cookies = site.identity.forget(context.authority.as_str(), context.client.secure);
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(cookies)
+            .send(session)
+            .await
+    }
+
+    /// `POST {prefix}/rsaRequest`: cookies of RudderStack's SDK, set by a server.
+    pub(super) async fn cookies(
+        &self,
+        session: &mut Session,
+        context: &Context,
+        site: &Site,
+    ) -> Result<bool> {
+        if let Some(refusal) = refused(session, context, &[Method::POST]) {
+            return refusal.send(session).await;
+        }
+        let body = match read_body(session, MAX_COOKIES_BYTES, COOKIES_DEADLINE).await {
+            Ok(body) => body,
+            Err(unread) => return unread.answer(MAX_COOKIES_BYTES).send(session).await,
+        };
+        let wanted = match wanted(&body) {
+            Ok(wanted) => wanted,
+            Err(why) => {
+                let why = why.to_string();
+                let answer = Answer::error(StatusCode::BAD_REQUEST, "malformed", &why);
+                return answer.send(session).await;
+            }
+        };
+        let visitor = visitor(site, session.req_header());
+        let consent = self.consent(site, &visitor, session.req_header(), context);
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let names = &site.identity.names;
+        // Identity is the edge's own, where it keeps it.
+        let own = |name: &str| {
+            site.identity.server_side_cookies
+                && names.iter().any(|names| name == names.user || name == names.anonymous)
+        };
+        let lines = wanted
+            .iter()
+            .filter(|cookie| consent != Consent::Denied && !own(&cookie.name))
+            .map(|one| site.identity.readable(&one.name, &one.value, one.max_age, host, secure));
+        let lines = lines.collect();
+        Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
+            .with_cookies(lines)
             .send(session)
             .await
     }

@@ -1,4 +1,4 @@
-//! What a database says of an address: GeoLite2's records, and the flat ones of others.
+//! What a database says of an address: nested records and flat ones.
 
 use std::collections::HashMap;
 

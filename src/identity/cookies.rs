@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use smallvec::SmallVec;
+
 use percent_encoding::percent_decode;
 
 use super::{AnonymousId, UserId, Visitor};
@@ -13,6 +17,51 @@ pub struct CookieNames {
     pub user: &'static str,
     /// Of the anonymous id.
     pub anonymous: &'static str,
+    /// How their values are written.
+    pub form: CookieForm,
+}
+
+/// How a vendor's SDK writes an id into a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CookieForm {
+    /// As it is, percent-encoded.
+    Plain,
+    /// `RS_ENC_v3_`, then base64 of its JSON, percent-encoded.
+    RudderStack,
+}
+
+const RUDDERSTACK: &str = "RS_ENC_v3_";
+
+impl CookieForm {
+    /// The text of a cookie for `id`, before it is percent-encoded.
+    #[must_use]
+    pub fn write(self, id: &str) -> Cow<'_, str> {
+        match self {
+            // Readers take one pair of quotes off, as older SDKs put one on: an id that has quotes of
+            // its own gets that pair.
+            Self::Plain if id.starts_with('"') => serde_json::Value::from(id).to_string().into(),
+            Self::Plain => id.into(),
+            Self::RudderStack => {
+                let json = serde_json::Value::from(id).to_string();
+                format!("{RUDDERSTACK}{}", STANDARD.encode(json)).into()
+            }
+        }
+    }
+
+    /// The id in a cookie's text.
+    fn read(self, text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+        let text = match (self, text.strip_prefix(RUDDERSTACK)) {
+            (Self::RudderStack, Some(packed)) => {
+                String::from_utf8(STANDARD.decode(packed).ok()?).ok()?.into()
+            }
+            _ => text,
+        };
+        if text.len() >= 2 && text.starts_with('"') && text.ends_with('"') {
+            let bare: String = serde_json::from_str(&text).ok()?;
+            return Some(Cow::Owned(bare));
+        }
+        Some(text)
+    }
 }
 
 /// What was found of one name.
@@ -34,41 +83,41 @@ impl<'h> Found<'h> {
     }
 }
 
-/// Reads identity from the values of a request's Cookie headers. Never fails: what is not an id
-/// counts as none.
+/// Reads identity from the values of a request's Cookie headers: of each id the first of `names` that
+/// has one. Never fails: what is not an id counts as none.
 #[must_use]
-pub fn read<'h>(names: &CookieNames, headers: impl Iterator<Item = &'h [u8]>) -> Visitor {
-    let (mut user, mut anonymous) = (Found::Nothing, Found::Nothing);
+pub fn read<'h>(names: &[CookieNames], headers: impl Iterator<Item = &'h [u8]>) -> Visitor {
+    let mut found: SmallVec<[(Found<'h>, Found<'h>); 2]> =
+        names.iter().map(|_| (Found::Nothing, Found::Nothing)).collect();
     for header in headers {
         for pair in header.split(|byte| *byte == b';') {
             let pair = pair.trim_ascii_start();
-            if let Some(value) = value_of(pair, names.user) {
-                user.add(value);
-            } else if let Some(value) = value_of(pair, names.anonymous) {
-                anonymous.add(value);
+            for (names, (user, anonymous)) in names.iter().zip(&mut found) {
+                if let Some(value) = value_of(pair, names.user) {
+                    user.add(value);
+                } else if let Some(value) = value_of(pair, names.anonymous) {
+                    anonymous.add(value);
+                }
             }
         }
     }
-    Visitor {
-        user: decode(&user).and_then(|text| UserId::parse(&text).ok()),
-        anonymous: decode(&anonymous).and_then(|text| AnonymousId::parse(&text).ok()),
-        minted: false,
+    let mut visitor = Visitor::default();
+    for (names, (user, anonymous)) in names.iter().zip(&found) {
+        let id = |found| decode(names.form, found);
+        visitor.user = visitor.user.or_else(|| UserId::parse(&id(user)?).ok());
+        visitor.anonymous = visitor.anonymous.or_else(|| AnonymousId::parse(&id(anonymous)?).ok());
     }
+    visitor
 }
 
 fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
     pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::trim_ascii)
 }
 
-/// js-cookie percent-encodes; older SDKs stored strings JSON-quoted, so both are undone.
-fn decode<'h>(found: &Found<'h>) -> Option<Cow<'h, str>> {
+/// The SDKs percent-encode; older ones stored strings JSON-quoted: both are undone.
+fn decode<'h>(form: CookieForm, found: &Found<'h>) -> Option<Cow<'h, str>> {
     let Found::One(raw) = found else { return None };
-    let text = percent_decode(raw).decode_utf8().ok()?;
-    if text.len() >= 2 && text.starts_with('"') && text.ends_with('"') {
-        let bare: String = serde_json::from_str(&text).ok()?;
-        return Some(Cow::Owned(bare));
-    }
-    Some(text)
+    form.read(percent_decode(raw).decode_utf8().ok()?)
 }
 
 #[cfg(test)]
@@ -77,7 +126,19 @@ mod tests {
 
     use super::*;
 
-    const NAMES: CookieNames = CookieNames { user: "ajs_user_id", anonymous: "ajs_anonymous_id" };
+    const NAMES: [CookieNames; 1] = [CookieNames {
+        user: "ajs_user_id",
+        anonymous: "ajs_anonymous_id",
+        form: CookieForm::Plain,
+    }];
+    const BOTH: [CookieNames; 2] = [
+        NAMES[0],
+        CookieNames {
+            user: "rl_user_id",
+            anonymous: "rl_anonymous_id",
+            form: CookieForm::RudderStack,
+        },
+    ];
 
     fn user(header: &str) -> Option<String> {
         read(&NAMES, [header.as_bytes()].into_iter()).user.map(|id| id.as_str().to_owned())
@@ -116,6 +177,25 @@ mod tests {
     fn conflicts_are_found_across_headers() {
         let headers = [&b"ajs_anonymous_id=a"[..], b"ajs_anonymous_id=b"];
         assert_eq!(read(&NAMES, headers.into_iter()), Visitor::default());
+    }
+
+    #[test]
+    fn two_vendors_are_read_one_after_the_other() {
+        let read = |header: &str| {
+            let visitor = read(&BOTH, [header.as_bytes()].into_iter());
+            let id = |id: Option<&str>| id.map(str::to_owned);
+            (
+                id(visitor.user.as_ref().map(UserId::as_str)),
+                id(visitor.anonymous.as_ref().map(AnonymousId::as_str)),
+            )
+        };
+        let rudder = "rl_anonymous_id=RS_ENC_v3_InRlc3QtZGF0YSI%3D; rl_user_id=RS_ENC_v3_IiI%3D";
+        assert_eq!(read(rudder), (None, Some("test-data".into())));
+        assert_eq!(read("rl_user_id=%22john%22"), (Some("john".into()), None));
+        assert_eq!(read("rl_user_id=RS_ENC_v3_!!"), (None, None));
+        let both = format!("{rudder}; ajs_anonymous_id=own");
+        assert_eq!(read(&both), (None, Some("own".into())));
+        assert_eq!(CookieForm::RudderStack.write("test-data"), "RS_ENC_v3_InRlc3QtZGF0YSI=");
     }
 
     proptest! {

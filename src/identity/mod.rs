@@ -7,7 +7,7 @@ mod domain;
 mod id;
 mod promote;
 
-pub use cookies::{CookieNames, read};
+pub use cookies::{CookieForm, CookieNames, read};
 pub use domain::{CookieDomain, host_without_port, registrable};
 pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
 pub use promote::promote;
@@ -35,8 +35,8 @@ pub struct IdentityPolicy {
     pub mint: bool,
     /// Domain attribute of the cookies.
     pub domain: CookieDomain,
-    /// What the vendor calls them.
-    pub names: CookieNames,
+    /// What each vendor of the site calls them.
+    pub names: Vec<CookieNames>,
 }
 
 /// A year: the SDK's own lifetime, and below the 400 days that browsers allow.
@@ -45,30 +45,48 @@ const MAX_AGE: Duration = Duration::days(365);
 /// What a cookie value can't hold as it is (RFC 6265, 4.1.1), and `%` itself. The SDK reads values
 /// with `decodeURIComponent`.
 const COOKIE_VALUE: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';').add(b'\\');
+    &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'=').add(b',').add(b';').add(b'\\');
 
 impl IdentityPolicy {
     /// Set-Cookie values that keep `visitor`'s ids, for a page or event of `host`.
     #[must_use]
     pub fn keep(&self, visitor: &Visitor, host: &str, secure: bool) -> Vec<String> {
-        let mut out = Vec::with_capacity(2);
+        let mut out = Vec::with_capacity(2 * self.names.len());
         if !self.server_side_cookies {
             return out;
         }
-        if let Some(id) = &visitor.anonymous {
-            out.push(self.cookie(self.names.anonymous, id.as_str(), host, secure));
-        }
-        if let Some(id) = &visitor.user {
-            out.push(self.cookie(self.names.user, id.as_str(), host, secure));
+        for names in &self.names {
+            if let Some(id) = &visitor.anonymous {
+                out.push(self.cookie(names.anonymous, names.form, id.as_str(), host, secure));
+            }
+            if let Some(id) = &visitor.user {
+                out.push(self.cookie(names.user, names.form, id.as_str(), host, secure));
+            }
         }
         out
+    }
+
+    /// A Set-Cookie value for a cookie of an SDK's own, which scripts can read. `value` is encoded.
+    #[must_use]
+    pub fn readable(
+        &self,
+        name: &str,
+        value: &str,
+        max_age: i64,
+        host: &str,
+        secure: bool,
+    ) -> String {
+        let mut cookie = self.build(name.to_owned(), value, host, secure);
+        cookie.set_http_only(None);
+        cookie.set_max_age(Duration::seconds(max_age));
+        cookie.to_string()
     }
 
     /// Set-Cookie values that end `host`'s identity in this browser.
     #[must_use]
     pub fn forget(&self, host: &str, secure: bool) -> Vec<String> {
         let mut out = Vec::new();
-        for name in [self.names.anonymous, self.names.user] {
+        for name in self.names.iter().flat_map(|names| [names.anonymous, names.user]) {
             let mut cookie = self.build(name, "", host, secure);
             cookie.set_max_age(Duration::ZERO);
             // A cookie of this host alone would survive the one with a domain.
@@ -82,16 +100,25 @@ impl IdentityPolicy {
         out
     }
 
-    fn cookie(&self, name: &'static str, value: &str, host: &str, secure: bool) -> String {
-        // Readers take one pair of quotes off, as older SDKs put one on: an id that has quotes of
-        // its own gets that pair.
-        let quoted = value.starts_with('"').then(|| serde_json::Value::from(value).to_string());
-        let value = quoted.as_deref().unwrap_or(value);
-        let value = utf8_percent_encode(value, COOKIE_VALUE).to_string();
+    fn cookie(
+        &self,
+        name: &'static str,
+        form: CookieForm,
+        id: &str,
+        host: &str,
+        secure: bool,
+    ) -> String {
+        let value = utf8_percent_encode(&form.write(id), COOKIE_VALUE).to_string();
         self.build(name, &value, host, secure).to_string()
     }
 
-    fn build<'c>(&self, name: &'static str, value: &str, host: &str, secure: bool) -> Cookie<'c> {
+    fn build<'c>(
+        &self,
+        name: impl Into<std::borrow::Cow<'c, str>>,
+        value: &str,
+        host: &str,
+        secure: bool,
+    ) -> Cookie<'c> {
         let mut cookie = Cookie::build((name, value.to_owned()))
             .http_only(true)
             .secure(secure)
@@ -115,7 +142,7 @@ mod tests {
             server_side_cookies: true,
             mint: true,
             domain: CookieDomain::Registrable,
-            names: CookieNames { user: "ajs_user_id", anonymous: "ajs_anonymous_id" },
+            names: vec![crate::vendor::segment::COOKIES],
         }
     }
 

@@ -5,10 +5,10 @@ use super::CookieNames;
 /// `line` with HttpOnly (and Secure on TLS) when it sets one of `names` and lacks it; `None` when
 /// the line stays as it is.
 #[must_use]
-pub fn promote(names: &CookieNames, line: &str, secure: bool) -> Option<String> {
+pub fn promote(names: &[CookieNames], line: &str, secure: bool) -> Option<String> {
     let (name, _) = line.split_once('=')?;
     let name = name.trim();
-    if name != names.user && name != names.anonymous {
+    if !names.iter().any(|names| name == names.user || name == names.anonymous) {
         return None;
     }
     let has = |wanted: &str| {
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn only_identity_cookies_change() {
-        let names = CookieNames { user: "ajs_user_id", anonymous: "ajs_anonymous_id" };
+        let names = [crate::vendor::segment::COOKIES];
         for same in ["sid=1; Path=/", "ajs_user_id=x; httponly", "no cookie", "ajs_user_idx=1"] {
             assert_eq!(promote(&names, same, false), None, "{same}");
         }

@@ -95,7 +95,8 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     if let Some(prepare) = start.prepare {
         prepare(&profiles);
     }
-    let lanes = snapshot.all_sites.iter().map(|site| Arc::clone(&site.lane));
+    let sdks = snapshot.all_sites.iter().flat_map(|site| site.sdks());
+    let lanes = sdks.map(|(_, sdk)| Arc::clone(&sdk.lane));
     let outbox = Outbox::open(&node.data, lanes, node.events);
     let outbox = Arc::new(outbox.map_err(StartError::Events)?);
     let geo = Arc::new(Geo::open(node.geo.clone()).map_err(StartError::Geo)?);

@@ -39,7 +39,10 @@ impl Names {
             .iter()
             .flat_map(|site| {
                 let source = site.source.as_ref().map(|source| source.upstream());
-                [&site.origin, &site.cdn, &site.lane.upstream].into_iter().chain(source)
+                let sdks = site.sdks().flat_map(|(_, sdk)| {
+                    [&sdk.cdn, &sdk.lane.upstream].into_iter().chain(&sdk.config_api)
+                });
+                std::iter::once(&site.origin).chain(sdks).chain(source)
             })
             .collect();
         let resolving = upstreams.iter().map(|upstream| async move {

@@ -22,7 +22,7 @@ use crate::profile::Signature;
 use crate::profile::source::ProfileSource;
 use crate::telemetry::SiteMetrics;
 use crate::upstream::Upstream;
-use crate::vendor::segment::{Snippet, WriteKey};
+use crate::vendor::{SdkFile, Snippet, Vendor, WriteKey};
 
 /// One site.
 pub struct Site {
@@ -34,14 +34,10 @@ pub struct Site {
     pub origin: Arc<Upstream>,
     /// Host header for the origin; `None` for the visitor's own.
     pub origin_host: Option<Box<str>>,
-    /// The source's write key.
-    pub write_key: WriteKey,
-    /// Hide the write key from browsers.
-    pub redact: bool,
-    /// The vendor's CDN.
-    pub cdn: Arc<Upstream>,
-    /// The way of the site's events.
-    pub lane: Arc<Lane>,
+    /// Segment, where the site uses it.
+    pub segment: Option<Sdk>,
+    /// RudderStack, where the site uses it.
+    pub rudderstack: Option<Sdk>,
     /// Who may push profiles.
     pub webhook: Option<WebhookLogin>,
     /// Where profiles come from that no store has.
@@ -62,6 +58,44 @@ pub struct Site {
     pub client_traits: ClientTraits,
     /// The site's counters.
     pub metrics: Arc<SiteMetrics>,
+}
+
+/// A vendor that a site uses.
+pub struct Sdk {
+    /// The source's write key.
+    pub write_key: WriteKey,
+    /// Hide the write key from browsers.
+    pub redact: bool,
+    /// Where the SDK's files come from.
+    pub cdn: Arc<Upstream>,
+    /// Where its configuration comes from, where that is elsewhere.
+    pub config_api: Option<Arc<Upstream>>,
+    /// The way of the site's events.
+    pub lane: Arc<Lane>,
+}
+
+impl Sdk {
+    /// Where `file` comes from.
+    #[must_use]
+    pub fn source(&self, file: &SdkFile) -> &Arc<Upstream> {
+        self.config_api.as_ref().filter(|_| file.is_configuration()).unwrap_or(&self.cdn)
+    }
+}
+
+impl Site {
+    /// What the site has of `vendor`.
+    #[must_use]
+    pub fn sdk(&self, vendor: Vendor) -> Option<&Sdk> {
+        match vendor {
+            Vendor::Segment => self.segment.as_ref(),
+            Vendor::RudderStack => self.rudderstack.as_ref(),
+        }
+    }
+
+    /// The vendors that the site uses.
+    pub fn sdks(&self) -> impl Iterator<Item = (Vendor, &Sdk)> {
+        Vendor::ALL.into_iter().filter_map(|vendor| Some((vendor, self.sdk(vendor)?)))
+    }
 }
 
 /// What an event says beside what the page has said.

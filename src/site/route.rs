@@ -1,7 +1,7 @@
 //! A path of a site → what serves it.
 
 use super::Site;
-use crate::vendor::segment::{Asset, Kind};
+use crate::vendor::{Kind, SdkFile, Vendor};
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,9 +9,9 @@ pub enum Route {
     /// The site itself.
     Page,
     /// A file of the SDK.
-    Asset(Asset),
+    Asset(SdkFile),
     /// An event.
-    Event(Kind),
+    Event(Vendor, Kind),
     /// A push of a profile.
     Webhook,
     /// The snippet as a file.
@@ -20,6 +20,8 @@ pub enum Route {
     Traits,
     /// The end of the visitor's identity.
     Reset,
+    /// Cookies that RudderStack's SDK wants set.
+    Cookies,
     /// Below the prefix, and nothing.
     Nothing,
 }
@@ -29,16 +31,21 @@ impl Route {
     #[must_use]
     pub fn of(site: &Site, path: &str) -> Self {
         let Some(below) = site.prefix.below(path) else { return Self::Page };
-        let event = ["/evs/", "/events/"].iter().find_map(|family| below.strip_prefix(family));
-        if let Some(name) = event {
-            return Kind::parse(name).map_or(Self::Nothing, Self::Event);
+        for (vendor, sdk) in site.sdks() {
+            if let Some(kind) = vendor.event(below) {
+                return Self::Event(vendor, kind);
+            }
+            if let Some(file) = SdkFile::parse(vendor, below, &sdk.write_key) {
+                return Self::Asset(file);
+            }
         }
         match below {
             "/personas" | "/profiles-webhook" => Self::Webhook,
             "/snippet.js" => Self::Snippet,
             "/traits" => Self::Traits,
             "/reset" => Self::Reset,
-            other => Asset::parse(other, &site.write_key).map_or(Self::Nothing, Self::Asset),
+            "/rsaRequest" if site.rudderstack.is_some() => Self::Cookies,
+            _ => Self::Nothing,
         }
     }
 }

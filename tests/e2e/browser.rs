@@ -14,21 +14,21 @@ use crate::support::vendor::{Vendor, npm};
 use crate::tls;
 
 /// What a visit has seen.
-struct Visit(Value);
+pub(crate) struct Visit(Value);
 
 impl Visit {
-    fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         serde_json::from_value(self.0["requests"].clone()).unwrap()
     }
-    fn value(&self, step: usize) -> &Value {
+    pub(crate) fn value(&self, step: usize) -> &Value {
         &self.0["steps"][step]["value"]
     }
-    fn cookie(&self, step: usize, name: &str) -> Option<Value> {
+    pub(crate) fn cookie(&self, step: usize, name: &str) -> Option<Value> {
         let cookies = self.0["steps"][step]["cookies"].as_array().unwrap().clone();
         cookies.into_iter().find(|cookie| cookie["name"] == name)
     }
     /// Fails when any request went to another host.
-    fn stayed_first_party(&self, edge: &Edge) {
+    pub(crate) fn stayed_first_party(&self, edge: &Edge) {
         let own = format!(" http://www.shop.example:{}/", edge.port);
         let strange: Vec<_> =
             self.requests().into_iter().filter(|url| !url.contains(&own)).collect();
@@ -37,7 +37,7 @@ impl Visit {
     }
 }
 
-async fn visit(edge: &Edge, steps: Value) -> Visit {
+pub(crate) async fn visit(edge: &Edge, steps: Value) -> Visit {
     visit_at(&format!("http://www.shop.example:{}", edge.port), steps).await
 }
 

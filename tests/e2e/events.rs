@@ -295,11 +295,12 @@ async fn a_flood_is_stopped_and_others_are_served() {
 
     // Bodies that do not come take room from one another, not from pages.
     let mut slow = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..2 {
         let mut connection = Connection::open(edge.port).await;
         connection.write("POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 192.0.2.9\r\nContent-Length: 9\r\n\r\n{").await;
         slow.push(connection);
     }
+    edge.becomes("doorstep_requests_in_flight", &[], 2.0).await;
     crate::support::eventually("no room", || async {
         (from("192.0.2.3").send().await.status == 503).then_some(())
     })

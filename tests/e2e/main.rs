@@ -24,6 +24,7 @@ mod profile_tools;
 mod profiles;
 mod prometheus;
 mod redis;
+mod rudderstack;
 mod sources;
 mod spool;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]

@@ -2,21 +2,9 @@
 
 use memchr::memmem;
 
-use super::{Asset, REDACTED, WriteKey};
+use super::Asset;
 use crate::collect::Object;
-
-/// The site's own host, in the forms that the SDK's files need.
-#[derive(Debug, Clone, Copy)]
-pub struct Own<'o> {
-    /// `http` or `https`, as the visitor uses it.
-    pub scheme: &'o str,
-    /// Host with port, as the visitor asked for it.
-    pub host: &'o str,
-    /// Path below which our routes live.
-    pub prefix: &'o str,
-    /// The key to hide; `None` where the site shows it.
-    pub redact: Option<&'o WriteKey>,
-}
+use crate::vendor::{Own, replace};
 
 /// Why a file can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +23,7 @@ pub fn rewrite(asset: &Asset, body: Vec<u8>, own: Own<'_>) -> Result<Vec<u8>, Ba
         Asset::Settings => settings(&body, own)?,
         Asset::Sdk | Asset::Bundle(_) | Asset::Integration(_) => script(body, own),
     };
-    Ok(match own.redact {
-        Some(key) => replace(body, key.expose(), REDACTED),
-        None => body,
-    })
+    Ok(own.redacted(body))
 }
 
 /// The SDK falls back to its vendor's hosts when it does not find its way; these are its ways.
@@ -89,25 +74,10 @@ fn settings(body: &[u8], own: Own<'_>) -> Result<Vec<u8>, BadAsset> {
     Ok(root.to_vec())
 }
 
-fn replace(body: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
-    let finder = memmem::Finder::new(from);
-    let mut out = Vec::new();
-    let mut done = 0;
-    for at in finder.find_iter(&body) {
-        out.extend_from_slice(body.get(done..at).unwrap_or_default());
-        out.extend_from_slice(to.as_bytes());
-        done = at + from.len();
-    }
-    if done == 0 {
-        return body;
-    }
-    out.extend_from_slice(body.get(done..).unwrap_or_default());
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vendor::WriteKey;
 
     fn served(asset: &Asset, body: &str) -> String {
         let key = WriteKey::parse("secretkey1").unwrap();

@@ -1,6 +1,6 @@
 //! Paths of the SDK's files, as browsers ask for them and as the CDN has them.
 
-use super::{REDACTED, WriteKey};
+use crate::vendor::{REDACTED, WriteKey, is_safe};
 
 /// A file of the SDK. What is not one of these never reaches the CDN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +53,6 @@ impl Asset {
             Self::Integration(rest) => format!("/next-integrations/{rest}"),
         }
     }
-}
-
-/// Names that mean the same thing to every server: no escapes, no dot segments, no query.
-fn is_safe(rest: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~+@/".contains(&byte);
-    !rest.is_empty()
-        && rest.len() <= 512
-        && rest.bytes().all(fits)
-        && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 #[cfg(test)]

@@ -81,14 +81,16 @@ impl Drop for Server {
 
 impl Server {
     pub async fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_at(super::port(), answer).await
+        Self::start_at(0, answer).await
     }
 
+    /// At a port of the caller's; 0 for any.
     pub async fn start_at(
         port: u16,
         answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("binds");
+        let port = listener.local_addr().expect("bound").port();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (log, answer): (_, Arc<Handler>) = (Arc::clone(&asked), Arc::new(answer));
         let task = tokio::spawn(async move {

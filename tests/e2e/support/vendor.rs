@@ -56,6 +56,34 @@ impl Vendor {
         .await
     }
 
+    /// RudderStack: its CDN and API with the real SDK, from npm's `@rudderstack/analytics-js`, and its
+    /// data plane.
+    pub async fn rudderstack() -> Self {
+        let sdk = npm().join("@rudderstack/analytics-js/dist/npm/modern/bundled/umd/index.js");
+        let sdk = std::fs::read_to_string(&sdk)
+            .unwrap_or_else(|_| panic!("{}: make test installs it", sdk.display()));
+        // The CDN's file makes an instance of what the package exports.
+        let sdk = format!(
+            "(function(){{var exports={{}},module={{}};{sdk}\nvar early=window.rudderanalytics;\
+             window.rudderanalytics=early;new exports.RudderAnalytics();}})()"
+        );
+        Self::with(move |asked| {
+            let path = asked.target.split('?').next().unwrap_or_default();
+            match path {
+                "/v3/modern/rsa.min.js" => {
+                    Reply::new(200, &["Content-Type: text/javascript"], sdk.clone())
+                }
+                "/sourceConfig/" => {
+                    let known = asked.header("authorization").is_some();
+                    let config = if known { RUDDER_CONFIG } else { "{}" };
+                    Reply::new(200, &["Content-Type: application/json"], config)
+                }
+                _ => Reply::new(404, &[], "missing"),
+            }
+        })
+        .await
+    }
+
     async fn with(cdn: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let mood = Arc::<Mood>::default();
         let own = Arc::clone(&mood);
@@ -124,6 +152,11 @@ const SETTINGS: &str = concat!(
     r#""edgeFunction":{},"analyticsNextEnabled":true,"middlewareSettings":{},"enabledMiddleware":{},"#,
     r#""metrics":{"sampleRate":1},"legacyVideoPluginsEnabled":false,"remotePlugins":[]}"#
 );
+
+/// As the API answers; the data plane in it must not be used.
+const RUDDER_CONFIG: &str = r#"{"source":{"id":"s1","name":"shop","writeKey":"test-write-key-1234","enabled":true,
+    "workspaceId":"w1","config":{"statsCollection":{"errors":{"enabled":true},"metrics":{"enabled":true}}},
+    "dataplanes":{"US":[{"url":"https://elsewhere.dataplane.rudderstack.com","default":true}]},"destinations":[]}}"#;
 
 fn file(path: &Path) -> Reply {
     match std::fs::read(path) {

@@ -1,22 +1,26 @@
-//! The SDK snippet of one site, with one visitor's ids put in.
+//! The snippet of one site, with one visitor's ids put in: a function for each vendor's SDK.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{REDACTED, WriteKey};
 use crate::identity::Visitor;
 
 /// The snippet, minified when the site is loaded.
 pub struct Snippet {
-    /// The function, up to the bracket that its argument stands in.
-    function: String,
-    key: String,
+    parts: Vec<Part>,
     prefix: String,
     external_path: Arc<str>,
     page_call: bool,
     own_cookies: bool,
+}
+
+/// What one vendor's SDK needs.
+struct Part {
+    /// The function, up to the bracket that its argument stands in.
+    function: String,
+    key: String,
 }
 
 /// What a page hands over to the SDK.
@@ -26,6 +30,8 @@ pub struct Handover<'h> {
     pub visitor: &'h Visitor,
     /// Client traits by name.
     pub traits: &'h Map<String, Value>,
+    /// The page tells that it was seen, where the site wants it: nobody else does.
+    pub page_call: bool,
 }
 
 #[derive(Serialize)]
@@ -45,19 +51,16 @@ struct Edge<'s> {
 }
 
 impl Snippet {
-    /// The snippet of a site whose routes live below `prefix`. `redact` hides `key` from browsers,
-    /// `own_cookies` keeps the SDK from writing identity cookies of its own.
+    /// The snippet of a site whose routes live below `prefix`: of each SDK its function and the key that
+    /// browsers may know. `own_cookies` keeps the SDKs from writing identity cookies of their own.
     #[must_use]
-    pub fn new(
-        key: &WriteKey,
-        redact: bool,
-        prefix: &str,
-        page_call: bool,
-        own_cookies: bool,
-    ) -> Self {
+    pub fn new(sdks: &[(&str, &str)], prefix: &str, page_call: bool, own_cookies: bool) -> Self {
+        let part = |(source, key): &(&str, &str)| Part {
+            function: minify(source),
+            key: (*key).to_owned(),
+        };
         Self {
-            function: minify(include_str!("snippet.js")),
-            key: if redact { REDACTED.into() } else { key.expose().into() },
+            parts: sdks.iter().map(part).collect(),
             prefix: prefix.into(),
             external_path: format!("{prefix}/snippet.js").into(),
             page_call,
@@ -69,23 +72,26 @@ impl Snippet {
     #[must_use]
     pub fn script(&self, handover: Handover<'_>) -> String {
         let visitor = handover.visitor;
-        let edge = Edge {
-            k: &self.key,
-            b: &self.prefix,
-            p: self.page_call,
-            c: self.own_cookies,
-            a: visitor.anonymous.as_ref().map(crate::identity::AnonymousId::as_str),
-            m: visitor.minted,
-            u: visitor.user.as_ref().map(crate::identity::UserId::as_str),
-            t: handover.traits,
-        };
-        // Strings, booleans and JSON values: writing them can't fail.
-        let json = serde_json::to_string(&edge).unwrap_or_else(|_| "{}".into());
-        let mut out = String::with_capacity(self.function.len() + json.len() + 64);
-        out.push_str(&self.function);
-        out.push('(');
-        push_escaped(&mut out, &json);
-        out.push_str(");");
+        let mut out = String::new();
+        for part in &self.parts {
+            let edge = Edge {
+                k: &part.key,
+                b: &self.prefix,
+                p: self.page_call && handover.page_call,
+                c: self.own_cookies,
+                a: visitor.anonymous.as_ref().map(crate::identity::AnonymousId::as_str),
+                m: visitor.minted,
+                u: visitor.user.as_ref().map(crate::identity::UserId::as_str),
+                t: handover.traits,
+            };
+            // Strings, booleans and JSON values: writing them can't fail.
+            let json = serde_json::to_string(&edge).unwrap_or_else(|_| "{}".into());
+            out.reserve(part.function.len() + json.len() + 64);
+            out.push_str(&part.function);
+            out.push('(');
+            push_escaped(&mut out, &json);
+            out.push_str(");");
+        }
         out
     }
 
@@ -129,7 +135,7 @@ mod tests {
     use crate::identity::{AnonymousId, UserId};
 
     fn snippet() -> Snippet {
-        Snippet::new(&WriteKey::parse("secretkey1").unwrap(), true, "/seg", true, true)
+        Snippet::new(&[(crate::vendor::segment::SNIPPET, "REDACTED")], "/seg", true, true)
     }
 
     #[test]
@@ -141,8 +147,11 @@ mod tests {
             minted: false,
         };
         let traits = json!({"</script>": ["<!--", {"ü": "]]>"}]});
-        let script =
-            snippet().script(Handover { visitor: &visitor, traits: traits.as_object().unwrap() });
+        let script = snippet().script(Handover {
+            visitor: &visitor,
+            traits: traits.as_object().unwrap(),
+            page_call: true,
+        });
         let argument = script.split_once("})({").unwrap().1;
         assert!(script.is_ascii());
         assert!(!argument.contains(['<', '>', '&']), "{argument}");
@@ -152,13 +161,14 @@ mod tests {
             (&read["u"], &read["t"], &read["k"]),
             (&json!(user), &traits, &json!("REDACTED"))
         );
-        assert!(!script.contains("secretkey1") && !script.contains("\n  "));
+        assert!(!script.contains("\n  "));
     }
 
     #[test]
     fn what_is_not_known_is_not_said() {
         let visitor = Visitor::default();
-        let script = snippet().script(Handover { visitor: &visitor, traits: &Map::new() });
+        let script =
+            snippet().script(Handover { visitor: &visitor, traits: &Map::new(), page_call: true });
         assert!(script.ends_with(r#"})({"k":"REDACTED","b":"/seg","p":true,"c":true});"#));
     }
 }

@@ -1,14 +1,12 @@
-//! Events as browsers send them → events as the Tracking API wants them from a server.
-//! <https://segment.com/docs/connections/spec/common/>
+//! Events as browsers send them → events as a vendor wants them from a server. Segment and RudderStack
+//! share the specification: <https://segment.com/docs/connections/spec/common/>
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::value::RawValue;
 
-use super::WriteKey;
-use crate::collect::{Limits, Object, Parcel, clock, is_deeper};
+use crate::collect::{Object, Parcel, clock, is_deeper};
 use crate::identity::{AnonymousId, UserId, Visitor};
-use crate::upstream::basic;
 
 /// Largest event, in bytes (Tracking API's limit).
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
@@ -18,12 +16,19 @@ pub const MAX_BATCH_BYTES: usize = 500 * 1024;
 const MAX_BATCH_EVENTS: usize = 2500;
 /// Deepest event. What is only passed on is not parsed, so its depth has to be counted.
 const MAX_DEPTH: usize = 64;
-/// What one batch of ours may hold.
-pub const LIMITS: Limits = Limits { bytes: MAX_BATCH_BYTES - 1024, events: MAX_BATCH_EVENTS };
 /// Where the SDK's reports about itself go, below the API's base.
 const METRICS_PATH: &str = "/m";
 
-/// A method of the Tracking API.
+/// What is particular to a vendor's events.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// The member that says when an event happened, by the browser's clock.
+    pub time: &'static str,
+    /// Events carry marks of the way that they came.
+    pub marks: bool,
+}
+
+/// A method of a tracking API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Something that the visitor did.
@@ -158,7 +163,12 @@ pub enum BadEvent {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, BadEvent> {
+pub fn enrich(
+    kind: Kind,
+    body: &[u8],
+    given: &Given<'_>,
+    spec: &Spec,
+) -> Result<Enriched, BadEvent> {
     let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None };
     if is_deeper(body, MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
@@ -191,7 +201,7 @@ pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, Ba
                 if given.limited && event.text("type").is_none_or(|kind| says_who(&kind)) {
                     continue;
                 }
-                one(&mut event, sent_at.as_deref(), given, &mut out);
+                one(&mut event, sent_at.as_deref(), given, spec, &mut out);
                 out.parcels.push(Parcel::batched(event.to_vec()));
             }
         }
@@ -202,7 +212,7 @@ pub fn enrich(kind: Kind, body: &[u8], given: &Given<'_>) -> Result<Enriched, Ba
                 }
                 root.set_text("type", name);
             }
-            one(&mut root, None, given, &mut out);
+            one(&mut root, None, given, spec, &mut out);
             out.parcels.push(Parcel::batched(root.to_vec()));
         }
     }
@@ -215,15 +225,22 @@ fn says_who(kind: &str) -> bool {
 }
 
 /// Adds what only the edge knows. What the page has said itself stays.
-fn one(event: &mut Object, sent_at: Option<&str>, given: &Given<'_>, out: &mut Enriched) {
+fn one(
+    event: &mut Object,
+    sent_at: Option<&str>,
+    given: &Given<'_>,
+    spec: &Spec,
+    out: &mut Enriched,
+) {
     event.remove("writeKey");
-    keep_time(event, sent_at);
+    keep_time(event, spec.time, sent_at);
     if given.limited {
         event.remove("userId");
         event.remove("traits");
     }
     let anonymous = event.text("anonymousId");
-    let user = event.text("userId");
+    // RudderStack's SDK writes an empty one where nobody is known.
+    let user = event.text("userId").filter(|id| !id.is_empty());
     let known = given.visitor;
     // A page that names another browser's id, as after `reset`, is not the cookies' visitor.
     let same = match (&anonymous, &known.anonymous) {
@@ -277,36 +294,32 @@ fn one(event: &mut Object, sent_at: Option<&str>, given: &Given<'_>, out: &mut E
     context.set_object("library", &library);
     event.set_object("context", &context);
 
-    let mut metadata = event.object("_metadata").unwrap_or_default();
-    metadata.set_text("jsRuntime", "doorstep");
-    event.set_object("_metadata", &metadata);
+    if spec.marks {
+        let mut metadata = event.object("_metadata").unwrap_or_default();
+        metadata.set_text("jsRuntime", "doorstep");
+        event.set_object("_metadata", &metadata);
+    }
 }
 
-/// An event may leave days after it came. `timestamp` says when it happened, by a clock that is right:
-/// the vendor corrects it by the `sentAt` of the batch, which is ours. The browser's own `sentAt`
+/// An event may leave days after it came. `name` says when it happened, by a clock that is right: the
+/// vendor corrects it by the `sentAt` of the batch, which is ours. The browser's own `sentAt`
 /// tells by how much its clock is wrong.
-fn keep_time(event: &mut Object, sent_at: Option<&str>) {
+fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) {
     let now = std::time::SystemTime::now();
     let own = event.text("sentAt");
     event.remove("sentAt");
-    let said = event.text("timestamp");
+    let said = event.text(name);
     match (&said, own.as_deref().or(sent_at)) {
         (Some(said), Some(sent_at)) => {
             if let Some(right) = clock::corrected(said, sent_at, now) {
-                event.set_text("timestamp", &right);
+                event.set_text(name, &right);
             }
         }
         (Some(_), None) => {}
         (None, _) => {
-            event.set_text("timestamp", &humantime::format_rfc3339_millis(now).to_string());
+            event.set_text(name, &humantime::format_rfc3339_millis(now).to_string());
         }
     }
-}
-
-/// Value of the Authorization header for the Tracking API (RFC 7617, the key as user name).
-#[must_use]
-pub fn authorization(key: &WriteKey) -> http::HeaderValue {
-    basic(key.expose(), "")
 }
 
 #[cfg(test)]
@@ -314,6 +327,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    const SPEC: &Spec = &crate::vendor::segment::EVENTS;
 
     fn visitor() -> Visitor {
         Visitor {
@@ -337,7 +352,7 @@ mod tests {
     fn sent(kind: Kind, body: &Value) -> (Value, Enriched) {
         let visitor = visitor();
         let given = given(&visitor);
-        let enriched = enrich(kind, body.to_string().as_bytes(), &given).unwrap();
+        let enriched = enrich(kind, body.to_string().as_bytes(), &given, SPEC).unwrap();
         (serde_json::from_slice(&enriched.parcels[0].body).unwrap(), enriched)
     }
 
@@ -354,11 +369,11 @@ mod tests {
             (Kind::Batch, r#"{"batch":[]}"#),
             (Kind::Batch, r#"{"batch":[1]}"#),
         ] {
-            assert!(enrich(kind, body.as_bytes(), &given).is_err(), "{body}");
+            assert!(enrich(kind, body.as_bytes(), &given, SPEC).is_err(), "{body}");
         }
         let large = json!({"batch": [{"a": "x".repeat(MAX_EVENT_BYTES)}]}).to_string();
         assert!(matches!(
-            enrich(Kind::Batch, large.as_bytes(), &given),
+            enrich(Kind::Batch, large.as_bytes(), &given, SPEC),
             Err(BadEvent::TooLarge(0))
         ));
     }
@@ -435,7 +450,7 @@ mod tests {
         let limited = Given { visitor: &Visitor { user: None, ..visitor.clone() }, ..limited };
         let body =
             json!({"userId": "john", "context": {"ip": "192.0.2.1", "traits": {"email": "x"}}});
-        let track = enrich(Kind::Track, body.to_string().as_bytes(), &limited).unwrap();
+        let track = enrich(Kind::Track, body.to_string().as_bytes(), &limited, SPEC).unwrap();
         let event: Value = serde_json::from_slice(&track.parcels[0].body).unwrap();
         assert_eq!((event.get("userId"), &event["anonymousId"]), (None, &json!("browser")));
         assert_eq!(
@@ -445,10 +460,10 @@ mod tests {
         assert_eq!(event["context"]["edge"]["country"], "DE");
         assert!(track.user.is_none());
         for kind in [Kind::Identify, Kind::Group, Kind::Alias] {
-            assert!(enrich(kind, b"{}", &limited).unwrap().parcels.is_empty());
+            assert!(enrich(kind, b"{}", &limited, SPEC).unwrap().parcels.is_empty());
         }
         let batch = json!({"batch": [{"type": "identify"}, {"type": "track"}, {}]});
-        let batch = enrich(Kind::Batch, batch.to_string().as_bytes(), &limited).unwrap();
+        let batch = enrich(Kind::Batch, batch.to_string().as_bytes(), &limited, SPEC).unwrap();
         assert_eq!(batch.parcels.len(), 1);
         for (whole, part) in [("192.0.2.77", "192.0.2.0"), ("2001:db8:1:2::3", "2001:db8:1::")] {
             let ip = Ip::anonymised(whole.parse().unwrap());

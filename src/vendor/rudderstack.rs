@@ -1,5 +1,0 @@
-//! RudderStack: so far its Activation API.
-
-mod activation;
-
-pub use activation::ActivationApi;
