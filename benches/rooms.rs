@@ -140,7 +140,12 @@ fn markup() -> Markup {
     let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
     Markup {
-        script: snippet.script(Handover { visitor: &visitor, traits: &traits, page_call: true }),
+        script: snippet.script(Handover {
+            visitor: &visitor,
+            traits: &traits,
+            base: None,
+            page_call: true,
+        }),
         path: snippet.external_path(),
         csp: Csp::default(),
         host: "www.shop.example".into(),
@@ -179,7 +184,7 @@ fn injection(c: &mut Criterion) {
 fn snippet(c: &mut Criterion) {
     let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
-    let handover = Handover { visitor: &visitor, traits: &traits, page_call: true };
+    let handover = Handover { visitor: &visitor, traits: &traits, base: None, page_call: true };
     c.bench_function("vendor/snippet", |b| b.iter(|| snippet.script(black_box(handover))));
 }
 

@@ -271,8 +271,13 @@ pub struct Site {
     /// port. A request for any other host is answered 421.
     #[schemars(length(min = 1))]
     pub hosts: Vec<String>,
-    /// The site's own server.
-    pub origin: Origin,
+    /// The site's own server, or `none`: then the edge has a host of its own below the site's domain,
+    /// such as `cdn.shop.example`, and serves its routes alone.
+    pub origin: OriginChoice,
+    /// Other origins whose pages may use our routes with cookies, such as `https://other.example`. Those
+    /// of the site's registrable domain always may.
+    #[serde(default)]
+    pub cors: Vec<String>,
     /// Path below which Doorstep's own routes live. Nothing below it reaches the origin.
     #[serde(default = "default_prefix")]
     pub prefix: String,
@@ -306,6 +311,24 @@ pub struct Site {
     /// Traits that the page may see, by name: each value is a CEL expression.
     #[serde(default)]
     pub client_traits: std::collections::BTreeMap<String, String>,
+}
+
+/// A server, or none.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OriginChoice {
+    /// A server.
+    At(Box<Origin>),
+    /// `none`.
+    None(OriginWord),
+}
+
+/// The only word that `origin` knows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OriginWord {
+    /// None.
+    None,
 }
 
 /// The site's own server.

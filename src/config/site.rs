@@ -11,7 +11,8 @@ use crate::decide::{Choice, ConsentRules, Expression, Variations};
 use crate::identity::{CookieDomain, IdentityPolicy};
 use crate::profile::Signature;
 use crate::site::{
-    BasicLogin, ClientTraits, Enrich, HostPattern, IpDetail, RoutePrefix, Sdk, Site, WebhookLogin,
+    BasicLogin, ClientTraits, Enrich, HostPattern, IpDetail, Leads, RoutePrefix, Sdk, Site,
+    WebhookLogin,
 };
 use crate::telemetry::{LaneMetrics, SiteMetrics};
 use crate::upstream::{Endpoint, Timeouts, Upstream, basic};
@@ -25,8 +26,14 @@ pub(super) fn compile_site(
     hosts: &[HostPattern],
 ) -> Option<Site> {
     let prefix = checking.take(&format!("{at}/prefix"), RoutePrefix::parse(&site.prefix));
-    let origin = origin(checking, at, &site.origin);
-    let origin_host = origin_host(checking, at, site.origin.host.as_deref());
+    let (origin, origin_host) = match &site.origin {
+        file::OriginChoice::At(given) => (
+            origin(checking, at, given).map(Some),
+            origin_host(checking, at, given.host.as_deref()),
+        ),
+        file::OriginChoice::None(_) => (Some(None), Some(None)),
+    };
+    let cors = cors(checking, at, &site.cors);
     let sdks = sdks(checking, &format!("{at}/vendor"), file, site);
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
     let source = compile_source(checking, at, site);
@@ -53,6 +60,8 @@ pub(super) fn compile_site(
         Snippet::new(&parts, prefix.as_str(), site.inject.page_call, own_cookies)
     });
     let names = used().map(|(_, _, names)| names).collect();
+    let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, false);
+    let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let metrics = Arc::new(SiteMetrics::new(&site.name));
     Some(Site {
         name: site.name.as_str().into(),
@@ -61,6 +70,8 @@ pub(super) fn compile_site(
         origin_host: origin_host?,
         segment,
         rudderstack,
+        cors: cors?,
+        leads,
         source: source?,
         webhook: match webhook {
             Some(login) => Some(login?),
@@ -340,6 +351,21 @@ fn expression(checking: &mut Checking<'_>, place: &str, text: &str) -> Option<Ex
             None
         }
     }
+}
+
+/// Origins as browsers write them (RFC 6454, 6.2).
+fn cors(checking: &mut Checking<'_>, at: &str, origins: &[String]) -> Option<Vec<Box<str>>> {
+    let mut good = Vec::new();
+    for (index, text) in origins.iter().enumerate() {
+        let plain = Endpoint::parse(text).is_ok_and(|end| end.base().is_empty());
+        if plain && text.contains("://") && !text.ends_with('/') {
+            good.push(text.to_ascii_lowercase().into());
+        } else {
+            let expected = "expected an origin such as `https://other.example`";
+            checking.problem(&format!("{at}/cors/{index}"), format!("{expected}, found `{text}`"));
+        }
+    }
+    (good.len() == origins.len()).then_some(good)
 }
 
 fn consent(checking: &mut Checking<'_>, at: &str, consent: &file::Consent) -> Option<ConsentRules> {

@@ -66,6 +66,15 @@ impl Answer {
         self
     }
 
+    /// Lets the page of `origin`, where there is another, read it and send cookies for it.
+    #[must_use]
+    pub(super) fn with_cors(self, origin: Option<String>) -> Self {
+        let Some(origin) = origin else { return self };
+        self.with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
+            .with(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")
+            .with(header::VARY, "origin")
+    }
+
     /// Adds Set-Cookie headers.
     #[must_use]
     pub(super) fn with_cookies(mut self, lines: Vec<String>) -> Self {

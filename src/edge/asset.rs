@@ -10,8 +10,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{AssetWay, Context};
+use super::response::drop_validators;
 use crate::cache::key;
-use crate::html::Coding;
+use crate::html::{Coding, splice};
 use crate::site::{Sdk, Site};
 use crate::telemetry::{AssetLookup, Feature, guard};
 use crate::upstream::basic;
@@ -46,8 +47,10 @@ impl AssetWay {
         Self {
             file,
             coding: Coding::best(accept),
+            spliceable: Coding::best_spliceable(accept),
             from_cdn: Coding::Identity,
             collected: Vec::new(),
+            lead: None,
             rewrite: false,
         }
     }
@@ -184,6 +187,7 @@ pub(super) fn body(
         scheme: context.client.scheme(),
         host: context.authority.as_str(),
         prefix: site.prefix.as_str(),
+        elsewhere: site.origin.is_none(),
         redact: sdk.redact.then_some(&sdk.write_key),
     };
     let made =
@@ -199,6 +203,41 @@ pub(super) fn body(
         Some(Err(why)) => Error::e_because(ErrorType::HTTPStatus(502), "the CDN's file", why),
         None => Error::e_explain(ErrorType::InternalError, "rewriting an SDK file panicked"),
     }
+}
+
+/// The head of what a visitor gets: with a lead it is this visitor's alone.
+pub(super) fn to_visitor(way: &mut AssetWay, response: &mut ResponseHeader) -> Result<()> {
+    if response.status != StatusCode::OK {
+        way.lead = None;
+    }
+    let Some(lead) = &way.lead else { return Ok(()) };
+    drop_validators(response);
+    response.insert_header(header::CACHE_CONTROL, "private, no-cache")?;
+    response.remove_header(&header::CONTENT_LENGTH);
+    response.remove_header(&header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    response.insert_header("cross-origin-resource-policy", "same-site")?;
+    response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    for line in &lead.cookies {
+        response.append_header(header::SET_COOKIE, line)?;
+    }
+    Ok(())
+}
+
+/// Puts the lead in front of the stored file, once that has come.
+pub(super) fn with_lead(way: &mut AssetWay, chunk: &mut Option<Bytes>, end: bool) {
+    let coding = way.coding;
+    let Some(lead) = &mut way.lead else { return };
+    if let Some(bytes) = chunk.take() {
+        lead.collected.extend_from_slice(&bytes);
+    }
+    *chunk = Some(Bytes::new());
+    if !end || lead.collected.is_empty() {
+        return;
+    }
+    let file = std::mem::take(&mut lead.collected);
+    // Without it the file is still the SDK.
+    let spliced = splice(coding, lead.script.as_bytes(), &file).unwrap_or(file);
+    *chunk = Some(spliced.into());
 }
 
 /// Whether the CDN's answer may be stored, and for how long.

@@ -80,12 +80,24 @@ pub(super) struct AssetWay {
     pub(super) file: SdkFile,
     /// The coding that the client gets.
     pub(super) coding: Coding,
+    /// The best coding that something can be put in front of.
+    pub(super) spliceable: Coding,
     /// The coding that the CDN has sent.
     pub(super) from_cdn: Coding,
     /// What has come of it from the CDN.
     pub(super) collected: Vec<u8>,
+    /// What stands before it for this visitor, and the cookies that keep who that is.
+    pub(super) lead: Option<Lead>,
     /// The CDN's answer is to be rewritten.
     pub(super) rewrite: bool,
+}
+
+/// What a visitor gets in front of the SDK.
+pub(super) struct Lead {
+    pub(super) script: String,
+    pub(super) cookies: Vec<String>,
+    /// What has come of the file, as the visitor gets it.
+    pub(super) collected: Vec<u8>,
 }
 
 /// A page on its way: all that was decided, before the origin was asked.

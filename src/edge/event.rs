@@ -41,7 +41,11 @@ pub(super) enum Source<'r> {
 }
 
 /// Where `request` for `host` (with port) comes from, by what the browser says itself.
-pub(super) fn source<'r>(request: &'r RequestHeader, host: &str) -> Source<'r> {
+pub(super) fn source<'r>(
+    request: &'r RequestHeader,
+    host: &str,
+    others: &[Box<str>],
+) -> Source<'r> {
     let headers = &request.headers;
     let Some(origin) = headers.get(header::ORIGIN) else {
         let foreign =
@@ -55,6 +59,9 @@ pub(super) fn source<'r>(request: &'r RequestHeader, host: &str) -> Source<'r> {
     };
     if theirs.eq_ignore_ascii_case(host) {
         return Source::Own;
+    }
+    if others.iter().any(|other| origin.eq_ignore_ascii_case(other)) {
+        return Source::Sibling(origin);
     }
     let theirs = theirs.to_ascii_lowercase();
     let same_host = host_without_port(&theirs) == host_without_port(host);
@@ -76,7 +83,7 @@ impl Edge {
         kind: Kind,
     ) -> Result<bool> {
         let request = session.req_header().clone();
-        let allowed = match source(&request, context.authority.as_str()) {
+        let allowed = match source(&request, context.authority.as_str(), &site.cors) {
             Source::Own => None,
             Source::Sibling(origin) => Some(origin.to_owned()),
             Source::Foreign => {
@@ -95,14 +102,7 @@ impl Edge {
             _ => Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "events are sent by POST")
                 .with(header::ALLOW, "POST, OPTIONS"),
         };
-        let answer = match allowed {
-            Some(origin) => answer
-                .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
-                .with(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")
-                .with(header::VARY, "origin"),
-            None => answer,
-        };
-        answer.send(session).await
+        answer.with_cors(allowed).send(session).await
     }
 
     async fn take_event(
@@ -292,9 +292,10 @@ fn not_taken(site: &Site, error: &SpoolError) -> Answer {
     Answer::error(StatusCode::SERVICE_UNAVAILABLE, "try_again", why).with(header::RETRY_AFTER, "5")
 }
 
-fn preflight() -> Answer {
+/// What a browser is told before a page of another host sends anything.
+pub(super) fn preflight() -> Answer {
     Answer::empty(StatusCode::NO_CONTENT)
-        .with(header::ACCESS_CONTROL_ALLOW_METHODS, "POST")
+        .with(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST")
         .with(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
             "content-type, authorization, x-retry-count, anonymousid",
@@ -324,6 +325,7 @@ mod tests {
 
     #[test]
     fn only_pages_of_the_sites_domain_send_events() {
+        let others = ["https://other.test".into()];
         for (origin, from) in [
             (None, Source::Own),
             (Some("https://www.shop.example"), Source::Own),
@@ -332,18 +334,20 @@ mod tests {
             (Some("https://a.shop.example:81"), Source::Sibling("https://a.shop.example:81")),
             (Some("https://shop.example.evil.test"), Source::Foreign),
             (Some("https://example"), Source::Foreign),
+            (Some("https://other.test"), Source::Sibling("https://other.test")),
+            (Some("https://other.test:81"), Source::Foreign),
             (Some("null"), Source::Foreign),
         ] {
             let mut request = RequestHeader::build("POST", b"/", None).unwrap();
             if let Some(origin) = origin {
                 request.insert_header("origin", origin).unwrap();
             }
-            assert_eq!(source(&request, "www.shop.example"), from, "{origin:?}");
+            assert_eq!(source(&request, "www.shop.example", &others), from, "{origin:?}");
         }
         let mut request = RequestHeader::build("POST", b"/", None).unwrap();
         request.insert_header("origin", "http://github.io").unwrap();
-        assert_eq!(source(&request, "b.github.io"), Source::Foreign);
+        assert_eq!(source(&request, "b.github.io", &others), Source::Foreign);
         request.insert_header("origin", "http://localhost:3000").unwrap();
-        assert!(matches!(source(&request, "localhost:8080"), Source::Sibling(_)));
+        assert!(matches!(source(&request, "localhost:8080", &others), Source::Sibling(_)));
     }
 }

@@ -156,7 +156,11 @@ impl Edge {
                 {
                     return Box::pin(Answer::empty(StatusCode::NO_CONTENT).send(session)).await;
                 }
-                context.way = Way::Asset(Box::new(AssetWay::new(asset, request)));
+                let mut way = Box::new(AssetWay::new(asset, request));
+                if site.origin.is_none() && way.file.is_sdk() {
+                    Box::pin(self.lead(session, context, &site, &mut way)).await;
+                }
+                context.way = Way::Asset(way);
                 // A body that nobody reads must not be taken for the next request.
                 if !session.as_downstream_mut().is_body_empty() {
                     session.set_keepalive(None);
@@ -256,9 +260,9 @@ impl ProxyHttp for Edge {
 
     /// Origin or vendor, at the next of its addresses.
     async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        let upstream = match (&context.way, &context.site) {
+        let upstream = match (&context.way, context.site.as_deref()) {
             (Way::Asset(way), Some(site)) => sdk(way, site)?.source(&way.file),
-            (Way::Page(_), Some(site)) => &site.origin,
+            (Way::Page(_), Some(Site { origin: Some(origin), .. })) => origin,
             _ => return Error::e_explain(ErrorType::InternalError, "nothing to ask for"),
         };
         context.asked = Some(Instant::now());
@@ -282,7 +286,7 @@ impl ProxyHttp for Edge {
             (Way::Asset(way), Some(site)) => {
                 sdk(way, site).map_or(0, |sdk| sdk.source(&way.file).addresses())
             }
-            (_, Some(site)) => site.origin.addresses(),
+            (_, Some(site)) => site.origin.as_ref().map_or(0, |origin| origin.addresses()),
             _ => 0,
         };
         if context.failed_connects < addresses.min(3) {
@@ -376,10 +380,11 @@ impl ProxyHttp for Edge {
         if response.status.is_informational() {
             return Ok(());
         }
-        if matches!(context.way, Way::Page(_)) {
-            page::to_visitor(session, context, &self.plans, response)?;
+        match &mut context.way {
+            Way::Page(_) => page::to_visitor(session, context, &self.plans, response),
+            Way::Asset(way) => asset::to_visitor(way, response),
+            Way::Here => Ok(()),
         }
-        Ok(())
     }
 
     fn response_body_filter(
@@ -389,7 +394,11 @@ impl ProxyHttp for Edge {
         end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        page::body(context, &self.plans, chunk, end).map(|()| None)
+        match &mut context.way {
+            Way::Asset(way) => asset::with_lead(way, chunk, end),
+            _ => page::body(context, &self.plans, chunk, end)?,
+        }
+        Ok(None)
     }
 
     /// What the visitor gets when nothing else can be had.

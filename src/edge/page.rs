@@ -290,7 +290,8 @@ pub(super) fn to_visitor(
             make_private(response)?;
         }
         if session.req_header().method != Method::HEAD {
-            let handover = Handover { visitor: &visitor, traits: &page.traits, page_call: true };
+            let handover =
+                Handover { visitor: &visitor, traits: &page.traits, base: None, page_call: true };
             inject(session, context, plans, &site, handover, response)?;
         } else if site.snippet.is_some() {
             make_private(response)?;

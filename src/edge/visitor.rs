@@ -2,17 +2,18 @@
 
 use http::{Method, StatusCode, header};
 use pingora::Result;
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use serde_json::{Map, Value};
 
 use super::Edge;
 use super::answer::{Answer, read_body};
 use super::consent::allowed;
-use super::context::Context;
-use super::event::{Source, source};
+use super::context::{AssetWay, Context, Lead};
+use super::event::{Source, preflight, source};
 use super::page::{minted, visitor};
 use crate::decide::{Consent, Facts};
-use crate::identity::Visitor;
+use crate::identity::{Visitor, registrable};
 use crate::profile::Lookup;
 use crate::site::Site;
 use crate::vendor::Handover;
@@ -30,14 +31,15 @@ impl Edge {
         context: &Context,
         site: &Site,
     ) -> Result<bool> {
-        if let Some(refusal) = refused(session, context, &[Method::GET, Method::HEAD]) {
-            return refusal.send(session).await;
-        }
+        let origin = match admitted(session, context, site, &[Method::GET, Method::HEAD]) {
+            Ok(origin) => origin,
+            Err(refusal) => return refusal.send(session).await,
+        };
         let visitor = visitor(site, session.req_header());
         let consent = self.consent(site, &visitor, session.req_header(), context);
         let visitor = allowed(visitor, consent);
         let traits = self.client_traits(session, context, site, &visitor, consent).await;
-        Answer::json(StatusCode::OK, &Value::Object(traits)).send(session).await
+        Answer::json(StatusCode::OK, &Value::Object(traits)).with_cors(origin).send(session).await
     }
 
     /// `GET {prefix}/snippet.js`: the snippet for pages whose CSP forbids it inline.
@@ -47,9 +49,10 @@ impl Edge {
         context: &Context,
         site: &Site,
     ) -> Result<bool> {
-        if let Some(refusal) = refused(session, context, &[Method::GET, Method::HEAD]) {
-            return refusal.send(session).await;
-        }
+        let origin = match admitted(session, context, site, &[Method::GET, Method::HEAD]) {
+            Ok(origin) => origin,
+            Err(refusal) => return refusal.send(session).await,
+        };
         let Some(snippet) = &site.snippet else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
                 .send(session)
@@ -67,11 +70,16 @@ impl Edge {
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
             if visitor.minted { site.identity.keep(&visitor, host, secure) } else { Vec::new() };
-        let script =
-            snippet.script(Handover { visitor: &visitor, traits: &traits, page_call: true });
+        let script = snippet.script(Handover {
+            visitor: &visitor,
+            traits: &traits,
+            base: None,
+            page_call: true,
+        });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)
+            .with_cors(origin)
             .send(session)
             .await
     }
@@ -83,12 +91,14 @@ impl Edge {
         context: &Context,
         site: &Site,
     ) -> Result<bool> {
-        if let Some(refusal) = refused(session, context, &[Method::GET, Method::POST]) {
-            return refusal.send(session).await;
-        }
+        let origin = match admitted(session, context, site, &[Method::GET, Method::POST]) {
+            Ok(origin) => origin,
+            Err(refusal) => return refusal.send(session).await,
+        };
         let cookies = site.identity.forget(context.authority.as_str(), context.client.secure);
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(cookies)
+            .with_cors(origin)
             .send(session)
             .await
     }
@@ -100,9 +110,10 @@ impl Edge {
         context: &Context,
         site: &Site,
     ) -> Result<bool> {
-        if let Some(refusal) = refused(session, context, &[Method::POST]) {
-            return refusal.send(session).await;
-        }
+        let origin = match admitted(session, context, site, &[Method::POST]) {
+            Ok(origin) => origin,
+            Err(refusal) => return refusal.send(session).await,
+        };
         let body = match read_body(session, MAX_COOKIES_BYTES, COOKIES_DEADLINE).await {
             Ok(body) => body,
             Err(unread) => return unread.answer(MAX_COOKIES_BYTES).send(session).await,
@@ -131,8 +142,44 @@ impl Edge {
         let lines = lines.collect();
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(lines)
+            .with_cors(origin)
             .send(session)
             .await
+    }
+
+    /// What a visitor gets in front of the SDK, where the edge does not see the page.
+    pub(super) async fn lead(
+        &self,
+        session: &mut Session,
+        context: &Context,
+        site: &Site,
+        way: &mut AssetWay,
+    ) {
+        // Of two visitors one file: what the browser has of it says nothing about this one.
+        for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+            session.req_header_mut().remove_header(&name);
+        }
+        way.coding = way.spliceable;
+        let request = session.req_header();
+        let host = context.authority.as_str();
+        let visitor = visitor(site, request);
+        let consent = self.consent(site, &visitor, request, context);
+        let known = is_asked_by_the_site(request, host, &site.cors);
+        let visitor = if known { allowed(visitor, consent) } else { Visitor::default() };
+        let (traits, visitor, cookies) = if known {
+            let traits = self.client_traits(session, context, site, &visitor, consent).await;
+            let visitor = minted(site, visitor);
+            let secure = context.client.secure;
+            let cookies = site.identity.keep(&visitor, host, secure);
+            (traits, visitor, cookies)
+        } else {
+            (Map::new(), visitor, Vec::new())
+        };
+        let base = format!("{}://{host}{}", context.client.scheme(), site.prefix.as_str());
+        let handover =
+            Handover { visitor: &visitor, traits: &traits, base: Some(&base), page_call: false };
+        let script = site.lead(way.file.vendor()).script(handover);
+        way.lead = Some(Lead { script, cookies, collected: Vec::new() });
     }
 
     async fn client_traits(
@@ -159,17 +206,45 @@ impl Edge {
 }
 
 /// What belongs to a visitor is for pages of the site alone: another site that names the URL in a
-/// script element or form must learn and change nothing.
-fn refused(session: &Session, context: &Context, methods: &[Method]) -> Option<Answer> {
+/// script element or form must learn and change nothing. Tells the origin of a page of another host that
+/// may.
+fn admitted(
+    session: &Session,
+    context: &Context,
+    site: &Site,
+    methods: &[Method],
+) -> std::result::Result<Option<String>, Answer> {
     let request = session.req_header();
+    let origin = match source(request, context.authority.as_str(), &site.cors) {
+        Source::Own => None,
+        Source::Sibling(origin) => Some(origin.to_owned()),
+        Source::Foreign => {
+            let why = "only for pages of the site itself";
+            return Err(Answer::error(StatusCode::FORBIDDEN, "foreign_origin", why));
+        }
+    };
+    if request.method == Method::OPTIONS && origin.is_some() {
+        return Err(preflight().with_cors(origin));
+    }
     if !methods.contains(&request.method) {
         let allow: Vec<&str> = methods.iter().map(Method::as_str).collect();
-        return Some(
-            Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method")
-                .with(header::ALLOW, allow.join(", ")),
-        );
+        let wrong = Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method");
+        return Err(wrong.with(header::ALLOW, allow.join(", ")));
     }
-    (source(request, context.authority.as_str()) == Source::Foreign).then(|| {
-        Answer::error(StatusCode::FORBIDDEN, "foreign_origin", "only for pages of the site itself")
-    })
+    Ok(origin)
+}
+
+/// Whether a file that says who asks may be given: script elements of any site can name its URL.
+fn is_asked_by_the_site(request: &RequestHeader, host: &str, others: &[Box<str>]) -> bool {
+    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    match text("sec-fetch-site") {
+        Some(site) => matches!(site, "same-origin" | "same-site"),
+        // Older browsers say where they are.
+        None => text("referer").is_some_and(|page| {
+            let origin = page.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+            let theirs = origin.split_once("://").map_or("", |(_, host)| host);
+            let same = registrable(theirs).is_some_and(|theirs| registrable(host) == Some(theirs));
+            same || others.iter().any(|other| **other == *origin)
+        }),
+    }
 }

@@ -58,6 +58,12 @@ impl Coding {
         }
     }
 
+    /// The best that [`super::splice`] can put something in front of.
+    #[must_use]
+    pub fn best_spliceable(accept: &str) -> Self {
+        if accepts(accept, "gzip") { Self::Gzip } else { Self::Identity }
+    }
+
     /// What of Accept-Encoding we can undo, for the origin of a page that will be rewritten.
     #[must_use]
     pub fn acceptable(accept: &str) -> &'static str {

@@ -8,9 +8,11 @@ mod csp;
 mod injector;
 mod place;
 mod plan;
+mod splice;
 
 pub use body::{Body, Broken, Passed};
 pub use coding::Coding;
 pub use csp::{Csp, Way};
 pub use injector::{Injector, Markup};
 pub use plan::{PageKey, Plan, Plans};
+pub use splice::splice;

@@ -42,7 +42,7 @@ impl Names {
                 let sdks = site.sdks().flat_map(|(_, sdk)| {
                     [&sdk.cdn, &sdk.lane.upstream].into_iter().chain(&sdk.config_api)
                 });
-                std::iter::once(&site.origin).chain(sdks).chain(source)
+                site.origin.iter().chain(sdks).chain(source)
             })
             .collect();
         let resolving = upstreams.iter().map(|upstream| async move {

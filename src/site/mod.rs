@@ -30,8 +30,8 @@ pub struct Site {
     pub name: Box<str>,
     /// Path below which our own routes live.
     pub prefix: RoutePrefix,
-    /// The site's own server.
-    pub origin: Arc<Upstream>,
+    /// The site's own server. `None` where the edge has a host of its own beside the site's.
+    pub origin: Option<Arc<Upstream>>,
     /// Host header for the origin; `None` for the visitor's own.
     pub origin_host: Option<Box<str>>,
     /// Segment, where the site uses it.
@@ -42,6 +42,10 @@ pub struct Site {
     pub webhook: Option<WebhookLogin>,
     /// Where profiles come from that no store has.
     pub source: Option<Arc<dyn ProfileSource>>,
+    /// Other origins whose pages may use our routes, such as `https://other.example`.
+    pub cors: Vec<Box<str>>,
+    /// What stands before the SDK, where the edge does not see the pages.
+    pub leads: Leads,
     /// The snippet; `None` where pages stay without.
     pub snippet: Option<Snippet>,
     /// What the vendor may know of a visitor beside the event.
@@ -74,6 +78,14 @@ pub struct Sdk {
     pub lane: Arc<Lane>,
 }
 
+/// What stands before each vendor's SDK.
+pub struct Leads {
+    /// Segment's.
+    pub segment: Snippet,
+    /// RudderStack's.
+    pub rudderstack: Snippet,
+}
+
 impl Sdk {
     /// Where `file` comes from.
     #[must_use]
@@ -89,6 +101,15 @@ impl Site {
         match vendor {
             Vendor::Segment => self.segment.as_ref(),
             Vendor::RudderStack => self.rudderstack.as_ref(),
+        }
+    }
+
+    /// What stands before the SDK of `vendor`.
+    #[must_use]
+    pub fn lead(&self, vendor: Vendor) -> &Snippet {
+        match vendor {
+            Vendor::Segment => &self.leads.segment,
+            Vendor::RudderStack => &self.leads.rudderstack,
         }
     }
 

@@ -30,7 +30,9 @@ impl Route {
     /// The route of `path`, normalised by [`super::normal_path`].
     #[must_use]
     pub fn of(site: &Site, path: &str) -> Self {
-        let Some(below) = site.prefix.below(path) else { return Self::Page };
+        let Some(below) = site.prefix.below(path) else {
+            return if site.origin.is_some() { Self::Page } else { Self::Nothing };
+        };
         for (vendor, sdk) in site.sdks() {
             if let Some(kind) = vendor.event(below) {
                 return Self::Event(vendor, kind);

@@ -46,6 +46,15 @@ impl SdkFile {
         matches!(self, Self::RudderStack(rudderstack::Asset::SourceConfig))
     }
 
+    /// Whether it is the SDK itself.
+    #[must_use]
+    pub fn is_sdk(&self) -> bool {
+        match self {
+            Self::Segment(asset) => *asset == segment::Asset::Sdk,
+            Self::RudderStack(asset) => *asset == rudderstack::Asset::sdk(),
+        }
+    }
+
     /// `body` as the site's own host serves it.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ pub struct Own<'o> {
     pub host: &'o str,
     /// Path below which our routes live.
     pub prefix: &'o str,
+    /// Pages are on another host of the site's domain: the SDK has to send cookies on purpose.
+    pub elsewhere: bool,
     /// The key to hide; `None` where the site shows it.
     pub redact: Option<&'o WriteKey>,
 }

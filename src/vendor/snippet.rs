@@ -30,6 +30,8 @@ pub struct Handover<'h> {
     pub visitor: &'h Visitor,
     /// Client traits by name.
     pub traits: &'h Map<String, Value>,
+    /// URL below which our routes are, where that is not the page's own host.
+    pub base: Option<&'h str>,
     /// The page tells that it was seen, where the site wants it: nobody else does.
     pub page_call: bool,
 }
@@ -76,7 +78,7 @@ impl Snippet {
         for part in &self.parts {
             let edge = Edge {
                 k: &part.key,
-                b: &self.prefix,
+                b: handover.base.unwrap_or(&self.prefix),
                 p: self.page_call && handover.page_call,
                 c: self.own_cookies,
                 a: visitor.anonymous.as_ref().map(crate::identity::AnonymousId::as_str),
@@ -150,6 +152,7 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             traits: traits.as_object().unwrap(),
+            base: None,
             page_call: true,
         });
         let argument = script.split_once("})({").unwrap().1;
@@ -167,8 +170,12 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_said() {
         let visitor = Visitor::default();
-        let script =
-            snippet().script(Handover { visitor: &visitor, traits: &Map::new(), page_call: true });
+        let script = snippet().script(Handover {
+            visitor: &visitor,
+            traits: &Map::new(),
+            base: None,
+            page_call: true,
+        });
         assert!(script.ends_with(r#"})({"k":"REDACTED","b":"/seg","p":true,"c":true});"#));
     }
 }

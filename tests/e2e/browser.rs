@@ -41,7 +41,7 @@ pub(crate) async fn visit(edge: &Edge, steps: Value) -> Visit {
     visit_at(&format!("http://www.shop.example:{}", edge.port), steps).await
 }
 
-async fn visit_at(url: &str, steps: Value) -> Visit {
+pub(crate) async fn visit_at(url: &str, steps: Value) -> Visit {
     let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
     let chromium =
         chromium.iter().find(|file| Path::new(file).exists()).expect("make test installs Chromium");

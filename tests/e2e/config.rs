@@ -33,7 +33,7 @@ fn every_configuration_that_we_show_is_good() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         count += 1;
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 6);
 }
 
 #[test]

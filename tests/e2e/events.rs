@@ -190,7 +190,7 @@ async fn pages_of_a_sub_domain_may_send_events_with_credentials() {
         .await;
     assert_eq!(
         (preflight.status, preflight.header("access-control-allow-methods")),
-        (204, Some("POST"))
+        (204, Some("GET, POST"))
     );
     let answer = edge.event("t", &json!({"event": "x"})).header("Origin", origin).send().await;
     for (name, value) in [

@@ -27,6 +27,7 @@ mod redis;
 mod rudderstack;
 mod sources;
 mod spool;
+mod sub_domain;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
 mod support;
 mod tls;

@@ -19,6 +19,12 @@ pub enum Asset {
 pub struct BadConfig(#[from] serde_json::Error);
 
 impl Asset {
+    /// The SDK for browsers of today.
+    #[must_use]
+    pub fn sdk() -> Self {
+        Self::File(SDK.into())
+    }
+
     /// Reads a normalised path below the prefix, with its leading slash.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
@@ -101,8 +107,13 @@ mod tests {
     #[test]
     fn nothing_leads_elsewhere() {
         let key = WriteKey::parse("secretkey1").unwrap();
-        let own =
-            Own { scheme: "http", host: "shop.example:81", prefix: "/rs", redact: Some(&key) };
+        let own = Own {
+            scheme: "http",
+            host: "shop.example:81",
+            prefix: "/rs",
+            elsewhere: false,
+            redact: Some(&key),
+        };
         let served = |asset: &Asset, body: &str| {
             String::from_utf8(rewrite(asset, body.into(), own).unwrap()).unwrap()
         };

@@ -64,6 +64,13 @@ fn settings(body: &[u8], own: Own<'_>) -> Result<Vec<u8>, BadAsset> {
     let mut segment = part(&integrations, "Segment.io");
     segment.set_text("apiHost", &events);
     segment.set_text("protocol", own.scheme);
+    if own.elsewhere {
+        let mut strategy = part(&segment, "deliveryStrategy");
+        let mut config = part(&strategy, "config");
+        config.set_text("credentials", "include");
+        strategy.set_object("config", &config);
+        segment.set_object("deliveryStrategy", &strategy);
+    }
     integrations.set_object("Segment.io", &segment);
     root.set_object("integrations", &integrations);
 
@@ -81,8 +88,13 @@ mod tests {
 
     fn served(asset: &Asset, body: &str) -> String {
         let key = WriteKey::parse("secretkey1").unwrap();
-        let own =
-            Own { scheme: "http", host: "shop.example:81", prefix: "/seg", redact: Some(&key) };
+        let own = Own {
+            scheme: "http",
+            host: "shop.example:81",
+            prefix: "/seg",
+            elsewhere: false,
+            redact: Some(&key),
+        };
         String::from_utf8(rewrite(asset, body.into(), own).unwrap()).unwrap()
     }
 
@@ -108,7 +120,8 @@ mod tests {
             r#"{"integrations":{"Other":{"n":1.0,"url":"https://api.segment.io/v1"},"Segment.io":{"apiKey":"REDACTED","apiHost":"shop.example:81/seg/evs","protocol":"http"}},"plan":{},"metrics":{"host":"shop.example:81/seg/evs","protocol":"http"}}"#
         );
         let key = WriteKey::parse("secretkey1").unwrap();
-        let own = Own { scheme: "http", host: "h", prefix: "/s", redact: Some(&key) };
+        let own =
+            Own { scheme: "http", host: "h", prefix: "/s", elsewhere: false, redact: Some(&key) };
         assert!(rewrite(&Asset::Settings, b"<html>".to_vec(), own).is_err());
     }
 }

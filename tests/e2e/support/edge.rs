@@ -79,6 +79,10 @@ impl Setup {
         self.hosts = yaml.into();
         self
     }
+    /// No origin: a host of its own beside the site's.
+    pub fn beside() -> Self {
+        Self { origin: "none".into(), ..Self::new(0) }
+    }
     /// More keys of the origin, in flow style.
     pub fn origin(mut self, yaml: &str) -> Self {
         self.origin_more = format!(", {yaml}");
@@ -100,12 +104,16 @@ impl Setup {
             true => node.replace("events: {", "events: { per_client: 0,"),
             false => format!("{node}events: {{ per_client: 0 }}\n"),
         };
+        let origin = match origin.as_str() {
+            "none" => "none".to_owned(),
+            at => format!("{{ address: '{at}'{origin_more} }}"),
+        };
         let vendor = self.vendor_yaml.as_ref().unwrap_or(&usual);
         format!(
             "listeners: {}\nadmin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
              data: {{ path: {folder}/data, size: 64MiB }}\n\
              shutdown: {{ drain: 10s, upgrade_socket: {folder}/run/upgrade.sock }}\n\
-             {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {{ address: '{origin}'{origin_more} }}\n  \
+             {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {origin}\n  \
              {vendor}\n{site}",
             listeners.replace("PORT", &port.to_string()),
         )
