@@ -146,7 +146,7 @@ fn markup() -> Markup {
             base: None,
             page_call: true,
         }),
-        path: snippet.external_path(),
+        path: snippet.external_path(true),
         csp: Csp::default(),
         host: "www.shop.example".into(),
     }

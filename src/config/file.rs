@@ -462,11 +462,15 @@ pub struct Inject {
     pub enabled: bool,
     /// Let the snippet send a `page` event for each page.
     pub page_call: bool,
+    /// CEL over `request`, `ids` and `geo`: where it is true, the edge itself sends the `page` event of
+    /// a delivered page, and the snippet does not. For visitors whose browser runs no scripts, or, with
+    /// `"true"`, as the only source of a site.
+    pub edge_page_views: Option<String>,
 }
 
 impl Default for Inject {
     fn default() -> Self {
-        Self { enabled: true, page_call: true }
+        Self { enabled: true, page_call: true, edge_page_views: None }
     }
 }
 

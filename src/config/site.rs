@@ -41,6 +41,8 @@ pub(super) fn compile_site(
     let variations = variations(checking, at, &site.variations);
     let client_traits = client_traits(checking, at, site);
     let consent = consent(checking, &format!("{at}/consent"), &site.consent);
+    let views = site.inject.edge_page_views.as_deref();
+    let views = about_requests(checking, &format!("{at}/inject/edge_page_views"), views);
     let bots = about_requests(checking, &format!("{at}/bots"), site.bots.as_deref());
 
     let (prefix, (segment, rudderstack)) = (prefix?, sdks?);
@@ -94,6 +96,7 @@ pub(super) fn compile_site(
         },
         consent: consent?,
         bots: bots?,
+        edge_page_views: views?,
         variations: variations?,
         client_traits: client_traits?,
         metrics,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::client::Client;
+use super::page_view::View;
 use super::target::Authority;
 use crate::config::Snapshot;
 use crate::decide::Consent;
@@ -120,6 +121,10 @@ pub(super) struct Page {
     pub(super) outcome: Option<Personalization>,
     /// What the visitor allows.
     pub(super) consent: Consent,
+    /// The edge tells that it was seen, and not the browser.
+    pub(super) tells_view: bool,
+    /// Who has seen it, once that is certain.
+    pub(super) view: Option<Box<View>>,
     /// It was decided with a profile older than it should be.
     pub(super) stale: bool,
 }

@@ -252,7 +252,8 @@ fn taken() -> Answer {
     Answer::json(StatusCode::OK, &json!({ "success": true }))
 }
 
-fn ip(context: &Context, site: &Site, consent: Consent) -> Ip {
+/// The visitor's address, as much of it as a vendor may know.
+pub(super) fn ip(context: &Context, site: &Site, consent: Consent) -> Ip {
     match (context.client.address, site.enrich.ip) {
         (_, IpDetail::None) => Ip::HIDDEN,
         _ if consent == Consent::Limited => Ip::HIDDEN,

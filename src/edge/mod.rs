@@ -9,6 +9,7 @@ mod context;
 mod event;
 mod limits;
 mod page;
+mod page_view;
 mod response;
 mod strict;
 mod target;
@@ -137,6 +138,8 @@ impl Edge {
                     let visitor = page::visitor(&site, session.req_header());
                     page.consent = self.consent(&site, &visitor, session.req_header(), context);
                 }
+                page.tells_view =
+                    page.shown && self.tells_view(session, context, &site, page.consent);
                 if page.consent == Consent::Denied {
                     page.outcome = Some(Personalization::Denied);
                 } else if page.is_personal(&site) {
@@ -443,6 +446,12 @@ impl ProxyHttp for Edge {
             // 499, as nginx says it: the client left before it had an answer.
             let counted = counted.or_else(|| StatusCode::from_u16(499).ok()).unwrap_or_default();
             site.metrics.request(context.route, counted, context.started.elapsed().as_secs_f64());
+            if let Way::Page(page) = &context.way
+                && let Some(view) = &page.view
+                && error.is_none()
+            {
+                self.tell_view(session, context, site, view, page.consent);
+            }
             match context.way {
                 Way::Page(_) => site.metrics.added.observe(context.added.as_secs_f64()),
                 Way::Asset(_) => site.metrics.lookup(asset::lookup(session.cache.phase())),

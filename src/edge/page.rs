@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,14 +17,15 @@ use super::Edge;
 use super::client::append;
 use super::consent::allowed;
 use super::context::{Context, Page, Way};
+use super::page_view::View;
 use super::response::{
-    drop_hop_headers, drop_validators, is_ascii_compatible, is_html, make_private, promote_cookies,
-    text,
+    charset, drop_hop_headers, drop_validators, is_ascii_compatible, is_html, make_private,
+    promote_cookies, text,
 };
 use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Consent, Facts, RequestFacts};
 use crate::geo::{Geo, Place};
-use crate::html::{Body, Coding, Csp, Injector, Markup, PageKey, Plans};
+use crate::html::{Body, Coding, Csp, Injector, Markup, PageKey, Plans, Title};
 use crate::identity::{AnonymousId, Visitor, read};
 use crate::profile::{Lookup, ProfileKey};
 use crate::site::Site;
@@ -290,9 +292,16 @@ pub(super) fn to_visitor(
             make_private(response)?;
         }
         if session.req_header().method != Method::HEAD {
-            let handover =
-                Handover { visitor: &visitor, traits: &page.traits, base: None, page_call: true };
-            inject(session, context, plans, &site, handover, response)?;
+            let title = page.tells_view.then(|| Title::new(charset(response)));
+            let title = title.map(|title| Arc::new(Mutex::new(title)));
+            let handover = Handover {
+                visitor: &visitor,
+                traits: &page.traits,
+                base: None,
+                page_call: !page.tells_view,
+            };
+            inject(session, context, plans, &site, handover, title.clone(), response)?;
+            page.view = title.map(|title| Box::new(View { visitor, title }));
         } else if site.snippet.is_some() {
             make_private(response)?;
             drop_validators(response);
@@ -336,10 +345,16 @@ fn inject(
     plans: &Plans,
     site: &Site,
     handover: Handover<'_>,
+    title: Option<Arc<Mutex<Title>>>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
-    let Some(snippet) = &site.snippet else { return Ok(()) };
     let coding = Coding::of(text(response, &header::CONTENT_ENCODING));
+    let Some(snippet) = &site.snippet else {
+        if let (Some(title), Some(Coding::Identity)) = (title, coding) {
+            context.body = Body::Read(title);
+        }
+        return Ok(());
+    };
     let Some(coding) = coding.filter(|_| is_ascii_compatible(response)) else {
         site.metrics.rewrite(Rewrite::Unreadable);
         return Ok(());
@@ -352,9 +367,10 @@ fn inject(
     let key = if coding == Coding::Identity { page_key(session, site, response) } else { None };
     let made = guard(Feature::Rewriting, || {
         let script = snippet.script(handover);
-        let markup = Markup { script, path: snippet.external_path(), csp, host };
+        let path = snippet.external_path(handover.page_call);
+        let markup = Markup { script, path, csp, host };
         let adds = markup.length();
-        (Injector::new(markup), adds)
+        (Injector::new(markup).with_title(title), adds)
     });
     let Some((injector, adds)) = made else { return Ok(()) };
     make_private(response)?;

@@ -22,15 +22,17 @@ pub(super) fn is_html(response: &ResponseHeader) -> bool {
 /// Whether what we write means the same in the page's encoding. An unknown or missing one counts
 /// as compatible, as browsers take it for one that is.
 pub(super) fn is_ascii_compatible(response: &ResponseHeader) -> bool {
-    let charset = text(response, &header::CONTENT_TYPE).and_then(|kind| {
-        kind.split(';').skip(1).find_map(|parameter| {
-            let (name, value) = parameter.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-        })
-    });
-    charset
+    charset(response)
         .and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
         .is_none_or(encoding_rs::Encoding::is_ascii_compatible)
+}
+
+/// The charset that Content-Type names.
+pub(super) fn charset(response: &ResponseHeader) -> Option<&str> {
+    text(response, &header::CONTENT_TYPE)?.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// Keeps shared caches off a page that belongs to one visitor. What is stricter stays.

@@ -16,8 +16,8 @@ use crate::decide::{Consent, Facts};
 use crate::identity::{Visitor, registrable};
 use crate::profile::Lookup;
 use crate::site::Site;
-use crate::vendor::Handover;
 use crate::vendor::rudderstack::wanted;
+use crate::vendor::{Handover, SILENT};
 
 /// What the SDK asks for at one time.
 const MAX_COOKIES_BYTES: usize = 64 * 1024;
@@ -53,6 +53,8 @@ impl Edge {
             Ok(origin) => origin,
             Err(refusal) => return refusal.send(session).await,
         };
+        // The edge tells of the page that names it so.
+        let page_call = session.req_header().uri.query() != Some(SILENT);
         let Some(snippet) = &site.snippet else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
                 .send(session)
@@ -70,12 +72,8 @@ impl Edge {
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
             if visitor.minted { site.identity.keep(&visitor, host, secure) } else { Vec::new() };
-        let script = snippet.script(Handover {
-            visitor: &visitor,
-            traits: &traits,
-            base: None,
-            page_call: true,
-        });
+        let script =
+            snippet.script(Handover { visitor: &visitor, traits: &traits, base: None, page_call });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)

@@ -1,11 +1,12 @@
 //! One page's body: decoded, given its snippet, encoded again, chunk by chunk.
 
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::coding::{Coding, Decoder, Encoder};
-use super::{Injector, Plan};
+use super::{Injector, Plan, Title};
 use crate::telemetry::Rewrite;
 
 /// A page's body on its way to one visitor.
@@ -14,6 +15,8 @@ pub enum Body {
     /// Not ours to change, or nothing left to change: bytes pass as they are.
     #[default]
     Untouched,
+    /// Not changed, and its title read.
+    Read(Arc<Mutex<Title>>),
     /// Up to the last place where anything can match.
     Plain(Box<Plain>),
     /// Fewer bytes were added than promised: white space makes up for them at the end.
@@ -78,6 +81,12 @@ impl Body {
     pub fn pass(&mut self, chunk: &mut Option<Bytes>, end: bool) -> Result<Option<Passed>, Broken> {
         match self {
             Self::Untouched => Ok(None),
+            Self::Read(title) => {
+                if let Some(bytes) = chunk {
+                    title.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+                }
+                Ok(None)
+            }
             Self::Short(missing) => {
                 if end {
                     let mut out = chunk.take().unwrap_or_default().to_vec();

@@ -17,7 +17,7 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::place::plain_place;
-use super::{Csp, Plan, Way};
+use super::{Csp, Plan, Title, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
 
 /// What is put into a page: the same thing in two forms.
@@ -74,6 +74,8 @@ pub struct Injector {
     plan: Option<Plan>,
     /// Bytes that have been added to the page.
     added: usize,
+    /// Reads the page's title, where somebody wants it.
+    title: Option<Arc<Mutex<Title>>>,
 }
 
 enum Parsing {
@@ -128,7 +130,15 @@ impl Injector {
             held: Vec::new(),
             plan: None,
             added: 0,
+            title: None,
         }
+    }
+
+    /// Lets `title` read the page.
+    #[must_use]
+    pub fn with_title(mut self, title: Option<Arc<Mutex<Title>>>) -> Self {
+        self.title = title;
+        self
     }
 
     /// With the place that the page had the last time.
@@ -165,6 +175,9 @@ impl Injector {
 
     /// Adds to `out` what comes of the page's next `bytes`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if let Some(title) = &self.title {
+            title.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        }
         if matches!(self.parser, Parsing::NotYet) && !bytes.is_empty() && self.begin(bytes, out) {
             return;
         }

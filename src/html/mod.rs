@@ -9,6 +9,7 @@ mod injector;
 mod place;
 mod plan;
 mod splice;
+mod title;
 
 pub use body::{Body, Broken, Passed};
 pub use coding::Coding;
@@ -16,3 +17,4 @@ pub use csp::{Csp, Way};
 pub use injector::{Injector, Markup};
 pub use plan::{PageKey, Plan, Plans};
 pub use splice::splice;
+pub use title::Title;

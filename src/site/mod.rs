@@ -54,6 +54,8 @@ pub struct Site {
     pub consent: ConsentRules,
     /// True of requests that no person makes.
     pub bots: Option<Expression>,
+    /// True of pages of which the edge tells that they were seen, and not the browser.
+    pub edge_page_views: Option<Expression>,
     /// How identity is kept.
     pub identity: IdentityPolicy,
     /// Other pages under the same URL.

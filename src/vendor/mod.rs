@@ -17,7 +17,7 @@ pub use event::{
 pub use file::SdkFile;
 pub use key::{BadWriteKey, REDACTED, WriteKey};
 pub use own::Own;
-pub use snippet::{Handover, Snippet};
+pub use snippet::{Handover, SILENT, Snippet};
 
 use own::{is_safe, replace};
 

@@ -12,9 +12,13 @@ pub struct Snippet {
     parts: Vec<Part>,
     prefix: String,
     external_path: Arc<str>,
+    silent_path: Arc<str>,
     page_call: bool,
     own_cookies: bool,
 }
+
+/// The query of the script as a file that sends no page call.
+pub const SILENT: &str = "page=0";
 
 /// What one vendor's SDK needs.
 struct Part {
@@ -65,6 +69,7 @@ impl Snippet {
             parts: sdks.iter().map(part).collect(),
             prefix: prefix.into(),
             external_path: format!("{prefix}/snippet.js").into(),
+            silent_path: format!("{prefix}/snippet.js?{SILENT}").into(),
             page_call,
             own_cookies,
         }
@@ -97,10 +102,11 @@ impl Snippet {
         out
     }
 
-    /// Path of the same script as a file, for pages whose CSP forbids it inline.
+    /// Path of the same script as a file, for pages whose CSP forbids it inline; with or without its page
+    /// call.
     #[must_use]
-    pub fn external_path(&self) -> Arc<str> {
-        Arc::clone(&self.external_path)
+    pub fn external_path(&self, page_call: bool) -> Arc<str> {
+        Arc::clone(if page_call { &self.external_path } else { &self.silent_path })
     }
 }
 

@@ -18,6 +18,7 @@ mod hand_over;
 mod hostile;
 mod identity;
 mod operator;
+mod page_views;
 mod pages;
 mod pass_through;
 mod profile_tools;
