@@ -202,6 +202,7 @@ fn route_name(route: &Route) -> &'static str {
         Route::Page => "page: to the origin",
         Route::Asset(_) => "asset: a file of the SDK",
         Route::Event(..) => "event: to its vendor",
+        Route::Generic => "generic: to a vendor that a rule names",
         Route::Cookies => "cookies: those that the SDK wants set by a server",
         Route::Webhook => "webhook: pushed profiles",
         Route::Snippet => "snippet: the snippet as a file",

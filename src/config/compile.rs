@@ -135,6 +135,7 @@ impl Checking<'_> {
             trusted_proxies: trusted,
             redirect_ports,
             profile_wait: file.profiles.wait.get(),
+            vendor_timeout: file.events.timeout.get(),
             event_limits: EventLimits {
                 per_client: file.events.per_client,
                 at_once: file.events.at_once,

@@ -383,6 +383,50 @@ pub struct Vendor {
     /// RudderStack.
     #[serde(default)]
     pub rudderstack: Option<RudderStack>,
+    /// Any other SDK, by rules.
+    #[serde(default)]
+    pub generic: Vec<Generic>,
+}
+
+/// Any other SDK: which paths below the prefix lead where.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generic {
+    /// Name in metrics, logs and files.
+    #[schemars(regex(pattern = r"^[a-z0-9_-]{1,32}$"))]
+    pub name: String,
+    /// Where it is: `https://matomo.shop.example`.
+    pub address: String,
+    /// Headers of every call, such as a key.
+    #[serde(default)]
+    pub headers: std::collections::BTreeMap<String, Secret>,
+    /// The first rule that matches counts.
+    #[schemars(length(min = 1))]
+    pub rules: Vec<GenericRule>,
+}
+
+/// A path, and where it leads.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenericRule {
+    /// Path below the prefix: `/matomo.js`, or `/plugins/*` for all below.
+    #[schemars(regex(pattern = "^/"))]
+    pub path: String,
+    /// Path at the vendor that takes its place. The query is kept. Default: the same.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// Methods that it takes. Default: GET.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Most bytes of a body.
+    #[serde(default = "default_generic_body")]
+    pub body: ByteSize,
+    /// Headers of the browser's that the vendor gets. Never its cookies, unless they are named here.
+    #[serde(default)]
+    pub forward: Vec<String>,
+    /// Keep it and deliver it like an event, answered 204; else the vendor answers the browser.
+    #[serde(default)]
+    pub spooled: bool,
 }
 
 /// A RudderStack source of the kind JavaScript.
@@ -560,6 +604,9 @@ fn default_prefix() -> String {
 }
 fn default_cdn() -> String {
     "https://cdn.segment.com".into()
+}
+fn default_generic_body() -> ByteSize {
+    ByteSize::kib(64)
 }
 fn default_rudder_cdn() -> String {
     "https://cdn.rudderlabs.com".into()

@@ -16,7 +16,7 @@ use crate::site::{
 };
 use crate::telemetry::{LaneMetrics, SiteMetrics};
 use crate::upstream::{Endpoint, Timeouts, Upstream, basic};
-use crate::vendor::{REDACTED, Snippet, Vendor, WriteKey, rudderstack, segment};
+use crate::vendor::{Generic, REDACTED, Rule, Snippet, Vendor, WriteKey, rudderstack, segment};
 
 pub(super) fn compile_site(
     checking: &mut Checking<'_>,
@@ -35,6 +35,7 @@ pub(super) fn compile_site(
     };
     let cors = cors(checking, at, &site.cors);
     let sdks = sdks(checking, &format!("{at}/vendor"), file, site);
+    let generic = generic(checking, &format!("{at}/vendor/generic"), file, site);
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
     let source = compile_source(checking, at, site);
     let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
@@ -72,6 +73,7 @@ pub(super) fn compile_site(
         origin_host: origin_host?,
         segment,
         rudderstack,
+        generic: generic?,
         cors: cors?,
         leads,
         source: source?,
@@ -118,8 +120,8 @@ struct Given<'g> {
 
 fn sdks(checking: &mut Checking<'_>, at: &str, file: &File, site: &file::Site) -> Option<Sdks> {
     let vendor = &site.vendor;
-    if vendor.segment.is_none() && vendor.rudderstack.is_none() {
-        checking.problem(at, "expected `segment`, `rudderstack`, or both");
+    if vendor.segment.is_none() && vendor.rudderstack.is_none() && vendor.generic.is_empty() {
+        checking.problem(at, "expected `segment`, `rudderstack` or `generic`");
         return None;
     }
     let segment = vendor.segment.as_ref().map(|segment| Given {
@@ -354,6 +356,101 @@ fn expression(checking: &mut Checking<'_>, place: &str, text: &str) -> Option<Ex
             None
         }
     }
+}
+
+fn generic(
+    checking: &mut Checking<'_>,
+    at: &str,
+    file: &File,
+    site: &file::Site,
+) -> Option<Vec<Generic>> {
+    let mut out = Vec::new();
+    let mut names = vec!["segment".to_owned(), "rudderstack".to_owned()];
+    for (index, given) in site.vendor.generic.iter().enumerate() {
+        let at = format!("{at}/{index}");
+        if names.contains(&given.name) {
+            let taken = format!("another vendor is called `{}`", given.name);
+            checking.problem(&format!("{at}/name"), taken);
+        }
+        names.push(given.name.clone());
+        let upstream = vendor_upstream(checking, &format!("{at}/address"), &given.address, file);
+        let headers = given.headers.iter().filter_map(|(name, value)| {
+            let header = name.parse::<http::HeaderName>().ok();
+            let value = http::HeaderValue::from_str(value.expose()).ok();
+            let pair = header.zip(value);
+            if pair.is_none() {
+                let place = format!("{at}/headers/{}", name.replace('~', "~0").replace('/', "~1"));
+                checking.problem(&place, "this is no name and value of a header");
+            }
+            pair
+        });
+        let headers: Vec<_> = headers.collect();
+        let rules: Vec<Rule> = given
+            .rules
+            .iter()
+            .enumerate()
+            .filter_map(|(number, rule)| {
+                generic_rule(checking, &format!("{at}/rules/{number}"), rule)
+            })
+            .collect();
+        let Some(upstream) = upstream.filter(|_| rules.len() == given.rules.len()) else {
+            continue;
+        };
+        let lane = Lane {
+            name: format!("{}.{}", site.name, given.name).into(),
+            upstream: Arc::clone(&upstream),
+            headers: Vec::new(),
+            batch_path: "/",
+            limits: segment::LIMITS,
+            stamps_each: false,
+            metrics: LaneMetrics::new(&site.name, &given.name),
+        };
+        out.push(Generic { upstream, lane: Arc::new(lane), headers, rules });
+    }
+    (out.len() == site.vendor.generic.len()).then_some(out)
+}
+
+fn generic_rule(checking: &mut Checking<'_>, at: &str, rule: &file::GenericRule) -> Option<Rule> {
+    let (path, below) = match rule.path.strip_suffix("/*") {
+        Some(path) => (path, true),
+        None => (rule.path.as_str(), false),
+    };
+    let wanted =
+        rule.upstream.as_deref().map(|upstream| upstream.strip_suffix("/*").unwrap_or(upstream));
+    let upstream = page_path(checking, &format!("{at}/upstream"), wanted.unwrap_or(path));
+    let mut methods = Vec::new();
+    for (index, name) in rule.methods.iter().enumerate() {
+        match name.parse::<http::Method>() {
+            Ok(method) if ["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str()) => {
+                methods.push(method);
+            }
+            _ => {
+                let place = format!("{at}/methods/{index}");
+                checking.problem(&place, "expected GET, POST, PUT, PATCH or DELETE");
+            }
+        }
+    }
+    if rule.methods.is_empty() {
+        methods.push(http::Method::GET);
+    }
+    let mut forward = Vec::new();
+    for (index, name) in rule.forward.iter().enumerate() {
+        let place = format!("{at}/forward/{index}");
+        let hop = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te"];
+        match name.parse::<http::HeaderName>() {
+            Ok(name) if !hop.contains(&name.as_str()) => forward.push(name),
+            _ => checking.problem(&place, format!("`{name}` is no header that can be passed on")),
+        }
+    }
+    Some(Rule {
+        path: path.into(),
+        below,
+        upstream: upstream?,
+        methods,
+        body: rule.body.bytes(),
+        headers: forward,
+        spooled: rule.spooled,
+    })
 }
 
 /// Origins as browsers write them (RFC 6454, 6.2).

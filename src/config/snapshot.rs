@@ -83,6 +83,8 @@ pub struct Snapshot {
     pub redirect_ports: Vec<u16>,
     /// The most that a page waits for its profile.
     pub profile_wait: Duration,
+    /// The most that a call to a vendor may take while a browser waits.
+    pub vendor_timeout: Duration,
     /// What clients may ask of the events' route.
     pub event_limits: EventLimits,
     /// The log of requests.

@@ -75,6 +75,13 @@ impl Answer {
             .with(header::VARY, "origin")
     }
 
+    /// May be stored as `control` says.
+    #[must_use]
+    pub(super) fn with_caching(mut self, control: &str) -> Self {
+        self.headers.retain(|(name, _)| name != header::CACHE_CONTROL);
+        self.with(header::CACHE_CONTROL, control)
+    }
+
     /// Adds Set-Cookie headers.
     #[must_use]
     pub(super) fn with_cookies(mut self, lines: Vec<String>) -> Self {

@@ -282,7 +282,7 @@ fn unpacked(request: &RequestHeader, body: Vec<u8>, limit: usize) -> Result<Vec<
 }
 
 /// The sender keeps it, and comes again.
-fn not_taken(site: &Site, error: &SpoolError) -> Answer {
+pub(super) fn not_taken(site: &Site, error: &SpoolError) -> Answer {
     let (reason, why) = match error {
         SpoolError::Full { .. } => ("full", "too many events wait"),
         SpoolError::Busy => ("busy", "too many events at one time"),

@@ -7,6 +7,7 @@ mod client;
 mod consent;
 mod context;
 mod event;
+mod generic;
 mod limits;
 mod page;
 mod page_view;
@@ -42,6 +43,7 @@ use crate::profile::Resolver;
 use crate::site::{Route, Sdk, Site, normal_path};
 use crate::telemetry::metrics::REJECTED;
 use crate::telemetry::{AccessLog, Personalization, Record, RouteName};
+use crate::upstream::Client;
 
 pub use strict::MAX_HEAD_BYTES;
 
@@ -58,6 +60,8 @@ pub struct Edge {
     plans: Plans,
     geo: Arc<Geo>,
     limits: limits::Limits,
+    /// Calls in line.
+    client: Client,
     leaving: Arc<AtomicBool>,
 }
 
@@ -83,7 +87,8 @@ impl Edge {
         leaving: Arc<AtomicBool>,
     ) -> Self {
         let (plans, limits) = (Plans::default(), limits::Limits::default());
-        Self { snapshot, profiles, outbox, cache, plans, geo, limits, leaving }
+        let client = Client::default();
+        Self { snapshot, profiles, outbox, cache, plans, geo, limits, client, leaving }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -126,7 +131,7 @@ impl Edge {
         context.route = match route {
             Route::Page => RouteName::Page,
             Route::Asset(_) => RouteName::Asset,
-            Route::Event(..) => RouteName::Event,
+            Route::Event(..) | Route::Generic => RouteName::Event,
             Route::Webhook => RouteName::Webhook,
             Route::Snippet | Route::Traits | Route::Reset | Route::Cookies => RouteName::Visitor,
             Route::Nothing => RouteName::Other,
@@ -179,6 +184,10 @@ impl Edge {
             Route::Traits => Box::pin(self.traits(session, context, &site)).await,
             Route::Reset => Box::pin(self.reset(session, context, &site)).await,
             Route::Cookies => Box::pin(self.cookies(session, context, &site)).await,
+            Route::Generic => {
+                let below = site.prefix.below(&path).unwrap_or_default().to_owned();
+                Box::pin(self.generic(session, context, &site, &below)).await
+            }
             Route::Nothing => Box::pin(nothing().send(session)).await,
         }
     }

@@ -206,7 +206,7 @@ impl Edge {
 /// What belongs to a visitor is for pages of the site alone: another site that names the URL in a
 /// script element or form must learn and change nothing. Tells the origin of a page of another host that
 /// may.
-fn admitted(
+pub(super) fn admitted(
     session: &Session,
     context: &Context,
     site: &Site,

@@ -96,7 +96,10 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         prepare(&profiles);
     }
     let sdks = snapshot.all_sites.iter().flat_map(|site| site.sdks());
-    let lanes = sdks.map(|(_, sdk)| Arc::clone(&sdk.lane));
+    let others = snapshot.all_sites.iter().flat_map(|site| &site.generic);
+    let lanes = sdks
+        .map(|(_, sdk)| Arc::clone(&sdk.lane))
+        .chain(others.map(|vendor| Arc::clone(&vendor.lane)));
     let outbox = Outbox::open(&node.data, lanes, node.events);
     let outbox = Arc::new(outbox.map_err(StartError::Events)?);
     let geo = Arc::new(Geo::open(node.geo.clone()).map_err(StartError::Geo)?);

@@ -42,7 +42,8 @@ impl Names {
                 let sdks = site.sdks().flat_map(|(_, sdk)| {
                     [&sdk.cdn, &sdk.lane.upstream].into_iter().chain(&sdk.config_api)
                 });
-                site.origin.iter().chain(sdks).chain(source)
+                let others = site.generic.iter().map(|vendor| &vendor.upstream);
+                site.origin.iter().chain(sdks).chain(others).chain(source)
             })
             .collect();
         let resolving = upstreams.iter().map(|upstream| async move {

@@ -22,7 +22,7 @@ use crate::profile::Signature;
 use crate::profile::source::ProfileSource;
 use crate::telemetry::SiteMetrics;
 use crate::upstream::Upstream;
-use crate::vendor::{SdkFile, Snippet, Vendor, WriteKey};
+use crate::vendor::{Generic, SdkFile, Snippet, Vendor, WriteKey};
 
 /// One site.
 pub struct Site {
@@ -38,6 +38,8 @@ pub struct Site {
     pub segment: Option<Sdk>,
     /// RudderStack, where the site uses it.
     pub rudderstack: Option<Sdk>,
+    /// Other vendors, by their rules.
+    pub generic: Vec<Generic>,
     /// Who may push profiles.
     pub webhook: Option<WebhookLogin>,
     /// Where profiles come from that no store has.

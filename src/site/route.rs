@@ -20,6 +20,8 @@ pub enum Route {
     Traits,
     /// The end of the visitor's identity.
     Reset,
+    /// What a rule names.
+    Generic,
     /// Cookies that RudderStack's SDK wants set.
     Cookies,
     /// Below the prefix, and nothing.
@@ -47,6 +49,9 @@ impl Route {
             "/traits" => Self::Traits,
             "/reset" => Self::Reset,
             "/rsaRequest" if site.rudderstack.is_some() => Self::Cookies,
+            other if site.generic.iter().any(|vendor| vendor.rule(other).is_some()) => {
+                Self::Generic
+            }
             _ => Self::Nothing,
         }
     }

@@ -23,6 +23,10 @@ pub struct Answer {
     pub status: StatusCode,
     /// Seconds or a date, as sent.
     pub retry_after: Option<String>,
+    /// Content-Type, as sent.
+    pub content_type: Option<String>,
+    /// Cache-Control, as sent.
+    pub cache_control: Option<String>,
     /// The body, as much of it as the call allows.
     pub body: Bytes,
 }
@@ -143,14 +147,17 @@ async fn exchange(
     session.read_response_header().await?;
     let header = session.response_header();
     let status = header.map_or(StatusCode::BAD_GATEWAY, |header| header.status);
-    let retry_after = header
-        .and_then(|header| header.headers.get(http::header::RETRY_AFTER))
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let said = |name: HeaderName| {
+        let value = header.and_then(|header| header.headers.get(name));
+        value.and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let retry_after = said(http::header::RETRY_AFTER);
+    let content_type = said(http::header::CONTENT_TYPE);
+    let cache_control = said(http::header::CACHE_CONTROL);
     let mut kept = BytesMut::new();
     while let Some(chunk) = session.read_response_body().await? {
         let room = most.saturating_sub(kept.len()).min(chunk.len());
         kept.extend_from_slice(chunk.get(..room).unwrap_or_default());
     }
-    Ok(Answer { status, retry_after, body: kept.freeze() })
+    Ok(Answer { status, retry_after, content_type, cache_control, body: kept.freeze() })
 }

@@ -5,6 +5,7 @@
 
 mod event;
 mod file;
+mod generic;
 mod key;
 mod own;
 pub mod rudderstack;
@@ -15,6 +16,7 @@ pub use event::{
     BadEvent, Enriched, Given, Ip, Kind, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Spec, enrich,
 };
 pub use file::SdkFile;
+pub use generic::{Generic, Rule};
 pub use key::{BadWriteKey, REDACTED, WriteKey};
 pub use own::Own;
 pub use snippet::{Handover, SILENT, Snippet};

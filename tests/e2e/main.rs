@@ -14,6 +14,7 @@ mod browser;
 mod config;
 mod consent;
 mod events;
+mod generic;
 mod hand_over;
 mod hostile;
 mod identity;
