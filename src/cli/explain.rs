@@ -141,7 +141,8 @@ impl Explain {
         }
         let query = url.query().unwrap_or_default().to_owned();
         let asked = Asked { path: path.to_owned(), query, headers, place };
-        let (consent, _) = site.consent.of(&Facts::new(&visitor, None, &asked));
+        let (consent, _) =
+            site.consent.of(&Facts::new(&visitor, None, &asked).with_null_for_absent());
         let rules = rules(site, &visitor, profile.as_ref(), &asked);
         let ids = json!({
             "user_id": visitor.user.as_ref().map(UserId::as_str),

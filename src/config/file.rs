@@ -560,8 +560,8 @@ pub enum IpDetail {
     None,
 }
 
-/// What visitors allow: CEL over `request`, `ids` and `geo`. A rule that can't be decided allows
-/// nothing; one that asks about something absent, such as a cookie, is false.
+/// What visitors allow: CEL over `request`, `ids` and `geo`, in which what is absent is `null`. A rule
+/// that can't be decided allows nothing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consent {

@@ -469,8 +469,14 @@ fn cors(checking: &mut Checking<'_>, at: &str, origins: &[String]) -> Option<Vec
 }
 
 fn consent(checking: &mut Checking<'_>, at: &str, consent: &file::Consent) -> Option<ConsentRules> {
-    let denied = about_requests(checking, &format!("{at}/denied"), consent.denied.as_deref());
-    let limited = about_requests(checking, &format!("{at}/limited"), consent.limited.as_deref());
+    let mut rule = |name: &str, text: Option<&str>| {
+        let place = format!("{at}/{name}");
+        let Some(plain) = about_requests(checking, &place, text)? else { return Some(None) };
+        let compiled = Expression::compile_for_null(plain.source());
+        checking.take(&place, compiled).map(Some)
+    };
+    let denied = rule("denied", consent.denied.as_deref());
+    let limited = rule("limited", consent.limited.as_deref());
     let clear_cookies = consent.clear_cookies;
     Some(ConsentRules { denied: denied?, limited: limited?, clear_cookies })
 }

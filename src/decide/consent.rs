@@ -44,7 +44,7 @@ impl ConsentRules {
         self.denied.is_none() && self.limited.is_none()
     }
 
-    /// What is allowed, and how many rules could not be decided: each of those allows nothing.
+    /// What is allowed by `facts`, which have `null` for what is absent, and how many rules could not be decided: each of those allows nothing.
     #[must_use]
     pub fn of(&self, facts: &Facts<'_>) -> (Consent, usize) {
         let (mut consent, mut failed) = (Consent::Given, 0);

@@ -52,6 +52,18 @@ impl Expression {
         Ok(expression)
     }
 
+    /// Compiles `source` for facts that have `null` for what is absent. The evaluator looks for
+    /// `has(map.key)` by reading `map.key`, which is always there then: it becomes `"key" in map`.
+    ///
+    /// # Errors
+    /// As [`Expression::compile`].
+    pub fn compile_for_null(source: &str) -> Result<Self, ExpressionError> {
+        let plain = Self::compile(source)?;
+        let told = has_as_in(source);
+        let program = ENV.compile(&told).map_err(|errors| syntax_error(source, &errors))?;
+        Ok(Self { program, ..plain })
+    }
+
     /// The text that it was compiled from.
     #[must_use]
     pub fn source(&self) -> &str {
@@ -145,6 +157,34 @@ impl std::fmt::Debug for Expression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Expression({})", self.source)
     }
+}
+
+/// `has(map.key)` as `("key" in map)`.
+fn has_as_in(source: &str) -> String {
+    let (mut out, mut rest) = (String::new(), source);
+    while let Some((before, behind)) = rest.split_once("has(") {
+        out.push_str(before);
+        let named = before.ends_with(|char: char| char.is_alphanumeric() || char == '_');
+        let field = behind.split_once(')').and_then(|(inner, behind)| {
+            let (map, key) = inner.trim().rsplit_once('.')?;
+            let plain = key.chars().all(|char| char.is_alphanumeric() || char == '_');
+            (plain && !named && !map.contains('(')).then_some((map, key, behind))
+        });
+        match field {
+            Some((map, key, behind)) => {
+                for part in ["(\"", key, "\" in ", map, ")"] {
+                    out.push_str(part);
+                }
+                rest = behind;
+            }
+            None => {
+                out.push_str("has(");
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExpressionError {
@@ -267,6 +307,35 @@ mod tests {
         }
         assert!(matches!(test("traits.age"), Outcome::Failed(_)));
         assert!(matches!(test("traits.age > 'x'"), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn what_is_absent_can_be_null() {
+        let visitor = Visitor::default();
+        let facts = Facts::new(&visitor, None, &Asked).with_null_for_absent();
+        for (source, outcome) in [
+            ("request.cookies.consent != 'yes'", Outcome::True),
+            ("request.cookies.consent == 'yes'", Outcome::False),
+            ("request.headers['sec-gpc'] == '1'", Outcome::True),
+            ("request.headers['sec-other'] == '1'", Outcome::False),
+            ("has(request.cookies.consent) || has( geo.city )", Outcome::False),
+            ("request.cookies.c != 'x' && !has(request.cookies.c)", Outcome::True),
+            ("has(request.cookies.x) && request.cookies.x == 'y'", Outcome::True),
+            ("request.cookies.consent == null && ids.user_id == null", Outcome::True),
+            ("geo.city != 'Munich' && geo.country == 'DE'", Outcome::True),
+            ("size(request.cookies) == 2 && request.path == '/a'", Outcome::True),
+        ] {
+            let compiled = Expression::compile_for_null(source).unwrap();
+            assert_eq!(compiled.test(&facts), outcome, "{source}");
+        }
+        for undecided in [
+            "request.cookies.consent.matches('a')",
+            "request.cookies.consent > 1",
+            "geo.european_union && true",
+        ] {
+            let outcome = Expression::compile_for_null(undecided).unwrap().test(&facts);
+            assert!(matches!(outcome, Outcome::Failed(_)), "{undecided}: {outcome:?}");
+        }
     }
 
     #[test]

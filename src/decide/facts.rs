@@ -7,6 +7,7 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::{Key, Map, Value};
 
+use super::lenient::Lenient;
 use crate::geo::Place;
 use crate::identity::Visitor;
 use crate::profile::{Profile, Traits};
@@ -33,6 +34,7 @@ pub struct Facts<'f> {
     ids: Lazy,
     asked: Lazy,
     place: Lazy,
+    absent_is_null: bool,
 }
 
 /// Converted at the first question. One page is decided by one thread; the lock is for the
@@ -48,7 +50,26 @@ impl<'f> Facts<'f> {
         request: &'f dyn RequestFacts,
     ) -> Self {
         let traits = Traits::of(known);
-        Self { visitor, traits, request, ids: Lazy::new(), asked: Lazy::new(), place: Lazy::new() }
+        Self {
+            visitor,
+            traits,
+            request,
+            ids: Lazy::new(),
+            asked: Lazy::new(),
+            place: Lazy::new(),
+            absent_is_null: false,
+        }
+    }
+
+    /// What is absent of request, ids and place is `null`, so that a rule about it is decided by what it
+    /// says and not by the absence: `request.cookies.consent != 'yes'` is true without the cookie.
+    #[must_use]
+    pub fn with_null_for_absent(self) -> Self {
+        Self { absent_is_null: true, ..self }
+    }
+
+    fn made(&self, value: Value) -> Box<dyn Val> {
+        if self.absent_is_null { Box::new(Lenient(val(value))) } else { val(value) }
     }
 
     /// The path without query.
@@ -105,9 +126,9 @@ impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let value: &dyn Val = match variable {
             "traits" => &self.traits,
-            "ids" => self.ids.get_or_init(|| val(self.ids())).as_ref(),
-            "request" => self.asked.get_or_init(|| val(self.asked())).as_ref(),
-            "geo" => self.place.get_or_init(|| val(self.place())).as_ref(),
+            "ids" => self.ids.get_or_init(|| self.made(self.ids())).as_ref(),
+            "request" => self.asked.get_or_init(|| self.made(self.asked())).as_ref(),
+            "geo" => self.place.get_or_init(|| self.made(self.place())).as_ref(),
             _ => return None,
         };
         Some(CowVal::Borrowed(value))

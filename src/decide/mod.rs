@@ -5,6 +5,7 @@
 mod consent;
 mod expression;
 mod facts;
+mod lenient;
 mod variation;
 
 pub use consent::{Consent, ConsentRules};

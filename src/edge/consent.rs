@@ -33,8 +33,9 @@ impl Edge {
             return Consent::Given;
         }
         let asked = self.asked(request, request.uri.path(), context);
-        let decided =
-            guard(Feature::Decision, || site.consent.of(&Facts::new(visitor, None, &asked)));
+        let decided = guard(Feature::Decision, || {
+            site.consent.of(&Facts::new(visitor, None, &asked).with_null_for_absent())
+        });
         let (consent, failed) = decided.unwrap_or((Consent::Denied, 1));
         site.metrics.rule_failures.inc_by(failed as u64);
         consent

@@ -246,3 +246,95 @@ async fn a_page_is_a_page_when_the_cdn_is_down() {
     assert_eq!((&page["teaser"], &page["cookie"]), (&json!("everyone"), &json!("")));
     assert!(page["queued"].as_u64().unwrap() > 0, "calls wait in the queue");
 }
+
+/// Notes every event that the SDK sends, across pages.
+const NOTE: &str = "analytics.addSourceMiddleware(function (step) { \
+     var sent = JSON.parse(localStorage.getItem('sent') || '[]'); sent.push(step.payload.obj.messageId); \
+     localStorage.setItem('sent', JSON.stringify(sent)); step.next(step.payload) })";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_sdk_says_it_sent_is_what_the_vendor_gets() {
+    let vendor = Vendor::real().await;
+    let (edge, _nginx) = shop(&vendor).await;
+    let loaded = "window.analytics && analytics.initialized === true";
+    // The tracking API is down while all of this happens, and comes back later.
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let seen = visit(&edge, json!([
+        { "open": "/", "until": "/seg/evs/p", "when": loaded },
+        { "run": NOTE },
+        { "run": "analytics.track('One')", "until": "/seg/evs/t" },
+        { "run": "analytics.identify('john', { plan: 'pro' })", "until": "/seg/evs/i" },
+        { "run": "analytics.group('g1')", "until": "/seg/evs/g" },
+        { "run": "analytics.alias('john2', 'john')", "until": "/seg/evs/a" },
+        // Without a network, and with one again: the SDK keeps what it could not send.
+        { "offline": true },
+        { "run": "analytics.track('Offline')" },
+        { "offline": false, "run": "window.dispatchEvent(new Event('online'))", "until": "/seg/evs/t" },
+        // On the way out of the page.
+        { "run": "window.addEventListener('pagehide', function () { navigator.sendBeacon('/seg/evs/t', JSON.stringify({ type: 'track', event: 'Leaving', messageId: 'beacon' })) })" },
+        { "open": "/login", "until": "/seg/evs/p", "when": loaded },
+        { "run": NOTE },
+        { "run": "analytics.track('Last')", "until": "/seg/evs/t", "quiet": true, "value": "JSON.parse(localStorage.getItem('sent'))" },
+        { "run": "analytics.reset()", "until": "/seg/reset" },
+    ]))
+    .await;
+    seen.stayed_first_party(&edge);
+    let said: Vec<String> = serde_json::from_value(seen.value(12).clone()).unwrap();
+    assert_eq!(said.len(), 6, "{said:?}");
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    // Those, and a page view of each page.
+    edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+    let delivered = edge.metric("doorstep_events_ended_total", &[("end", "delivered")]).await;
+    let calls = vendor.events();
+    let good = calls.iter().rev().filter(|call| call.target == "/v1/batch");
+    let mut got: Vec<Value> =
+        good.flat_map(|call| call.json()["batch"].as_array().unwrap().clone()).collect();
+    got.sort_by_key(|event| event["messageId"].to_string());
+    got.dedup_by_key(|event| event["messageId"].to_string());
+    let pages = got.iter().filter(|event| event["type"] == "page").count();
+    let mut others: Vec<&str> = got
+        .iter()
+        .filter(|event| event["type"] != "page")
+        .map(|event| event["messageId"].as_str().unwrap())
+        .collect();
+    let mut said: Vec<&str> = said.iter().map(String::as_str).chain(["beacon"]).collect();
+    said.sort_unstable();
+    others.sort_unstable();
+    assert_eq!((others, pages), (said, 2));
+    assert!(delivered >= 9.0, "{delivered}");
+    let offline = got.iter().find(|event| event["event"] == "Offline").unwrap();
+    assert_eq!(offline["userId"], "john");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_consent_the_vendor_is_asked_nothing_at_all() {
+    let vendor = Vendor::real().await;
+    let nginx = Nginx::start("", |root| {
+        std::fs::write(
+            root.join("index.html"),
+            "<!doctype html><html><head><title>Shop</title></head><body>x</body></html>",
+        )
+        .unwrap();
+        std::fs::write(root.join("favicon.ico"), "").unwrap();
+    })
+    .await;
+    let edge = Setup::new(nginx.port)
+        .vendor(vendor.port())
+        .site("consent: { denied: request.cookies.consent != 'yes', clear_cookies: true }")
+        .start()
+        .await;
+    let beacon =
+        "navigator.sendBeacon('/seg/evs/t', JSON.stringify({ type: 'track', event: 'x' }))";
+    let seen = visit(&edge, json!([
+        { "run": "1" },
+        { "open": "/", "quiet": true, "value": "({ sdk: typeof analytics, cookie: document.cookie })" },
+        { "run": beacon, "quiet": true },
+        { "run": "fetch('/seg/assets/sdk.js')", "quiet": true },
+    ]))
+    .await;
+    seen.stayed_first_party(&edge);
+    assert_eq!(seen.value(1), &json!({"sdk": "undefined", "cookie": ""}));
+    assert!(seen.cookie(3, "ajs_anonymous_id").is_none());
+    assert!(vendor.server.asked().is_empty(), "{:?}", vendor.server.asked().len());
+    edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 1.0).await;
+}

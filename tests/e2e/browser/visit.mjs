@@ -38,6 +38,7 @@ try {
     page.waitForResponse((response) => new URL(response.url()).pathname === path && response.ok());
   for (const step of input.steps) {
     const waits = [].concat(step.until ?? []).map(answered);
+    if (step.offline !== undefined) await context.setOffline(step.offline);
     if (step.open) await page.goto(input.url + step.open);
     if (step.reload) await page.reload();
     if (step.fill) await page.fill("input", step.fill);
