@@ -20,10 +20,11 @@ test: build-tools test-tools $(NPM)/installed
 bench: build-tools
 	cargo bench
 
-# Origin, bare Pingora and Doorstep side by side; see benches/load/run.
+# Origin, bare Pingora and Doorstep side by side, then durable events; see benches/load.
 .PHONY: load
 load: build-tools test-tools
 	benches/load/run
+	benches/load/events 10 0
 
 # zlib-ng, which Pingora compresses with, is built with cmake and a C compiler.
 .PHONY: build-tools

@@ -102,7 +102,7 @@ impl Delivery {
                 && work.len() < self.timing.in_flight
                 && gathering.is_none_or(|until| until <= Instant::now())
             {
-                match self.take().await {
+                match self.take() {
                     Some(batch) => work.push_back(Work::new(batch, &mut next_id)),
                     None => {
                         gathering = None;
@@ -128,7 +128,7 @@ impl Delivery {
             tokio::select! {
                 Some((id, events, outcome)) = calls.next(), if !calls.is_empty() => {
                     self.ended(&mut work, &mut pace, &mut next_id, id, events, outcome).await;
-                    self.advance(&mut work).await;
+                    self.advance(&mut work);
                 }
                 () = self.spool.news() => {
                     gathering.get_or_insert(Instant::now() + LINGER);
@@ -147,10 +147,11 @@ impl Delivery {
         }
     }
 
-    async fn take(&self) -> Option<Batch> {
-        let (spool, limits) = (Arc::clone(&self.spool), self.lane.limits);
-        let taken = tokio::task::spawn_blocking(move || spool.take(limits)).await.ok()?;
-        taken
+    /// In place: the thread is delivery's own, and what it reads is in memory most of the time. On other
+    /// threads the batches of a backlog would each leave their memory behind.
+    fn take(&self) -> Option<Batch> {
+        self.spool
+            .take(self.lane.limits)
             .map_err(|error| {
                 tracing::error!(lane = &*self.lane.name, %error, "events can't be read");
             })
@@ -158,12 +159,10 @@ impl Delivery {
     }
 
     /// Tells the spool of what has wholly ended, in order.
-    async fn advance(&self, work: &mut VecDeque<Work>) {
+    fn advance(&self, work: &mut VecDeque<Work>) {
         while work.front().is_some_and(|first| first.pieces.is_empty()) {
             let Some(ended) = work.pop_front() else { return };
-            let spool = Arc::clone(&self.spool);
-            // Not written down, they are delivered twice.
-            let _ = tokio::task::spawn_blocking(move || spool.done(&ended.batch)).await;
+            self.spool.done(&ended.batch);
         }
     }
 
