@@ -310,6 +310,11 @@ impl Spool {
                 most = needed.min(left);
                 continue;
             }
+            if batch.to == from {
+                // The file is shorter than it was: what is missing can't be delivered.
+                lost = left;
+                batch.to = end;
+            }
             if self.shared.lock().hand_out(&batch.segment, batch.to) && lost > 0 {
                 self.shared.damaged(&batch.segment, lost as u64);
             }

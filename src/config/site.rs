@@ -410,6 +410,9 @@ fn generic(
     (out.len() == site.vendor.generic.len()).then_some(out)
 }
 
+/// Half of what the spool can hold in one piece.
+const MAX_SPOOLED_BYTES: usize = 4 * 1024 * 1024;
+
 fn generic_rule(checking: &mut Checking<'_>, at: &str, rule: &file::GenericRule) -> Option<Rule> {
     let (path, below) = match rule.path.strip_suffix("/*") {
         Some(path) => (path, true),
@@ -441,6 +444,9 @@ fn generic_rule(checking: &mut Checking<'_>, at: &str, rule: &file::GenericRule)
             Ok(name) if !hop.contains(&name.as_str()) => forward.push(name),
             _ => checking.problem(&place, format!("`{name}` is no header that can be passed on")),
         }
+    }
+    if rule.spooled && rule.body.bytes() > MAX_SPOOLED_BYTES {
+        checking.problem(&format!("{at}/body"), "what is spooled has at most 4MiB");
     }
     Some(Rule {
         path: path.into(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::client::{Connection, Request};
 use crate::support::edge::{Edge, Setup};
 use crate::support::eventually;
+use crate::support::server::{Piece, Reply, Server};
 use crate::support::vendor::Vendor;
 
 fn event(id: &str) -> Value {
@@ -300,10 +301,75 @@ async fn a_torn_tail_is_left_out_and_counted() {
 }
 
 #[tokio::test]
-async fn a_node_without_its_disk_says_so() {
+async fn with_relaxed_durability_events_are_taken_and_delivered() {
     let vendor = Vendor::start().await;
     let edge: Edge =
         Setup::new(1).vendor(vendor.port()).node("events: { durability: relaxed }").start().await;
     assert_eq!(edge.event("t", &event("relaxed")).send().await.status, 200);
     all_arrive(&vendor, &["relaxed".to_owned()]).await;
+}
+
+/// A tracking API that does something else at each call, and takes the event in the end.
+async fn moody(moods: Vec<Reply>) -> Server {
+    let moods = Mutex::new(moods.into_iter());
+    Server::start(move |_| {
+        let next = moods.lock().unwrap().next();
+        next.unwrap_or_else(|| Reply::new(200, &[], "{}"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_vendor_that_is_silent_resets_or_answers_nonsense_is_asked_again() {
+    let never = Arc::new(tokio::sync::Notify::new());
+    let vendor = moody(vec![
+        Reply(vec![Piece::Wait(never)]),
+        Reply(vec![Piece::Close]),
+        Reply(vec![Piece::Bytes(b"not http at all\r\n\r\n".to_vec()), Piece::Close]),
+        Reply(vec![Piece::Bytes(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), Piece::Close]),
+        Reply::new(302, &["Location: http://elsewhere.test/"], ""),
+    ])
+    .await;
+    let edge = Setup::new(1).vendor(vendor.port).node("events: { timeout: 300ms }").start().await;
+    assert_eq!(edge.event("t", &event("m")).send().await.status, 200);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 1.0).await;
+    let calls = vendor.asked();
+    assert_eq!(calls.len(), 6);
+    assert!(calls.iter().all(|call| call.json()["batch"][0]["messageId"] == "m"));
+    edge.becomes("doorstep_events_retried_total", &[], 5.0).await;
+}
+
+#[tokio::test]
+async fn a_pause_that_the_vendor_asks_for_is_kept() {
+    let vendor = moody(vec![Reply::new(429, &["Retry-After: 2"], "slow down")]).await;
+    let edge = Setup::new(1).vendor(vendor.port).start().await;
+    assert_eq!(edge.event("t", &event("first")).send().await.status, 200);
+    vendor.until("/v1/batch", 1).await;
+    let asked = std::time::Instant::now();
+    edge.becomes("doorstep_events_paused", &[], 1.0).await;
+    assert_eq!(edge.event("t", &event("second")).send().await.status, 200);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 2.0).await;
+    // Without the pause it would have been asked again after a half to one second.
+    assert!(asked.elapsed() > std::time::Duration::from_millis(1500), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn half_a_body_is_no_event() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let mut half = Connection::open(edge.port).await;
+    half.write(
+        "POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 100\r\n\r\n{\"event\":",
+    )
+    .await;
+    edge.becomes("doorstep_requests_in_flight", &[], 1.0).await;
+    drop(half);
+    edge.becomes("doorstep_events_refused_total", &[("reason", "broken")], 1.0).await;
+    edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+    assert!(vendor.events().is_empty());
+    // Twice the same member: the last one counts, as browsers read it.
+    let twice =
+        edge.request("POST", "/seg/evs/t").body(r#"{"event":"a","event":"b","messageId":"m"}"#);
+    assert_eq!(twice.send().await.status, 200);
+    assert_eq!(vendor.until(1).await[0]["event"], "b");
 }

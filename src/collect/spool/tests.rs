@@ -171,3 +171,18 @@ async fn any_process_can_look_and_erase() {
     assert_eq!(spool.waiting(), 0);
     assert_eq!(status(&folder.path().join("none")).unwrap(), Waiting::default());
 }
+
+#[tokio::test]
+async fn a_file_that_shrinks_under_us_ends_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    spool.append(&[parcel("1"), parcel("2")]).await.unwrap();
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    File::options().write(true).open(file).unwrap().set_len(segment::HEAD_BYTES).unwrap();
+    let batch = spool.take(LIMITS).unwrap().unwrap();
+    assert!(batch.events.is_empty());
+    spool.done(&batch);
+    assert!(spool.take(LIMITS).unwrap().is_none());
+    spool.append(&[parcel("3")]).await.unwrap();
+    assert_eq!(bodies(&spool.take(LIMITS).unwrap().unwrap()), ["3"]);
+}
