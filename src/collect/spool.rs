@@ -6,26 +6,28 @@
 //! made, and only when that stands on the disk is anything acknowledged again.
 
 mod frame;
+mod look;
 mod segment;
+mod writer;
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use frame::Event;
+pub use look::{Waiting, erase, status};
 
 use super::{Parcel, Way};
 use crate::profile::now_millis;
-use crate::telemetry::metrics::{EVENTS_BYTES, EVENTS_DAMAGED, EVENTS_WAITING, SPOOL_FAILURES};
+use crate::telemetry::metrics::{EVENTS_BYTES, EVENTS_DAMAGED, EVENTS_WAITING};
 use frame::{Step, Walk};
-use segment::{SUFFIX, Segment, keep_cursor, look_through, read_part};
+use segment::{SUFFIX, Segment, keep_cursor, read_part};
 
 /// When an event counts as taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,15 +118,11 @@ struct Append {
 
 /// Appends that may wait for the writer.
 const MAX_WAITING: usize = 2048;
-/// Most bytes written at one time, give or take one append.
-const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 const MAX_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// A file that is wholly delivered is removed early when it is larger.
 const SMALL_BYTES: u64 = 1024 * 1024;
 /// The longest that a sender waits for the disk.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Without a sync of its own, what was written is synced this often.
-const RELAXED_SYNC: Duration = Duration::from_secs(1);
 
 impl Room {
     /// Room for `capacity` bytes.
@@ -413,170 +411,6 @@ impl Shared {
         }
         self.room.give_back(segment.end);
     }
-
-    /// Ends when the [`Spool`] is dropped.
-    fn write_groups(&self, mut queue: mpsc::Receiver<Append>) {
-        let (mut group, mut buffer) = (Vec::new(), Vec::new());
-        let mut synced = Instant::now();
-        while let Some(first) = queue.blocking_recv() {
-            buffer.clear();
-            buffer.extend_from_slice(&first.frames);
-            group.push(first);
-            while buffer.len() < MAX_GROUP_BYTES
-                && let Ok(next) = queue.try_recv()
-            {
-                buffer.extend_from_slice(&next.frames);
-                group.push(next);
-            }
-            let now = self.durability == Durability::Sync || synced.elapsed() > RELAXED_SYNC;
-            let events = group.iter().map(|append| append.events).sum();
-            let written = self.write(&buffer, events, now);
-            if now {
-                synced = Instant::now();
-            }
-            if let Err(error) = &written {
-                SPOOL_FAILURES.inc();
-                self.room.give_back(buffer.len() as u64);
-                let folder = self.folder.display();
-                tracing::error!(%folder, %error, "events were not taken");
-            }
-            for append in group.drain(..) {
-                // The browser may have gone; what is written is delivered all the same.
-                let _ = append.reply.send(written.clone());
-            }
-        }
-    }
-
-    /// Adds `bytes` to the last file, and makes sure of it.
-    fn write(&self, bytes: &[u8], events: usize, sync: bool) -> Result<(), SpoolError> {
-        let failed = |error: io::Error| SpoolError::Failed(error.to_string());
-        let (name, file, end) = self.current().map_err(failed)?;
-        let mut written = file.write_all_at(bytes, end);
-        let torn = written.is_err();
-        if !torn && sync {
-            written = (self.sync)(&file);
-        }
-        let mut state = self.lock();
-        state.writing = false;
-        let Some(segment) = state.find(&name).and_then(|at| state.segments.get_mut(at)) else {
-            return Err(SpoolError::Failed("its file has gone".into()));
-        };
-        if let Err(error) = written {
-            // Whether a failed sync has lost pages can't be known: this file gets no more. What was
-            // synced before stays in it and is delivered. A write that a full disk has cut can be
-            // taken back.
-            let taken_back = file.set_len(end).is_ok();
-            segment.sealed = !torn || !taken_back;
-            let empty = segment.sealed && segment.cursor >= segment.end;
-            let at = if empty { state.find(&name) } else { None };
-            let removed = at.and_then(|at| state.segments.remove(at));
-            drop(state);
-            if let Some(segment) = removed {
-                self.remove(&segment);
-            }
-            return Err(failed(error));
-        }
-        segment.end = end + bytes.len() as u64;
-        segment.waiting += events;
-        segment.sealed = segment.end >= self.segment_bytes;
-        drop(state);
-        EVENTS_WAITING.add(i64::try_from(events).unwrap_or(0));
-        self.news.notify_one();
-        Ok(())
-    }
-
-    /// The file to add to, and where.
-    fn current(&self) -> io::Result<(Box<str>, Arc<File>, u64)> {
-        let mut state = self.lock();
-        let open = state.segments.iter().rev().find(|segment| !segment.sealed);
-        if let Some(segment) = open {
-            let found = (segment.name.clone(), Arc::clone(&segment.file), segment.end);
-            state.writing = true;
-            return Ok(found);
-        }
-        drop(state);
-        let segment = Segment::create(&self.folder)?;
-        self.room.count(segment.end);
-        let made = (segment.name.clone(), Arc::clone(&segment.file), segment.end);
-        let mut state = self.lock();
-        state.writing = true;
-        state.insert(segment);
-        Ok(made)
-    }
-}
-
-/// What waits in one folder.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Events that are not delivered.
-    pub events: usize,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Bytes that are damaged.
-    pub damaged: u64,
-    /// When the oldest of them was taken, in milliseconds since 1970.
-    pub oldest: Option<i64>,
-}
-
-/// Looks through a folder that any process may be using.
-///
-/// # Errors
-/// The disk's.
-pub fn status(folder: &Path) -> io::Result<Waiting> {
-    let mut waiting = Waiting::default();
-    each_file(folder, |file| {
-        let found = look_through(file, segment::cursor(file)?, |_, event| {
-            waiting.oldest = Some(waiting.oldest.map_or(event.at, |oldest| oldest.min(event.at)));
-        })?;
-        waiting.events += found.events;
-        waiting.damaged += found.lost_bytes;
-        waiting.bytes += file.metadata()?.len();
-        Ok(())
-    })?;
-    Ok(waiting)
-}
-
-/// Erases the events that `matches` names, in a folder that any process may be using, also those that
-/// have been delivered and are still there. Tells how many of them waited. What is on its way to the vendor at this moment is not reached.
-///
-/// # Errors
-/// The disk's.
-pub fn erase(folder: &Path, matches: impl Fn(&Event) -> bool) -> io::Result<usize> {
-    let mut erased = 0;
-    each_file(folder, |file| {
-        let (mut places, cursor) = (Vec::new(), segment::cursor(file)?);
-        look_through(file, segment::HEAD_BYTES, |place, event| {
-            if matches(&event) {
-                places.push(place);
-            }
-        })?;
-        for place in &places {
-            segment::erase(file, *place)?;
-        }
-        erased += places.iter().filter(|place| place.begins >= cursor).count();
-        if places.is_empty() { Ok(()) } else { file.sync_data() }
-    })?;
-    Ok(erased)
-}
-
-fn each_file(folder: &Path, mut look: impl FnMut(&File) -> io::Result<()>) -> io::Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if !path.to_string_lossy().ends_with(SUFFIX) {
-            continue;
-        }
-        match File::options().read(true).write(true).open(&path) {
-            Ok(file) => look(&file)?,
-            // Delivered and removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod site;
 mod snapshot;
 mod source;
 mod units;
+mod vendors;
 
 pub use certificate::{CertificateError, Certificates};
 pub use compile::load;
