@@ -61,6 +61,8 @@ struct Piece {
     /// When the first of them was taken.
     since: Option<i64>,
     flying: bool,
+    /// A call for it has failed, so that time has passed since it was read.
+    waited: bool,
 }
 
 /// What became of one call.
@@ -98,7 +100,8 @@ impl Delivery {
         loop {
             self.paused.store(pace.is_broken(), Ordering::Relaxed);
             self.lane.metrics.paused.set(i64::from(pace.is_broken()));
-            while !pace.is_broken()
+            // While the vendor fails, one batch is enough to find out when that is over.
+            while (!pace.is_broken() || work.is_empty())
                 && work.len() < self.timing.in_flight
                 && gathering.is_none_or(|until| until <= Instant::now())
             {
@@ -112,13 +115,18 @@ impl Delivery {
             }
             if pace.until().is_none() {
                 let most = if pace.is_broken() { 1 } else { self.timing.in_flight };
-                let idle = work.iter_mut().flat_map(|work| &mut work.pieces);
-                for piece in idle.filter(|piece| !piece.flying) {
-                    if calls.len() >= most {
-                        break;
+                for Work { batch, pieces } in &mut work {
+                    for piece in pieces.iter_mut().filter(|piece| !piece.flying) {
+                        if calls.len() >= most {
+                            break;
+                        }
+                        let mut events = std::mem::take(&mut piece.events);
+                        if piece.waited {
+                            self.without_erased(batch, &mut events);
+                        }
+                        piece.flying = true;
+                        calls.push(self.send(piece.id, events));
                     }
-                    piece.flying = true;
-                    calls.push(self.send(piece.id, std::mem::take(&mut piece.events)));
                 }
             }
             self.flying.store(calls.len(), Ordering::Relaxed);
@@ -156,6 +164,16 @@ impl Delivery {
                 tracing::error!(lane = &*self.lane.name, %error, "events can't be read");
             })
             .ok()?
+    }
+
+    /// A person may have been deleted while `events` of `batch` waited for the vendor.
+    fn without_erased(&self, batch: &Batch, events: &mut Vec<Event>) {
+        match self.spool.again(batch) {
+            Ok(kept) => events.retain(|event| kept.contains(event)),
+            Err(error) => {
+                tracing::error!(lane = &*self.lane.name, %error, "events can't be read again");
+            }
+        }
     }
 
     /// Tells the spool of what has wholly ended, in order.
@@ -261,7 +279,7 @@ impl Delivery {
         let holds = |work: &&mut Work| work.pieces.iter().any(|piece| piece.id == id);
         let Some(work) = work.iter_mut().find(holds) else { return };
         let Some(at) = work.pieces.iter().position(|piece| piece.id == id) else { return };
-        let mut rest = Vec::new();
+        let (mut rest, mut waited) = (Vec::new(), false);
         match outcome {
             Outcome::Delivered => {
                 pace.succeeded();
@@ -271,6 +289,7 @@ impl Delivery {
             Outcome::Again(told) => {
                 pace.failed(told);
                 self.lane.metrics.retried.inc();
+                waited = true;
                 rest.push(events);
             }
             Outcome::Refused(answer) => {
@@ -279,6 +298,7 @@ impl Delivery {
                 if let [_] = &*events {
                     if !self.bury(&events, Reason::Refused, Some(&answer)).await {
                         pace.failed(None);
+                        waited = true;
                         rest.push(events);
                     }
                 } else {
@@ -288,7 +308,7 @@ impl Delivery {
                 }
             }
         }
-        let rest = rest.into_iter().map(|events| Piece::new(events, next_id));
+        let rest = rest.into_iter().map(|events| Piece { waited, ..Piece::new(events, next_id) });
         work.pieces.splice(at..=at, rest);
     }
 }
@@ -320,6 +340,6 @@ impl Piece {
     fn new(events: Vec<Event>, next_id: &mut u64) -> Self {
         *next_id += 1;
         let since = events.first().map(|event| event.at);
-        Self { id: *next_id, events, since, flying: false }
+        Self { id: *next_id, events, since, flying: false, waited: false }
     }
 }

@@ -55,22 +55,26 @@ impl Person {
     }
 }
 
-/// Erases what waits of `person` for any vendor of `site`, below `data`, and what is put aside. Tells
-/// how many events that were. Waits for the disk.
+/// Erases what waits of `person` for any vendor of `site`, below `data`, and what is put aside: what was
+/// taken until `until` (milliseconds since 1970). Tells how many events that were. Waits for the disk.
 ///
 /// # Errors
 /// The disk's.
-pub fn forget(data: &Path, site: &str, person: &Person) -> io::Result<usize> {
+pub fn forget(data: &Path, site: &str, person: &Person, until: i64) -> io::Result<usize> {
     let mut erased = 0;
     for lane in lanes(data)? {
         let (name, folder) = (&lane, data.join(FOLDER).join(&lane));
         if name.split_once('.').is_none_or(|(of, _)| of != site) {
             continue;
         }
-        erased += spool::erase(&folder, |event: &Event| person.is_in(&event.parcel))?;
+        erased += spool::erase(&folder, |event: &Event| {
+            event.at <= until && person.is_in(&event.parcel)
+        })?;
         let dead = DeadLetters::new(&folder, 0);
-        erased +=
-            dead.erase(|letter| letter.parcel().is_some_and(|parcel| person.is_in(&parcel)))?;
+        erased += dead.erase(|letter| {
+            let is_in = |parcel| person.is_in(&parcel);
+            letter.accepted <= until && letter.parcel().is_some_and(is_in)
+        })?;
     }
     Ok(erased)
 }

@@ -1,6 +1,6 @@
 //! All events of a process that wait for a vendor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::delivery::{Delivery, Timing};
 use super::lane::Lane;
 use super::spool::{Durability, Room, Spool, SpoolError};
 use super::{Parcel, Person, forget};
-use crate::profile::store::StoreError;
-use crate::profile::{ProfileKey, Resolver};
+use crate::profile::store::{DELETED_FOR, StoreError};
+use crate::profile::{ProfileKey, Resolver, now_millis};
 use crate::telemetry::Feature;
 use crate::telemetry::metrics::{EVENTS_CAPACITY, PANICS};
 use crate::upstream::Client;
@@ -107,16 +107,52 @@ impl Outbox {
         at: i64,
     ) -> Result<(), StoreError> {
         let gone = profiles.delete(key, at).await?;
-        let (data, site) = (self.data.clone(), key.site().to_owned());
-        let erased = move || forget(&data, &site, &Person::of(&gone));
-        let erased = tokio::task::spawn_blocking(erased).await;
-        let erased = erased.map_err(io::Error::other).and_then(|erased| erased);
         let failed = |error: io::Error| StoreError::Unavailable(format!("its events: {error}"));
-        let events = erased.map_err(failed)?;
-        if events > 0 {
-            tracing::info!(site = key.site(), events, "events of a deleted person were erased");
+        self.erase(gone, now_millis()).await.map_err(failed)
+    }
+
+    async fn erase(&self, keys: Vec<ProfileKey>, until: i64) -> io::Result<()> {
+        let Some(site) = keys.first().map(|key| key.site().to_owned()) else { return Ok(()) };
+        let data = self.data.clone();
+        let erased = move || {
+            let events = forget(&data, &site, &Person::of(&keys), until)?;
+            if events > 0 {
+                tracing::info!(site, events, "events of a deleted person were erased");
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(erased).await.map_err(io::Error::other)?
+    }
+
+    /// Erases what this node has of people whom other nodes have deleted, for as long as the process
+    /// lives.
+    pub async fn follow_deletions(&self, profiles: &Resolver) {
+        let kept = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        // What a node has missed while it was down is in the list as well.
+        let mut since = now_millis().saturating_sub(kept(DELETED_FOR));
+        let mut done: HashSet<(ProfileKey, i64)> = HashSet::new();
+        loop {
+            // Nodes' clocks differ: what was noted a little before is looked at again.
+            let from = since.saturating_sub(kept(CLOCKS_DIFFER));
+            match profiles.deleted_since(from).await {
+                Ok(deleted) => {
+                    done.retain(|(_, at)| *at >= from);
+                    for (key, at) in deleted {
+                        if done.contains(&(key.clone(), at)) {
+                            continue;
+                        }
+                        if let Err(error) = self.erase(vec![key.clone()], at).await {
+                            tracing::error!(%error, "events of a deleted person are still there");
+                            break;
+                        }
+                        since = since.max(at);
+                        done.insert((key, at));
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "deletions can't be heard of"),
+            }
+            tokio::time::sleep(LOOK_FOR_DELETIONS).await;
         }
-        Ok(())
     }
 
     /// Whether something can be delivered at the moment.
@@ -160,5 +196,8 @@ async fn without_end(delivery: &Arc<Delivery>) {
     }
 }
 
+/// How often it is looked whom other nodes have deleted.
+const LOOK_FOR_DELETIONS: Duration = Duration::from_secs(5);
+const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 /// Before delivery begins again.
 const PAUSE: Duration = Duration::from_secs(1);

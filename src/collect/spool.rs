@@ -79,6 +79,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Batch {
     segment: Box<str>,
+    from: u64,
     to: u64,
     /// Frames, with those that have been erased.
     frames: usize,
@@ -264,7 +265,7 @@ impl Spool {
     /// The disk's.
     pub fn take(&self, limits: Limits) -> io::Result<Option<Batch>> {
         let Some((name, file, from, end)) = self.shared.lock().unread() else { return Ok(None) };
-        let mut batch = Batch { segment: name, to: from, frames: 0, events: Vec::new() };
+        let mut batch = Batch { segment: name, from, to: from, frames: 0, events: Vec::new() };
         let left = usize::try_from(end - from).unwrap_or(usize::MAX);
         let mut most = left.min(limits.bytes + limits.bytes / 8);
         loop {
@@ -318,6 +319,31 @@ impl Spool {
             }
             return Ok(Some(batch));
         }
+    }
+
+    /// What is still to be sent of `batch`: some of it may have been erased since it was handed out.
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn again(&self, batch: &Batch) -> io::Result<Vec<Event>> {
+        let state = self.shared.lock();
+        let segment = state.find(&batch.segment).and_then(|at| state.segments.get(at));
+        let Some(file) = segment.map(|segment| Arc::clone(&segment.file)) else {
+            return Ok(Vec::new());
+        };
+        drop(state);
+        let bytes = usize::try_from(batch.to.saturating_sub(batch.from)).unwrap_or(0);
+        let mut walk = Walk::over(read_part(&file, batch.from, bytes)?);
+        let mut events = Vec::new();
+        while let Some(step) = walk.step() {
+            match step {
+                Step::Event(event) => events.push(event),
+                Step::Erased | Step::Lost(_) => {}
+                Step::Short(_) => break,
+            }
+        }
+        Ok(events)
     }
 
     /// `batch` need not be delivered again, and nothing before it. Waits for the disk.

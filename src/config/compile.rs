@@ -14,6 +14,7 @@ use super::snapshot::{Config, ListenOn, Node, Snapshot};
 use super::source::Source;
 use crate::collect::{Durability, EventLimits, Keeping, Timing};
 use crate::profile::Lifetimes;
+use crate::profile::store::DELETED_FOR;
 use crate::site::{HostPattern, Hosts};
 use crate::telemetry::AccessLog;
 
@@ -162,6 +163,11 @@ impl Checking<'_> {
         let disk = events.disk.bytes() as u64;
         if disk < 4 * 1024 * 1024 {
             self.problem("/events/disk", "expected at least 4MiB");
+            return None;
+        }
+        if events.retain.get() > DELETED_FOR {
+            let why = "expected at most 8 days: for that long it is known who was deleted";
+            self.problem("/events/retain", why);
             return None;
         }
         Some(Keeping {

@@ -186,7 +186,7 @@ impl Default for Cache {
 pub struct Events {
     /// When an event is acknowledged.
     pub durability: EventDurability,
-    /// How long an event is tried before it is put aside as a dead letter.
+    /// How long an event is tried before it is put aside as a dead letter. At most 8 days.
     pub retain: Duration,
     /// Most bytes of waiting events on the disk. When it is full, new events are answered 503 with
     /// `Retry-After`, and the SDK keeps them in the browser. At least 4MiB.

@@ -117,7 +117,8 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
 
     let follower = background_service("profiles", Follower(Arc::clone(&profiles)));
     server.add_service(follower);
-    let mut courier = background_service("events", Courier(Arc::clone(&outbox)));
+    let mut courier =
+        background_service("events", Courier(Arc::clone(&outbox), Arc::clone(&profiles)));
     courier.threads = Some(1);
     server.add_service(courier);
     server.add_service(background_service("places", Places(Arc::clone(&geo))));
@@ -235,12 +236,12 @@ impl BackgroundService for Places {
 }
 
 /// Delivers events for as long as the process lives: also while it ends.
-struct Courier(Arc<Outbox>);
+struct Courier(Arc<Outbox>, Arc<Resolver>);
 
 #[async_trait]
 impl BackgroundService for Courier {
     async fn start(&self, _: ShutdownWatch) {
-        self.0.run().await;
+        tokio::join!(self.0.run(), self.0.follow_deletions(&self.1));
     }
 }
 

@@ -290,6 +290,14 @@ impl Resolver {
         Ok(gone)
     }
 
+    /// Who has been deleted since `since`, by any node that shares the store.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn deleted_since(&self, since: i64) -> Result<Vec<(ProfileKey, i64)>, StoreError> {
+        in_time(self.store.deleted_since(since)).await
+    }
+
     /// Hears of changes through others for as long as it is polled.
     pub async fn follow(&self) {
         self.store.follow(&|change| self.hear(change)).await;

@@ -55,6 +55,9 @@ pub struct Part {
     pub next: Option<String>,
 }
 
+/// How long it is known who was deleted. No event waits longer for its vendor.
+pub const DELETED_FOR: std::time::Duration = std::time::Duration::from_hours(8 * 24);
+
 /// Most links that are followed from one key to its profile.
 pub const MAX_HOPS: usize = 4;
 
@@ -110,6 +113,15 @@ pub trait ProfileStore: Send + Sync {
     /// # Errors
     /// When the store can't.
     async fn delete(&self, key: &ProfileKey, at: i64) -> Result<Vec<ProfileKey>, StoreError>;
+
+    /// Who has been deleted since `since` (milliseconds since 1970) by any node, and when: for what else
+    /// a node has of them. Nobody where the store is this node's alone.
+    ///
+    /// # Errors
+    /// When the store can't be asked.
+    async fn deleted_since(&self, _since: i64) -> Result<Vec<(ProfileKey, i64)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// A part of what is stored of `site`, from the beginning or where another part ended.
     ///

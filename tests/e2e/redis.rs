@@ -12,6 +12,7 @@ use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Cluster, Redis, Watched};
 use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
 
 const LOGIN: &str = "Basic dXNlcjpwYXNz"; // user:pass
 /// What a page may wait for its profile, and what this machine may add on top.
@@ -531,4 +532,53 @@ async fn replicas_may_answer() {
     becomes(&edge, "john", "/").await;
     let asked = |redis: &Redis| redis.cli(&["INFO", "commandstats"]).contains("cmdstat_hgetall");
     assert!(asked(&replica) && !asked(&master));
+}
+
+#[tokio::test]
+async fn a_person_who_is_deleted_on_one_node_is_in_no_event_of_another() {
+    let (redis, origin) = (Redis::start().await, origin().await);
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, std::sync::atomic::Ordering::SeqCst);
+    let node = || {
+        Setup::new(origin.port)
+            .vendor(vendor.port())
+            .node(&format!("profiles: {{ store: {{ redis: {{ {} }} }} }}", single(&redis.url())))
+            .site("webhook: { username: user, password: pass }")
+    };
+    let (one, two) = (node().start().await, node().start().await);
+    hears(&one).await;
+    hears(&two).await;
+    for (user, browser) in [("john", "b"), ("mary", "c")] {
+        let event = json!({"type": "identify", "userId": user, "anonymousId": browser});
+        assert_eq!(one.event("i", &event).send().await.status, 200);
+        let event = json!({"type": "track", "event": user, "anonymousId": browser});
+        assert_eq!(one.event("t", &event).send().await.status, 200);
+    }
+    one.becomes("doorstep_events_paused", &[], 1.0).await;
+    let forget = two.request("DELETE", "/seg/personas?user_id=john").header("Authorization", LOGIN);
+    assert_eq!(forget.send().await.status, 200);
+    eventually("the other node has erased them", || async {
+        let (_, out) = one.cli(&["events", "status"]).await;
+        out.contains("2 events waiting").then_some(())
+    })
+    .await;
+    let folder = one.folder.path().join("data/events/shop.segment");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"john").is_none());
+    }
+    // Who comes back is taken again.
+    let event = json!({"type": "track", "event": "again", "userId": "john"});
+    assert_eq!(one.event("t", &event).send().await.status, 200);
+    let before = vendor.events().len();
+    vendor.mood.api_status.store(200, std::sync::atomic::Ordering::SeqCst);
+    one.becomes("doorstep_events_waiting", &[], 0.0).await;
+    let late = vendor.delivered_since(before);
+    assert!(late.iter().any(|event| event["event"] == "again"));
+    assert!(late.iter().any(|event| event["event"] == "mary"));
+    // Also what was in memory, waiting for the vendor.
+    let his = |event: &&Value| {
+        event["event"] == "john" || event["type"] == "identify" && event["userId"] == "john"
+    };
+    assert_eq!(late.iter().filter(his).count(), 0, "{late:?}");
 }

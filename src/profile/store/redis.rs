@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use redis::{Cmd, RedisError, Script, TlsCertificates, Value, cmd};
 
-use super::{Change, MAX_HOPS, Part, ProfileStore, SAME_LINK, StoreError, Stored, end_of};
+use super::{
+    Change, DELETED_FOR, MAX_HOPS, Part, ProfileStore, SAME_LINK, StoreError, Stored, end_of,
+};
 use crate::config::Secret;
-use crate::profile::{MAX_PROFILE_BYTES, MAX_TRAITS, ProfileKey, TooMuch, Update};
+use crate::profile::{MAX_PROFILE_BYTES, MAX_TRAITS, ProfileKey, TooMuch, Update, now_millis};
 
 use connection::{Connected, Connection, Connector};
 
@@ -182,6 +184,29 @@ impl Redis {
         self.on(async |connected| command.query_async(&mut connected.master.clone()).await).await
     }
 
+    /// The list of who was deleted, for nodes that have more of them than a profile.
+    fn deleted(&self) -> String {
+        format!("{}deleted", self.prefix)
+    }
+
+    async fn note_deleted(
+        &self,
+        keys: impl Iterator<Item = &ProfileKey>,
+    ) -> Result<(), StoreError> {
+        let (list, now) = (self.deleted(), now_millis());
+        let mut add = cmd("ZADD");
+        add.arg(&list);
+        for key in keys {
+            add.arg(now).arg(record::name(key));
+        }
+        self.run::<()>(&add).await?;
+        let kept = i64::try_from(DELETED_FOR.as_millis()).unwrap_or(i64::MAX);
+        let mut old = cmd("ZREMRANGEBYSCORE");
+        old.arg(&list).arg("-inf").arg(now.saturating_sub(kept));
+        self.run::<()>(&old).await?;
+        self.run::<()>(cmd("EXPIRE").arg(&list).arg(DELETED_FOR.as_secs())).await
+    }
+
     /// Runs a script about `key`. All begin with the channel and the message.
     async fn script<T: redis::FromRedisValue>(
         &self,
@@ -342,6 +367,7 @@ impl ProfileStore for Redis {
     async fn delete(&self, key: &ProfileKey, at: i64) -> Result<Vec<ProfileKey>, StoreError> {
         let end = end_of(self, key).await?;
         let all = self.leading_to(&end).await?;
+        self.note_deleted(all.iter().map(|(key, _)| key)).await?;
         // The links first: a deletion that is cut short can be sent again and finds the rest.
         for (from, to) in &all {
             if let Some(to) = to {
@@ -357,6 +383,15 @@ impl ProfileStore for Redis {
         })
         .await?;
         Ok(all.into_iter().map(|(key, _)| key).collect())
+    }
+
+    async fn deleted_since(&self, since: i64) -> Result<Vec<(ProfileKey, i64)>, StoreError> {
+        let mut command = cmd("ZRANGEBYSCORE");
+        command.arg(self.deleted()).arg(since).arg("+inf").arg("WITHSCORES");
+        let listed: Vec<(String, f64)> = self.run(&command).await?;
+        #[allow(clippy::cast_possible_truncation, reason = "milliseconds that were written whole")]
+        let read = |(name, at): (String, f64)| Some((record::key_of(&name)?, at as i64));
+        Ok(listed.into_iter().filter_map(read).collect())
     }
 
     async fn part(&self, site: &str, from: Option<&str>) -> Result<Part, StoreError> {

@@ -123,7 +123,12 @@ impl Vendor {
     }
     /// The events that the tracking API was sent, in their order, whatever it answered.
     pub fn delivered(&self) -> Vec<Value> {
-        let batches = self.events().into_iter().filter(|asked| asked.target == "/v1/batch");
+        self.delivered_since(0)
+    }
+    /// Those of all calls but the first ones.
+    pub fn delivered_since(&self, calls: usize) -> Vec<Value> {
+        let calls = self.events().into_iter().skip(calls);
+        let batches = calls.filter(|asked| asked.target == "/v1/batch");
         batches.flat_map(|asked| asked.json()["batch"].as_array().unwrap().clone()).collect()
     }
     /// Waits for that many of them.
