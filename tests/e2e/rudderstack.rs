@@ -192,6 +192,37 @@ async fn the_real_sdk_runs_on_the_first_party_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_offline_on_the_way_out_or_while_the_data_plane_is_down() {
+    let vendor = Vendor::rudderstack().await;
+    let (edge, _nginx) = shop(&rudder(&vendor)).await;
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let loaded = "window.rudderanalytics && !Array.isArray(rudderanalytics) && !!rudderanalytics.getAnonymousId()";
+    let beacon = "window.addEventListener('pagehide', function () { navigator.sendBeacon('/seg/beacon/v1/batch?writeKey=REDACTED', JSON.stringify({ batch: [{ type: 'track', event: 'Leaving', messageId: 'beacon' }] })) })";
+    let seen = visit(&edge, json!([
+        { "open": "/", "until": "/seg/v1/page", "when": loaded },
+        { "run": "rudderanalytics.track('One')", "until": "/seg/v1/track" },
+        { "offline": true },
+        { "run": "rudderanalytics.track('Offline')" },
+        { "offline": false, "run": "window.dispatchEvent(new Event('online'))", "until": "/seg/v1/track" },
+        { "run": beacon },
+        { "reload": true, "until": "/seg/v1/page", "when": loaded },
+        { "run": "rudderanalytics.track('Last')", "until": "/seg/v1/track", "quiet": true },
+    ]))
+    .await;
+    seen.stayed_first_party(&edge);
+    let before = vendor.events().len();
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 6.0).await;
+    let mut names: Vec<String> = vendor
+        .delivered_since(before)
+        .iter()
+        .map(|event| event.get("event").unwrap_or(&event["type"]).as_str().unwrap().to_owned())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Last", "Leaving", "Offline", "One", "page", "page"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_vendors_share_a_site_and_its_visitors() {
     let (segment, vendor) = (Vendor::real().await, Vendor::rudderstack().await);
     let port = segment.port();
