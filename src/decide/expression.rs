@@ -8,7 +8,7 @@ use cel::{Context, Env, ExecutionError, Program, Value};
 use super::Facts;
 
 /// What an expression may ask about.
-pub const VARIABLES: [&str; 4] = ["traits", "ids", "request", "geo"];
+pub const VARIABLES: [&str; 5] = ["traits", "ids", "request", "geo", "tcf"];
 
 /// A compiled expression.
 pub struct Expression {

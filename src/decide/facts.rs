@@ -8,6 +8,7 @@ use cel::context::VariableResolver;
 use cel::objects::{Key, Map, Value};
 
 use super::lenient::Lenient;
+use super::tcf;
 use crate::geo::Place;
 use crate::identity::Visitor;
 use crate::profile::{Profile, Traits};
@@ -34,6 +35,7 @@ pub struct Facts<'f> {
     ids: Lazy,
     asked: Lazy,
     place: Lazy,
+    tcf: Lazy,
     absent_is_null: bool,
 }
 
@@ -57,6 +59,7 @@ impl<'f> Facts<'f> {
             ids: Lazy::new(),
             asked: Lazy::new(),
             place: Lazy::new(),
+            tcf: Lazy::new(),
             absent_is_null: false,
         }
     }
@@ -98,6 +101,17 @@ impl<'f> Facts<'f> {
         }))
     }
 
+    fn tcf(&self) -> Value {
+        let headers = self.request.headers();
+        let cookies = headers.iter().filter(|(name, _)| name == "cookie");
+        let pairs = cookies.flat_map(|(_, value)| value.split(';'));
+        let given = pairs.filter_map(|pair| pair.trim().split_once('='));
+        let mut given = given.filter(|(name, _)| *name == tcf::COOKIE);
+        let purposes = given.next().map(|(_, text)| tcf::purposes(text)).unwrap_or_default();
+        let purposes = purposes.into_iter().map(Value::Int).collect();
+        map([("purposes".to_owned(), Value::List(Arc::new(purposes)))])
+    }
+
     fn asked(&self) -> Value {
         let query = self.request.query().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -129,6 +143,7 @@ impl VariableResolver for Facts<'_> {
             "ids" => self.ids.get_or_init(|| self.made(self.ids())).as_ref(),
             "request" => self.asked.get_or_init(|| self.made(self.asked())).as_ref(),
             "geo" => self.place.get_or_init(|| self.made(self.place())).as_ref(),
+            "tcf" => self.tcf.get_or_init(|| self.made(self.tcf())).as_ref(),
             _ => return None,
         };
         Some(CowVal::Borrowed(value))

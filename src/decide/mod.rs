@@ -6,6 +6,7 @@ mod consent;
 mod expression;
 mod facts;
 mod lenient;
+mod tcf;
 mod variation;
 
 pub use consent::{Consent, ConsentRules};

@@ -187,3 +187,23 @@ async fn events_say_where_their_visitor_is() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_frameworks_consent_string_is_read() {
+    let vendor = Vendor::start().await;
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port)
+        .vendor(vendor.port())
+        .site("consent: { denied: '!(1 in tcf.purposes && 8 in tcf.purposes)' }")
+        .start()
+        .await;
+    let all = "CPokAsAPokAsABEACBENC7CgAP_AAH_AAAwIF5wAQF5gXnABAXmAAAAA.YAAAAAAAAAAA";
+    for (cookie, given) in [
+        (format!("euconsent-v2={all}"), true),
+        ("euconsent-v2=x".into(), false),
+        ("a=b".into(), false),
+    ] {
+        let page = edge.request("GET", "/").header("Cookie", &cookie).send().await;
+        assert_eq!(page.text().contains("<script"), given, "{cookie}");
+    }
+}
