@@ -2,7 +2,7 @@
 //! gets a pause and then one call at a time until it answers; what it refuses is halved until the
 //! event that it refuses stands alone, and that one is put aside.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -169,7 +169,10 @@ impl Delivery {
     /// A person may have been deleted while `events` of `batch` waited for the vendor.
     fn without_erased(&self, batch: &Batch, events: &mut Vec<Event>) {
         match self.spool.again(batch) {
-            Ok(kept) => events.retain(|event| kept.contains(event)),
+            Ok(kept) => {
+                let kept: HashSet<&[u8]> = kept.iter().map(|event| &*event.parcel.body).collect();
+                events.retain(|event| kept.contains(&*event.parcel.body));
+            }
             Err(error) => {
                 tracing::error!(lane = &*self.lane.name, %error, "events can't be read again");
             }

@@ -330,7 +330,7 @@ impl Spool {
         let state = self.shared.lock();
         let segment = state.find(&batch.segment).and_then(|at| state.segments.get(at));
         let Some(file) = segment.map(|segment| Arc::clone(&segment.file)) else {
-            return Ok(Vec::new());
+            return Err(io::Error::other("the file has gone"));
         };
         drop(state);
         let bytes = usize::try_from(batch.to.saturating_sub(batch.from)).unwrap_or(0);
@@ -339,8 +339,11 @@ impl Spool {
         while let Some(step) = walk.step() {
             match step {
                 Step::Event(event) => events.push(event),
-                Step::Erased | Step::Lost(_) => {}
-                Step::Short(_) => break,
+                Step::Erased => {}
+                // What was handed out is better than what is there now.
+                Step::Lost(_) | Step::Short(_) => {
+                    return Err(io::Error::other("the file is damaged"));
+                }
             }
         }
         Ok(events)

@@ -168,6 +168,10 @@ async fn any_process_can_look_and_erase() {
     assert!(memchr::memmem::find(&bytes.unwrap(), b"mine").is_none(), "nothing of it is left");
     let batch = spool.take(LIMITS).unwrap().unwrap();
     assert_eq!(bodies(&batch), ["theirs"]);
+    assert_eq!(spool.again(&batch).unwrap(), batch.events);
+    // Erased after it was handed out.
+    assert_eq!(erase(folder.path(), |_| true).unwrap(), 1);
+    assert!(spool.again(&batch).unwrap().is_empty());
     spool.done(&batch);
     assert_eq!(spool.waiting(), 0);
     assert_eq!(status(&folder.path().join("none")).unwrap(), Waiting::default());
