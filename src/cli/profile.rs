@@ -125,7 +125,7 @@ impl Command {
                 if !gone.contains(&key(&id)?) {
                     gone.push(key(&id)?);
                 }
-                let events = forget(data, site, &Person::of(&gone), now_millis());
+                let events = forget(data, site, &Person::of(&gone, now_millis()));
                 let failed = |error| Failure::Spool(data.display().to_string(), error);
                 println!("{} events erased", events.map_err(failed)?);
                 for key in gone {

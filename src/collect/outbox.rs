@@ -108,14 +108,14 @@ impl Outbox {
     ) -> Result<(), StoreError> {
         let gone = profiles.delete(key, at).await?;
         let failed = |error: io::Error| StoreError::Unavailable(format!("its events: {error}"));
-        self.erase(gone, now_millis()).await.map_err(failed)
+        let person = Person::of(&gone, now_millis());
+        self.erase(key.site().to_owned(), person).await.map_err(failed)
     }
 
-    async fn erase(&self, keys: Vec<ProfileKey>, until: i64) -> io::Result<()> {
-        let Some(site) = keys.first().map(|key| key.site().to_owned()) else { return Ok(()) };
+    async fn erase(&self, site: String, person: Person) -> io::Result<()> {
         let data = self.data.clone();
         let erased = move || {
-            let events = forget(&data, &site, &Person::of(&keys), until)?;
+            let events = forget(&data, &site, &person)?;
             if events > 0 {
                 tracing::info!(site, events, "events of a deleted person were erased");
             }
@@ -137,16 +137,23 @@ impl Outbox {
             match profiles.deleted_since(from).await {
                 Ok(deleted) => {
                     done.retain(|(_, at)| *at >= from);
-                    for (key, at) in deleted {
-                        if done.contains(&(key.clone(), at)) {
-                            continue;
+                    let mut new: HashMap<String, Person> = HashMap::new();
+                    let deleted: Vec<_> =
+                        deleted.into_iter().filter(|one| !done.contains(one)).collect();
+                    for (key, at) in &deleted {
+                        new.entry(key.site().to_owned()).or_default().add(key, *at);
+                    }
+                    // One look through a site's events for all of them.
+                    let mut good = true;
+                    for (site, people) in new {
+                        if let Err(error) = self.erase(site, people).await {
+                            tracing::error!(%error, "events of deleted people are still there");
+                            good = false;
                         }
-                        if let Err(error) = self.erase(vec![key.clone()], at).await {
-                            tracing::error!(%error, "events of a deleted person are still there");
-                            break;
-                        }
-                        since = since.max(at);
-                        done.insert((key, at));
+                    }
+                    if good {
+                        since = deleted.iter().map(|(_, at)| *at).fold(since, i64::max);
+                        done.extend(deleted);
                     }
                 }
                 Err(error) => tracing::debug!(%error, "deletions can't be heard of"),
