@@ -109,7 +109,11 @@ impl Outbox {
         let gone = profiles.delete(key, at).await?;
         let failed = |error: io::Error| StoreError::Unavailable(format!("its events: {error}"));
         let person = Person::of(&gone, now_millis());
-        self.erase(key.site().to_owned(), person).await.map_err(failed)
+        let erasing = self.erase(key.site().to_owned(), person);
+        match tokio::time::timeout(ERASING, erasing).await {
+            Ok(erased) => erased.map_err(failed),
+            Err(_) => Err(StoreError::Unavailable("its events: the disk is too slow".into())),
+        }
     }
 
     async fn erase(&self, site: String, person: Person) -> io::Result<()> {
@@ -203,6 +207,8 @@ async fn without_end(delivery: &Arc<Delivery>) {
     }
 }
 
+/// The most that a deletion waits for the disk; it goes on behind that.
+const ERASING: Duration = Duration::from_secs(30);
 /// How often it is looked whom other nodes have deleted.
 const LOOK_FOR_DELETIONS: Duration = Duration::from_secs(5);
 const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
