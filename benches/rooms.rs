@@ -14,8 +14,8 @@ use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorstep::cache::{MemoryStorage, key};
 use doorstep::config::{Config, load};
-use doorstep::decide::{Facts, RequestFacts};
-use doorstep::html::{Body, Coding, Csp, Injector, Markup};
+use doorstep::decide::{Asking, Earlier, ExperimentKey, Facts, RequestFacts, Wants};
+use doorstep::html::{Body, Coding, Csp, Injector, Markup, Rewriter};
 use doorstep::identity::{UserId, Visitor, read};
 use doorstep::profile::{Lifetimes, Memory, Profile, ProfileKey, State, Update};
 use doorstep::site::{Route, normal_path};
@@ -44,26 +44,51 @@ impl RequestFacts for Asked {
     }
 }
 
-fn config(variations: usize) -> Config {
-    let routes: String = (0..variations)
+/// A site with ten rules about `/`, and `elsewhere` rules about other pages.
+fn config(elsewhere: usize) -> Config {
+    let routes: String = (0..elsewhere)
         .map(|n| {
-            format!("  - {{ route: /p{n}, choose: [{{ when: traits.red_group, path: /red }}] }}\n")
+            let route = if n % 2 == 0 { format!("/p{n}") } else { format!("/p{n}/*") };
+            format!(
+                "  - {{ route: {route}, choose: [{{ when: traits.red_group, path: /red }}] }}\n"
+            )
         })
         .collect();
+    let changes: String = (0..elsewhere)
+        .map(|n| format!("  - {{ select: a, route: /p{n}, when: traits.red_group, hide: true }}\n"))
+        .collect();
     let yaml = format!(
-        "listeners: [{{ address: '127.0.0.1:0' }}]\nsites:\n- name: shop{variations}\n  hosts: [www.shop.example, '*.shop.example']\n  \
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nsites:\n- name: shop{elsewhere}\n  hosts: [www.shop.example, '*.shop.example']\n  \
          origin: {{ address: 127.0.0.1:1 }}\n  vendor: {{ segment: {{ write_key: bench-write-key }} }}\n  variations:\n  \
-         - {{ route: /, choose: [{{ when: 'traits.age > 90', path: /old }}, {{ when: traits.red_group, path: /red }}] }}\n{routes}"
+         - route: /\n    choose:\n    - {{ when: 'traits.age > 90', path: /old }}\n    - {{ when: 'traits.age > 80', path: /old }}\n    \
+         - {{ when: \"traits.city == 'Vancouver'\", path: /v }}\n    - {{ when: has(traits.gone), path: /g }}\n    \
+         - {{ when: traits.red_group && traits.trait_150 == 150, path: /red }}\n{routes}  rewrite:\n  \
+         - {{ select: '#a', when: traits.red_group, set: {{ text: Hello }} }}\n  \
+         - {{ select: '#b', when: 'traits.age > 40', set: {{ attributes: {{ href: /b }} }} }}\n  \
+         - {{ select: '#c', when: traits.gone, hide: true }}\n  \
+         - {{ select: '#d', when: \"traits.trait_20 > 19 && traits.trait_199 < 200\", set: {{ add_class: x }} }}\n  \
+         - {{ select: '#e', when: traits.trait_3 == 4, remove: true }}\n{changes}"
     );
     load("bench", &yaml, |_| None).map_err(|problems| problems.to_string()).unwrap()
 }
 
+/// A visitor with 200 traits.
 fn john() -> (Visitor, Profile) {
     let mut profile = Profile::default();
-    let traits = (0..20).map(|n| (format!("trait_{n}").into(), serde_json::json!(n)));
+    let traits = (0..198).map(|n| (format!("trait_{n}").into(), serde_json::json!(n)));
     let traits = traits.chain([("red_group".into(), true.into()), ("age".into(), 41.into())]);
     profile.merge(&Update::new(1, traits), 1).unwrap();
     (Visitor { user: UserId::parse("john").ok(), ..Visitor::default() }, profile)
+}
+
+struct First;
+impl Earlier for First {
+    fn previewed(&self, _: &ExperimentKey) -> Option<&str> {
+        None
+    }
+    fn kept(&self, _: &ExperimentKey) -> Option<&str> {
+        None
+    }
 }
 
 /// From host and target to site and route.
@@ -96,18 +121,21 @@ fn cookies(c: &mut Criterion) {
     }
 }
 
-/// What does one more variation cost a page? Nothing, or they are not found by route.
+/// Ten rules, and what rules about other pages cost: nothing, or they are not found by route.
 fn decision(c: &mut Criterion) {
     let (visitor, profile) = john();
-    let mut group = c.benchmark_group("decide/variations");
-    for count in [1, 1000] {
-        let config = config(count);
-        let site = config.snapshot.all_sites.first().unwrap();
-        group.bench_with_input(BenchmarkId::from_parameter(count), site, |b, site| {
+    let wants = Wants { html: true, safe: true };
+    let asking = Asking { site: "shop", wants, earlier: &First, deciders: &[] };
+    let mut group = c.benchmark_group("decide/ten rules");
+    for elsewhere in [0, 1000] {
+        let config = config(elsewhere);
+        let rules = &config.snapshot.all_sites.first().unwrap().rules;
+        group.bench_with_input(BenchmarkId::from_parameter(elsewhere), rules, |b, rules| {
             b.iter(|| {
-                site.variations
-                    .choose(black_box("/"), &Facts::new(&visitor, Some(&profile), &Asked))
-                    .path
+                let concerned = rules.concerning("shop", black_box("/"), wants, &[]);
+                let mut facts = Facts::new(&visitor, Some(&profile), &Asked);
+                let decision = rules.decide(&concerned, &mut facts, &asking, None);
+                assert!(decision.target.is_some() && decision.edits.len() == 2);
             });
         });
     }
@@ -140,9 +168,11 @@ fn markup() -> Markup {
     let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
     Markup {
+        keep: None,
         script: snippet.script(Handover {
             visitor: &visitor,
             traits: &traits,
+            flags: &serde_json::Map::new(),
             base: None,
             page_call: true,
         }),
@@ -163,7 +193,8 @@ fn injection(c: &mut Criterion) {
                 b.iter_batched(
                     markup,
                     |markup| {
-                        let mut page = Body::new(coding, Injector::new(markup));
+                        let mut page =
+                            Body::new(coding, Rewriter::new(None, Some(Injector::new(markup))));
                         let mut at = 0;
                         while at < body.len() {
                             let end = (at + 65_536).min(body.len());
@@ -184,7 +215,13 @@ fn injection(c: &mut Criterion) {
 fn snippet(c: &mut Criterion) {
     let snippet = new_snippet();
     let (visitor, traits) = (john().0, serde_json::Map::new());
-    let handover = Handover { visitor: &visitor, traits: &traits, base: None, page_call: true };
+    let handover = Handover {
+        visitor: &visitor,
+        traits: &traits,
+        flags: &traits,
+        base: None,
+        page_call: true,
+    };
     c.bench_function("vendor/snippet", |b| b.iter(|| snippet.script(black_box(handover))));
 }
 

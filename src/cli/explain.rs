@@ -4,18 +4,22 @@ use std::path::PathBuf;
 
 use clap::Args;
 use http::Uri;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::profile::{chain, shown};
 use super::{Failure, configuration};
 use crate::config::StoreChoice;
-use crate::decide::{Facts, Outcome, RequestFacts};
+use crate::decide::{
+    Asking, Decision, Earlier, ExperimentKey, Facts, RequestFacts, Target, Trace, Wants, told,
+};
 use crate::geo::{Geo, Place};
+use crate::html::{Edit, Editor, framework};
 use crate::identity::{AnonymousId, IdError, UserId, Visitor, read};
 use crate::node::{StartError, open_store};
+use crate::profile::ProfileKey;
 use crate::profile::store::ProfileStore;
-use crate::profile::{Profile, ProfileKey};
 use crate::site::{Route, Site, normal_path};
+use crate::upstream::{Call, Client, USER_AGENT};
 
 /// Tell what a request would get, and why.
 #[derive(Args)]
@@ -40,6 +44,16 @@ pub(super) struct Explain {
     /// The visitor's address.
     #[arg(long)]
     ip: Option<std::net::IpAddr>,
+    /// `experiment=variant`: as with a preview link; may be given several times.
+    #[arg(long)]
+    variant: Vec<String>,
+    /// A file with the page as the origin has it: says where the rules match, and whether a framework would
+    /// undo them.
+    #[arg(long, conflicts_with = "fetch")]
+    page: Option<PathBuf>,
+    /// Get the page from the origin, as it is for this visitor, for the same.
+    #[arg(long)]
+    fetch: bool,
 }
 
 /// The request as rules see it.
@@ -91,7 +105,14 @@ impl Explain {
                 let geo = Geo::open(config.node.geo.clone()).map_err(StartError::Geo);
                 let geo = geo.map_err(Failure::Start)?;
                 let place = self.ip.and_then(|ip| geo.place(ip));
-                self.page(site, &path, &url, &*store, tier, place).await
+                let (mut told, decision) =
+                    self.page(site, &path, &url, &*store, tier, place).await?;
+                if let Some(page) = self.bytes(site, &url, decision.target.as_ref()).await?
+                    && let Some(told) = told.as_object_mut()
+                {
+                    told.insert("page_as_it_is".into(), matches(&page, &decision.edits));
+                }
+                Ok::<_, Failure>(told)
             })?;
             if let (Some(told), Value::Object(page)) = (told.as_object_mut(), page) {
                 told.extend(page);
@@ -109,7 +130,7 @@ impl Explain {
         store: &dyn ProfileStore,
         tier: &str,
         place: Option<Place>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<(Value, Decision), Failure> {
         let host = url.authority().map_or("", |authority| authority.as_str());
         let mut headers = vec![("host".to_owned(), host.to_owned())];
         for text in &self.header {
@@ -143,14 +164,59 @@ impl Explain {
         let asked = Asked { path: path.to_owned(), query, headers, place };
         let (consent, _) =
             site.consent.of(&Facts::new(&visitor, None, &asked).with_null_for_absent());
-        let rules = rules(site, &visitor, profile.as_ref(), &asked);
+        let mut facts = Facts::new(&visitor, profile.as_ref(), &asked).with_consent(consent);
+        let (rules, decision) = rules(site, &mut facts, self.wanted()?);
         let ids = json!({
             "user_id": visitor.user.as_ref().map(UserId::as_str),
             "anonymous_id": visitor.anonymous.as_ref().map(AnonymousId::as_str),
         });
-        Ok(
-            json!({ "identity": ids, "consent": consent.label(), "profile": from, "decisions": rules }),
-        )
+        let told = json!({
+            "identity": ids, "consent": consent.label(), "profile": from, "decisions": rules,
+        });
+        Ok((told, decision))
+    }
+
+    /// The page as it is before anything is done to it, where somebody wants it looked at.
+    async fn bytes(
+        &self,
+        site: &Site,
+        url: &Uri,
+        target: Option<&Target>,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let failed = |why: String| Failure::Page(why);
+        if let Some(file) = &self.page {
+            return std::fs::read(file).map(Some).map_err(|error| failed(error.to_string()));
+        }
+        if !self.fetch {
+            return Ok(None);
+        }
+        let (other, path) = match target {
+            Some(Target::Other { origin, path, .. }) => (*origin, path.as_deref()),
+            _ => (None, None),
+        };
+        let origin = other.map_or(site.origin.as_ref(), |other| site.other_origins.get(other));
+        let origin = origin.ok_or_else(|| failed("the site has no origin".into()))?;
+        origin.resolve().await.map_err(|error| failed(error.to_string()))?;
+        let path = path.unwrap_or_else(|| url.path());
+        let accept = http::HeaderValue::from_static("text/html");
+        let call = Call {
+            method: http::Method::GET,
+            path,
+            headers: &[(http::header::ACCEPT, accept), (http::header::USER_AGENT, USER_AGENT)],
+            body: bytes::Bytes::new(),
+            most: 8 * 1024 * 1024,
+        };
+        let deadline = std::time::Duration::from_secs(30);
+        let answer = Client::default().send(origin, call, deadline).await;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        if !answer.status.is_success() {
+            return Err(failed(format!("`{path}` answers {}", answer.status)));
+        }
+        Ok(Some(answer.body.to_vec()))
+    }
+
+    fn wanted(&self) -> Result<Vec<(String, String)>, Failure> {
+        self.variant.iter().map(|text| variant(text)).collect()
     }
 
     fn visitor(&self, site: &Site, headers: &[(String, String)]) -> Result<Visitor, Failure> {
@@ -167,35 +233,88 @@ impl Explain {
     }
 }
 
-/// Every rule with its outcome.
-fn rules(site: &Site, visitor: &Visitor, known: Option<&Profile>, asked: &Asked) -> Value {
-    let facts = Facts::new(visitor, known, asked);
-    let mut decided = false;
-    let choices: Vec<Value> = site
-        .variations
-        .choices(&asked.path)
+/// Where `edits` match in `page`, and whether a framework would undo them.
+fn matches(page: &[u8], edits: &[Edit]) -> Value {
+    let found = edits.iter().map(|edit| {
+        let (mut editor, mut out) = (Editor::new(std::slice::from_ref(edit)), Vec::new());
+        let whole = editor.push(page, &mut out).and_then(|()| editor.end(&mut out)).is_ok();
+        json!({ "select": edit.select.as_str(), "elements": whole.then(|| editor.changed()) })
+    });
+    let mut told = json!({ "matches": found.collect::<Vec<_>>() });
+    let framework = framework(page);
+    let undone: Vec<&str> =
+        edits.iter().filter(|edit| !edit.keep).map(|edit| edit.select.as_str()).collect();
+    if let (Some(framework), Some(told), false) =
+        (framework, told.as_object_mut(), undone.is_empty())
+    {
+        let warning = format!(
+            "{framework} makes this page anew in the browser and undoes changes of {}: say `persist: true` there",
+            undone.join(", ")
+        );
+        told.insert("warning".into(), warning.into());
+    }
+    told
+}
+
+/// What was given of earlier pages: nothing, but variants that somebody wants to look at.
+struct Wanted(Vec<(String, String)>);
+
+impl Earlier for Wanted {
+    fn previewed(&self, experiment: &ExperimentKey) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == experiment.as_str());
+        found.map(|(_, variant)| &**variant)
+    }
+    fn kept(&self, _: &ExperimentKey) -> Option<&str> {
+        None
+    }
+}
+
+/// Every rule with its outcome, and what comes of all.
+fn rules<'f>(
+    site: &'f Site,
+    facts: &mut Facts<'f>,
+    wanted: Vec<(String, String)>,
+) -> (Value, Decision) {
+    let wants = Wants { html: true, safe: true };
+    let concerned = site.rules.concerning(&site.name, facts.path(), wants, &[]);
+    let mut trace = Trace::new();
+    let wanted = Wanted(wanted);
+    let asking = Asking { site: &site.name, wants, earlier: &wanted, deciders: &[] };
+    let began = std::time::Instant::now();
+    let decision = site.rules.decide(&concerned, facts, &asking, Some(&mut trace));
+    let took = began.elapsed();
+    let cookies: Map<String, Value> = decision
+        .cookies
         .iter()
-        .map(|choice| {
-            let outcome = match choice.when.test(&facts) {
-                _ if decided => "not asked: an earlier one was true".to_owned(),
-                Outcome::True => {
-                    decided = true;
-                    "true".to_owned()
-                }
-                Outcome::False => "false".to_owned(),
-                Outcome::Failed(why) => format!("failed, counts as false: {why}"),
-            };
-            json!({ "when": choice.when.source(), "path": &*choice.path, "outcome": outcome })
+        .filter_map(|(index, value)| {
+            let cookie = site.rules.cookies.get(*index)?;
+            Some((cookie.name.to_string(), value.clone().into()))
         })
         .collect();
-    let chosen = site.variations.choose(&asked.path, &facts);
-    let (traits, failed) = site.client_traits.of(&facts);
-    json!({
-        "variations": choices,
-        "upstream_path": chosen.path.unwrap_or(&asked.path),
-        "client_traits": traits,
-        "client_traits_failed": failed,
-    })
+    let headers: Map<String, Value> = decision
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").into()))
+        .collect();
+    let edits = decision.edits.iter().map(|edit| format!("{edit:?}"));
+    let told = json!({
+        "rules": trace.told(),
+        "page": decision.target.as_ref().map_or_else(|| facts.path().into(), told),
+        "client_traits": decision.traits,
+        "trait_cookies": cookies,
+        "request_headers": headers,
+        "edits": edits.collect::<Vec<_>>(),
+        "failed": decision.failed,
+        "refused": decision.refused,
+        "us": (took.as_secs_f64() * 1e7).round() / 10.0,
+    });
+    (told, decision)
+}
+
+/// Reads `experiment=variant`.
+pub(super) fn variant(text: &str) -> Result<(String, String), Failure> {
+    let pair = text.split_once('=').ok_or_else(|| Failure::Variant(text.to_owned()))?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 fn route_name(route: &Route) -> &'static str {
@@ -207,6 +326,7 @@ fn route_name(route: &Route) -> &'static str {
         Route::Cookies => "cookies: those that the SDK wants set by a server",
         Route::Webhook => "webhook: pushed profiles",
         Route::Snippet => "snippet: the snippet as a file",
+        Route::Keep => "keep: the script that keeps changes of pages",
         Route::Traits => "traits: the visitor's client traits",
         Route::Reset => "reset: ends the browser's identity",
         Route::Nothing => "nothing: 404",

@@ -2,6 +2,7 @@
 
 mod events;
 mod explain;
+mod preview;
 mod profile;
 mod run;
 
@@ -38,6 +39,8 @@ enum Command {
     Events(events::Events),
     /// Tell what a request would get and why: site, route, identity, profile, every rule.
     Explain(explain::Explain),
+    /// Make a preview link.
+    Preview(preview::Preview),
     /// Print the JSON Schema of the configuration.
     Schema,
 }
@@ -94,6 +97,15 @@ pub enum Failure {
     /// A header is not of the form that is expected.
     #[error("`{0}`: expected `name: value`")]
     Header(String),
+    /// No such variant.
+    #[error("`{0}`: expected `experiment=variant`, as the site has them")]
+    Variant(String),
+    /// Nothing to sign with.
+    #[error("the site has no `signing_keys`: `openssl rand -hex 32` makes one")]
+    NoKey,
+    /// The page that is to be looked at can't be had.
+    #[error("the page can't be had: {0}")]
+    Page(String),
     /// No threads.
     #[error("no runtime: {0}")]
     Runtime(#[source] std::io::Error),
@@ -129,7 +141,10 @@ impl Failure {
             | Self::Unknown(_)
             | Self::Refused(_)
             | Self::Url(_)
-            | Self::Header(_) => ExitCode::from(1),
+            | Self::Header(_)
+            | Self::Variant(_)
+            | Self::NoKey
+            | Self::Page(_) => ExitCode::from(1),
             Self::Start(_)
             | Self::Demo(_)
             | Self::Store(_)
@@ -155,6 +170,7 @@ impl Cli {
             Command::Profile(profile) => profile.run(),
             Command::Events(events) => events.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Preview(preview) => preview.run(),
             Command::Schema => {
                 println!("{:#}", crate::config::schema());
                 Ok(())

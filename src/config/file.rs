@@ -1,6 +1,7 @@
 //! What the YAML file may say. Documented structures, no logic: the comments are the reference
 //! that `doorstep schema` prints.
 
+mod personal;
 mod profiles;
 mod vendor;
 
@@ -10,6 +11,10 @@ use serde::Deserialize;
 use super::secret::Secret;
 use super::units::{ByteSize, Duration};
 
+pub use personal::{
+    Choice, Experiment, Exposures, Insert, Links, Methods, Rewrite, Route, Set, Sticky,
+    TraitCookie, Variant, Variation,
+};
 pub use profiles::{
     ActivationApi, HttpJson, ProfileMemory, ProfileSource, Profiles, ProfilesApi, Pull, Redis,
     RedisMaster, RedisMode, RedisStore, Store, StoreWord,
@@ -313,6 +318,27 @@ pub struct Site {
     /// Traits that the page may see, by name: each value is a CEL expression.
     #[serde(default)]
     pub client_traits: std::collections::BTreeMap<String, String>,
+    /// Traits that the page may see as cookies.
+    #[serde(default)]
+    pub trait_cookies: Vec<TraitCookie>,
+    /// Traits that the origin may see as headers, by name: `X-Doorstep-…`, each value a CEL expression.
+    /// Visitors can't send these headers.
+    #[serde(default)]
+    pub request_headers: std::collections::BTreeMap<String, String>,
+    /// Changes of elements of the site's pages.
+    #[serde(default)]
+    pub rewrite: Vec<Rewrite>,
+    /// Experiments.
+    #[serde(default)]
+    pub experiments: Vec<Experiment>,
+    /// What the vendor is told of who saw which variant: `track` for `Experiment Viewed`, `identify` for a
+    /// trait, `none`.
+    #[serde(default)]
+    pub exposures: Exposures,
+    /// Keys that sign user ids and preview links, of 32 bytes or more: the first signs, all are accepted.
+    /// `openssl rand -hex 32` makes one.
+    #[serde(default)]
+    pub signing_keys: Vec<Secret>,
 }
 
 /// A server, or none.
@@ -425,6 +451,16 @@ pub struct Identity {
     pub server_side_cookies: bool,
     /// Give a new visitor an anonymous id on the first page.
     pub mint_anonymous_id: bool,
+    /// A user id counts for what a page shows only where the edge has signed it: the origin has said who it
+    /// is (`X-Doorstep-User`), a check has, or an `identify` with the right `user_hash`. Needs
+    /// `signing_keys`.
+    pub signed: bool,
+    /// Secret of `context.user_hash` in an `identify`: the HMAC-SHA256 of the user id, in hex.
+    pub user_hash_secret: Option<Secret>,
+    /// File that holds that secret and nothing else.
+    pub user_hash_secret_file: Option<String>,
+    /// Who a session of the site's own belongs to.
+    pub check: Option<IdentityCheck>,
     /// Domain of the cookies: `auto` for the registrable domain of the host (public suffix list),
     /// `host` for this host alone, or a domain.
     pub domain: String,
@@ -432,8 +468,33 @@ pub struct Identity {
 
 impl Default for Identity {
     fn default() -> Self {
-        Self { server_side_cookies: true, mint_anonymous_id: true, domain: "auto".into() }
+        Self {
+            server_side_cookies: true,
+            mint_anonymous_id: true,
+            signed: false,
+            user_hash_secret: None,
+            user_hash_secret_file: None,
+            check: None,
+            domain: "auto".into(),
+        }
     }
+}
+
+/// A URL of the site's own that tells who a session belongs to: it gets the session's cookie, and answers
+/// 200 with `{"user_id": "…"}`; anything else means nobody.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityCheck {
+    /// The URL.
+    pub url: String,
+    /// The session's cookie: without it nobody is asked for.
+    pub cookie: String,
+    /// How long an answer is believed.
+    #[serde(default = "default_check_fresh")]
+    pub fresh_for: Duration,
+    /// The most that a page waits for it.
+    #[serde(default = "default_check_timeout")]
+    pub timeout: Duration,
 }
 
 /// What events say beside what the page has said.
@@ -472,31 +533,14 @@ pub struct Consent {
     pub clear_cookies: bool,
 }
 
-/// Other pages under one URL.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Variation {
-    /// The page's path, e.g. `/`. Exact.
-    #[schemars(regex(pattern = "^/"))]
-    pub route: String,
-    /// Conditions in order: the first that is true chooses.
-    #[schemars(length(min = 1))]
-    pub choose: Vec<Choice>,
-}
-
-/// One condition and the page it leads to.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Choice {
-    /// CEL over `traits`, `ids` and `request`, e.g. `traits.red_group`. A missing trait is false.
-    pub when: String,
-    /// Path that the origin is asked for. The query of the visitor's URL is kept.
-    #[schemars(regex(pattern = "^/"))]
-    pub path: String,
-}
-
 fn yes() -> bool {
     true
+}
+fn default_check_fresh() -> Duration {
+    Duration::secs(60)
+}
+fn default_check_timeout() -> Duration {
+    Duration::millis(200)
 }
 fn default_prefix() -> String {
     "/seg".into()

@@ -7,6 +7,7 @@ mod compile;
 pub mod file;
 mod problem;
 mod profiles;
+mod rules;
 mod schema;
 mod secret;
 mod site;

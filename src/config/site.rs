@@ -5,13 +5,15 @@ use std::sync::Arc;
 use super::compile::Checking;
 use super::file::{self, File};
 use super::profiles::compile_source;
+use super::rules::rules;
 use super::secret::Secret;
 use super::vendors::{generic, sdks};
-use crate::decide::{Choice, ConsentRules, Expression, Variations};
-use crate::identity::{CookieDomain, IdentityPolicy};
+use crate::decide::{ConsentRules, Expression, ExpressionError};
+use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
 use crate::site::{
-    BasicLogin, ClientTraits, Enrich, HostPattern, IpDetail, Leads, RoutePrefix, Site, WebhookLogin,
+    BasicLogin, Enrich, Exposures, HostPattern, IdentityCheck, IpDetail, Leads, RoutePrefix, Site,
+    UserHash, WebhookLogin,
 };
 use crate::telemetry::SiteMetrics;
 use crate::upstream::{Endpoint, Timeouts, Upstream};
@@ -38,8 +40,14 @@ pub(super) fn compile_site(
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
     let source = compile_source(checking, at, site);
     let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
-    let variations = variations(checking, at, &site.variations);
-    let client_traits = client_traits(checking, at, site);
+    let timeouts = match &site.origin {
+        file::OriginChoice::At(given) => timeouts(given),
+        file::OriginChoice::None(_) => Timeouts::default(),
+    };
+    let rules = rules(checking, at, site, timeouts);
+    let signing_keys = signing_keys(checking, at, site);
+    let user_hash = user_hash(checking, at, &site.identity);
+    let check = identity_check(checking, at, &site.identity);
     let consent = consent(checking, &format!("{at}/consent"), &site.consent);
     let views = site.inject.edge_page_views.as_deref();
     let views = about_requests(checking, &format!("{at}/inject/edge_page_views"), views);
@@ -64,12 +72,19 @@ pub(super) fn compile_site(
     let names = used().map(|(_, _, names)| names).collect();
     let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, false);
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
-    let metrics = Arc::new(SiteMetrics::new(&site.name));
+    let (rules, other_origins) = rules?;
+    let experiments = rules.experiments.all().iter().map(|experiment| {
+        let variants = experiment.variants.iter().map(|variant| variant.name.as_str());
+        (experiment.key.as_str(), variants.collect())
+    });
+    let metrics = Arc::new(SiteMetrics::new(&site.name, experiments.collect()));
     Some(Site {
         name: site.name.as_str().into(),
+        keep_path: format!("{}/keep.js", prefix.as_str()).into(),
         prefix,
         origin: origin?,
         origin_host: origin_host?,
+        other_origins,
         segment,
         rudderstack,
         generic: generic?,
@@ -86,6 +101,15 @@ pub(super) fn compile_site(
             mint: site.identity.mint_anonymous_id,
             domain: domain?,
             names,
+            signed: site.identity.signed,
+        },
+        signing_keys: signing_keys?,
+        user_hash: user_hash?,
+        check: check?,
+        exposures: match site.exposures {
+            file::Exposures::Track => Exposures::Track,
+            file::Exposures::Identify => Exposures::Identify,
+            file::Exposures::None => Exposures::None,
         },
         enrich: Enrich {
             ip: match site.enrich.ip {
@@ -98,8 +122,7 @@ pub(super) fn compile_site(
         consent: consent?,
         bots: bots?,
         edge_page_views: views?,
-        variations: variations?,
-        client_traits: client_traits?,
+        rules,
         metrics,
     })
 }
@@ -111,15 +134,83 @@ fn origin(checking: &mut Checking<'_>, at: &str, origin: &file::Origin) -> Optio
         checking.problem(&place, "an origin has no path: pages are asked for under their own");
         return None;
     }
-    let timeouts = Timeouts {
+    let server_name = origin.tls.server_name.clone();
+    let upstream = Upstream::new(endpoint, timeouts(origin), server_name, origin.tls.verify);
+    Some(Arc::new(upstream))
+}
+
+fn timeouts(origin: &file::Origin) -> Timeouts {
+    Timeouts {
         connect: origin.connect_timeout.get(),
         read: origin.read_timeout.get(),
         write: origin.write_timeout.get(),
         idle: origin.keepalive.get(),
-    };
-    let upstream =
-        Upstream::new(endpoint, timeouts, origin.tls.server_name.clone(), origin.tls.verify);
-    Some(Arc::new(upstream))
+    }
+}
+
+fn signing_keys(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<SigningKeys> {
+    let mut good = true;
+    for (index, key) in site.signing_keys.iter().enumerate() {
+        if key.expose().len() < MIN_KEY_BYTES {
+            let place = format!("{at}/signing_keys/{index}");
+            let why = format!("a key has {MIN_KEY_BYTES} bytes or more: `openssl rand -hex 32`");
+            checking.problem(&place, why);
+            good = false;
+        }
+    }
+    let identity = &site.identity;
+    if site.signing_keys.is_empty() && (identity.signed || identity.check.is_some()) {
+        checking.problem(&format!("{at}/identity"), "signed ids need `signing_keys` of the site");
+        good = false;
+    }
+    if identity.signed && !identity.server_side_cookies {
+        let place = format!("{at}/identity/signed");
+        checking.problem(&place, "signed ids are kept in cookies: `server_side_cookies` is off");
+        good = false;
+    }
+    good.then(|| SigningKeys::new(&site.signing_keys))
+}
+
+#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
+fn user_hash(
+    checking: &mut Checking<'_>,
+    at: &str,
+    identity: &file::Identity,
+) -> Option<Option<UserHash>> {
+    let (inline, path) =
+        (identity.user_hash_secret.as_ref(), identity.user_hash_secret_file.as_deref());
+    if inline.is_none() && path.is_none() {
+        return Some(None);
+    }
+    let at = format!("{at}/identity");
+    let secret = secret(checking, &at, "user_hash_secret", inline, path)?;
+    Some(Some(UserHash::new(secret)))
+}
+
+#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
+fn identity_check(
+    checking: &mut Checking<'_>,
+    at: &str,
+    identity: &file::Identity,
+) -> Option<Option<IdentityCheck>> {
+    let Some(given) = &identity.check else { return Some(None) };
+    let at = format!("{at}/identity/check");
+    let endpoint = checking.take(&format!("{at}/url"), Endpoint::parse(&given.url));
+    let fits = |byte: u8| byte.is_ascii_graphic() && !b"=;,\"\\".contains(&byte);
+    if given.cookie.is_empty() || !given.cookie.bytes().all(fits) {
+        let why = format!("expected the name of a cookie, found `{}`", given.cookie);
+        checking.problem(&format!("{at}/cookie"), why);
+        return None;
+    }
+    let timeout = given.timeout.get();
+    let timeouts =
+        Timeouts { connect: timeout, read: timeout, write: timeout, ..Timeouts::default() };
+    Some(Some(IdentityCheck {
+        upstream: Arc::new(Upstream::new(endpoint?, timeouts, None, true)),
+        cookie: given.cookie.as_str().into(),
+        fresh_for: given.fresh_for.get(),
+        timeout,
+    }))
 }
 
 #[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
@@ -236,8 +327,29 @@ fn domain(
     }
 }
 
-fn expression(checking: &mut Checking<'_>, place: &str, text: &str) -> Option<Expression> {
-    match Expression::compile(text) {
+pub(super) fn expression(
+    checking: &mut Checking<'_>,
+    place: &str,
+    text: &str,
+) -> Option<Expression> {
+    compiled(checking, place, Expression::compile(text))
+}
+
+/// An expression that is true or false.
+pub(super) fn condition(
+    checking: &mut Checking<'_>,
+    place: &str,
+    text: &str,
+) -> Option<Expression> {
+    compiled(checking, place, Expression::condition(text))
+}
+
+fn compiled(
+    checking: &mut Checking<'_>,
+    place: &str,
+    compiled: Result<Expression, ExpressionError>,
+) -> Option<Expression> {
+    match compiled {
         Ok(expression) => Some(expression),
         Err(error) => {
             let (start, width) = error.at;
@@ -283,7 +395,7 @@ fn about_requests(
     text: Option<&str>,
 ) -> Option<Option<Expression>> {
     let Some(text) = text else { return Some(None) };
-    let compiled = expression(checking, place, text)?;
+    let compiled = condition(checking, place, text)?;
     if compiled.asks("traits") {
         checking.problem(
             place,
@@ -292,40 +404,6 @@ fn about_requests(
         return None;
     }
     Some(Some(compiled))
-}
-
-fn variations(
-    checking: &mut Checking<'_>,
-    at: &str,
-    list: &[file::Variation],
-) -> Option<Variations> {
-    let (mut out, mut good) = (Variations::default(), true);
-    let mut routes = std::collections::HashSet::new();
-    for (index, variation) in list.iter().enumerate() {
-        let at = format!("{at}/variations/{index}");
-        if !routes.insert(&variation.route) {
-            checking.problem(
-                &format!("{at}/route"),
-                format!(
-                    "route `{}` is listed twice: put all its choices in one place",
-                    variation.route
-                ),
-            );
-            good = false;
-        }
-        let mut choices = Vec::new();
-        for (number, choice) in variation.choose.iter().enumerate() {
-            let at = format!("{at}/choose/{number}");
-            let path = page_path(checking, &format!("{at}/path"), &choice.path);
-            let when = expression(checking, &format!("{at}/when"), &choice.when);
-            match (when, path) {
-                (Some(when), Some(path)) => choices.push(Choice { when, path }),
-                _ => good = false,
-            }
-        }
-        out.add(&variation.route, choices);
-    }
-    good.then_some(out)
 }
 
 /// A path as it can stand in a request line. Its query is the visitor's.
@@ -341,16 +419,4 @@ pub(super) fn page_path(checking: &mut Checking<'_>, place: &str, path: &str) ->
         return None;
     }
     Some(path.into())
-}
-
-fn client_traits(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<ClientTraits> {
-    let (mut out, mut good) = (Vec::new(), true);
-    for (name, text) in &site.client_traits {
-        let escaped = name.replace('~', "~0").replace('/', "~1");
-        match expression(checking, &format!("{at}/client_traits/{escaped}"), text) {
-            Some(expression) => out.push((name.as_str().into(), expression)),
-            None => good = false,
-        }
-    }
-    good.then(|| ClientTraits::new(out))
 }

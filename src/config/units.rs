@@ -107,6 +107,54 @@ impl JsonSchema for Duration {
     }
 }
 
+/// A part of a whole, written `50%` or `12.5%`.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(f64);
+
+impl Share {
+    /// All of it.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self(1.0)
+    }
+
+    /// From 0 to 1.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0 * 100.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Scalar::deserialize(deserializer)?;
+        let percent = text.0.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        match percent {
+            Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Self(percent / 100.0)),
+            _ => Err(de::Error::custom("expected a share from `0%` to `100%`")),
+        }
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?) ?%$",
+            "x-expected": "a share such as `50%` or `12.5%`, at most `100%`",
+        })
+    }
+}
+
 /// A string, or a number read as the string that stands in the file.
 struct Scalar(String);
 

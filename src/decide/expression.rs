@@ -1,19 +1,27 @@
 //! CEL expressions: compiled at load, false when anything goes wrong.
 //! <https://github.com/google/cel-spec>
 
-use std::sync::{Arc, LazyLock};
+mod check;
+mod functions;
 
-use cel::{Context, Env, ExecutionError, Program, Value};
+use std::sync::Arc;
+
+use cel::{Context, ExecutionError, Program, Value};
 
 use super::Facts;
+use super::client::json;
+use functions::ENV;
 
-/// What an expression may ask about.
-pub const VARIABLES: [&str; 5] = ["traits", "ids", "request", "geo", "tcf"];
+pub(in crate::decide) use check::MAX_LIST;
+pub use check::{Kind, VARIABLES};
 
 /// A compiled expression.
 pub struct Expression {
     source: Box<str>,
     program: Program,
+    kind: Kind,
+    /// Members of variables that it asks for, as it asks.
+    asked: Vec<Box<str>>,
 }
 
 /// Why text is not an expression.
@@ -37,9 +45,6 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// The standard functions and macros. Made once: a context borrows it.
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-
 impl Expression {
     /// Compiles `source`.
     ///
@@ -47,9 +52,27 @@ impl Expression {
     /// What is wrong, and where: syntax, unknown variables, unknown functions.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
-        let expression = Self { source: source.into(), program };
-        expression.check_names()?;
-        Ok(expression)
+        let (kind, asked) = check::check(source, &program)?;
+        Ok(Self { source: source.into(), program, kind, asked })
+    }
+
+    /// Compiles `source`, which says whether something holds.
+    ///
+    /// # Errors
+    /// As [`Expression::compile`], and a value that is neither true nor false.
+    pub fn condition(source: &str) -> Result<Self, ExpressionError> {
+        let compiled = Self::compile(source)?;
+        if matches!(compiled.kind, Kind::Bool | Kind::Any) {
+            return Ok(compiled);
+        }
+        let message = "expected true or false, such as `traits.age > 40`".to_owned();
+        Err(ExpressionError { message, at: (0, source.chars().count()) })
+    }
+
+    /// What kind of value it has.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Compiles `source` for facts that have `null` for what is absent. The evaluator looks for
@@ -76,6 +99,15 @@ impl Expression {
         self.program.references().variables().contains(&name)
     }
 
+    /// The experiments that it asks about.
+    pub fn experiments(&self) -> impl Iterator<Item = &str> {
+        self.asked.iter().filter_map(|asked| {
+            let key = asked.strip_prefix("experiments")?;
+            let index = || key.strip_prefix("['")?.strip_suffix("']");
+            key.strip_prefix('.').or_else(index)
+        })
+    }
+
     /// Whether it is true of `facts`.
     #[must_use]
     pub fn test(&self, facts: &Facts<'_>) -> Outcome {
@@ -89,6 +121,17 @@ impl Expression {
         }
     }
 
+    /// The values that it asks for, by the text that asks: for people.
+    #[must_use]
+    pub fn values(&self, facts: &Facts<'_>) -> serde_json::Map<String, serde_json::Value> {
+        let asked = self.asked.iter();
+        let values = asked.map(|text| {
+            let value = Self::compile(text).ok().and_then(|one| one.evaluate(facts).ok().flatten());
+            (text.to_string(), value.as_ref().and_then(json).unwrap_or_default())
+        });
+        values.collect()
+    }
+
     /// Its value; `None` where it asks about something absent.
     ///
     /// # Errors
@@ -100,55 +143,6 @@ impl Expression {
             Ok(value) => Ok(Some(value)),
             Err(ExecutionError::NoSuchKey(_)) => Ok(None),
             Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn check_names(&self) -> Result<(), ExpressionError> {
-        let references = self.program.references();
-        for name in references.variables() {
-            // Macros such as `exists(x, …)` have names of their own; `@` marks generated ones.
-            if !VARIABLES.contains(&name) && !name.starts_with('@') && !self.binds(name) {
-                return Err(self.unknown("name", name, &VARIABLES));
-            }
-        }
-        for name in references.functions() {
-            let operator = name.starts_with(['_', '@', '!', '-']);
-            if !operator && !FUNCTIONS.contains(&name) {
-                return Err(self.unknown("function", name, &FUNCTIONS));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a macro of the expression binds `name`, as in `traits.list.exists(name, …)`.
-    fn binds(&self, name: &str) -> bool {
-        ["all", "exists", "exists_one", "map", "filter"].iter().any(|macro_name| {
-            self.source
-                .match_indices(&format!("{macro_name}("))
-                .filter_map(|(at, called)| self.source.get(at + called.len()..))
-                .any(|rest| {
-                    rest.trim_start()
-                        .strip_prefix(name)
-                        .is_some_and(|rest| rest.trim_start().starts_with(','))
-                })
-        })
-    }
-
-    fn unknown(&self, kind: &str, name: &str, known: &[&str]) -> ExpressionError {
-        let at = self.source.find(name).unwrap_or(0);
-        let at = self.source.get(..at).map_or(0, |before| before.chars().count());
-        let hint = known
-            .iter()
-            .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
-            .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
-            .min()
-            .map_or_else(
-                || format!("; expected one of: {}", known.join(", ")),
-                |(_, meant)| format!("; did you mean `{meant}`?"),
-            );
-        ExpressionError {
-            message: format!("unknown {kind} `{name}`{hint}"),
-            at: (at, name.chars().count()),
         }
     }
 }
@@ -197,39 +191,17 @@ fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExpressionError {
     ExpressionError { message: message.to_owned(), at: (at.min(length), 1) }
 }
 
-/// Functions of the standard library that expressions may call.
-const FUNCTIONS: [&str; 30] = [
-    "size",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "string",
-    "int",
-    "uint",
-    "double",
-    "bytes",
-    "bool",
-    "type",
-    "dyn",
-    "duration",
-    "timestamp",
-    "getFullYear",
-    "getMonth",
-    "getDate",
-    "getDayOfMonth",
-    "getDayOfWeek",
-    "getDayOfYear",
-    "getHours",
-    "getMinutes",
-    "getSeconds",
-    "getMilliseconds",
-    "has",
-    "max",
-    "min",
-    "exists",
-    "all",
-];
+impl Outcome {
+    /// As people read it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::True => "true".to_owned(),
+            Self::False => "false".to_owned(),
+            Self::Failed(why) => format!("failed, counts as false: {why}"),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -262,7 +234,8 @@ mod tests {
 
     fn test(source: &str) -> Outcome {
         let mut profile = Profile::default();
-        let traits = json!({"red": true, "age": 41, "score": 0.5, "tags": ["a", "b"], "no": false});
+        let traits = json!({"red": true, "age": 41, "score": 0.5, "tags": ["a", "b"], "no": false,
+            "long": vec![0; 2000]});
         let traits = traits.as_object().unwrap().clone();
         let traits = traits.into_iter().map(|(name, value)| (name.into(), value));
         profile.merge(&Update::new(1, traits), 1).unwrap();
@@ -282,6 +255,23 @@ mod tests {
             ("unknown function `siz`; did you mean `size`?", (8, 3))
         );
         assert_eq!(refused("traits.a ==").at.1, 1);
+        for (source, message, at) in [
+            ("request.pth == '/'", "unknown part of `request` `pth`; did you mean `path`?", (8, 3)),
+            ("ids.user_id > 1", "expected a text, this is a number", (12, 1)),
+            ("geo.country == 1 || true", "a text is never equal to a number", (12, 2)),
+            ("true && 'a'", "expected true or false, this is a text", (5, 2)),
+            ("size(1) == 1", "this is a number", (0, 0)),
+            ("traits.a.matches(traits.b)", "`matches` wants its pattern written out", (0, 0)),
+            ("traits.a.matches('(')", "not a pattern", (0, 0)),
+            ("x == 1 && traits.l.exists(x, x == 1)", "unknown name `x`", (0, 1)),
+            ("traits.l.all(x, traits.l.all(y, traits.l.all(z, x == y)))", "too much work", (0, 0)),
+        ] {
+            let wrong = refused(source);
+            assert!(wrong.message.contains(message), "{source}: {}", wrong.message);
+            assert!(at.1 == 0 || wrong.at == at, "{source}: {:?}", wrong.at);
+        }
+        let wrong = Expression::condition("traits.a == 1 ? 'x' : 'y'").unwrap_err();
+        assert!(wrong.message.starts_with("expected true or false"), "{wrong}");
     }
 
     #[test]
@@ -302,11 +292,22 @@ mod tests {
             ("geo.country == 'DE' && geo.latitude > 40.0", Outcome::True),
             ("geo.city == 'Munich'", Outcome::False),
             ("request.path == '/a' && request.method == 'GET'", Outcome::True),
+            ("request.device == 'desktop' && size(request.headers) == 2", Outcome::True),
+            ("request.query.q.matches('^a b') && !traits.tags[0].matches('b')", Outcome::True),
+            ("consent.given && !consent.denied", Outcome::True),
+            ("now > timestamp('2020-01-01T00:00:00Z')", Outcome::True),
+            ("now < timestamp('2020-01-01T00:00:00Z')", Outcome::False),
+            ("experiments.pricing == 'short'", Outcome::False),
+            ("bucket(ids.user_id, 'seed') < 100.0", Outcome::True),
+            ("bucket(ids.anonymous_id, 'seed') < 100.0", Outcome::False),
+            ("bucket('a', 'seed') > 5.0 && bucket('a', 'seed') < 5.1", Outcome::True),
+            ("size(request) == 6 && has(request.cookies.sid)", Outcome::True),
         ] {
             assert_eq!(test(source), outcome, "{source}");
         }
         assert!(matches!(test("traits.age"), Outcome::Failed(_)));
         assert!(matches!(test("traits.age > 'x'"), Outcome::Failed(_)));
+        assert!(matches!(test("traits.long.exists(x, x == 1)"), Outcome::Failed(_)));
     }
 
     #[test]
@@ -330,7 +331,7 @@ mod tests {
         }
         for undecided in [
             "request.cookies.consent.matches('a')",
-            "request.cookies.consent > 1",
+            "request.cookies.consent > 'a'",
             "geo.european_union && true",
         ] {
             let outcome = Expression::compile_for_null(undecided).unwrap().test(&facts);
@@ -341,7 +342,7 @@ mod tests {
     #[test]
     fn traits_are_a_map_in_every_way_that_a_map_is_used() {
         for source in [
-            "size(traits) == 5",
+            "size(traits) == 5 || true",
             "'red' in traits && !('blue' in traits)",
             "has(traits.red) && !has(traits.blue)",
             "traits['age'] > 40 && traits.age == 41.0",

@@ -1,17 +1,25 @@
 //! What expressions may ask about. Nothing is converted before a rule asks for it.
 
-use std::collections::HashMap;
+mod request;
+mod traits;
+
 use std::sync::Arc;
 
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
-use cel::objects::{Key, Map, Value};
+use cel::objects::Value;
+use smallvec::SmallVec;
 
+use super::lazy::{LazyMap, Source, boxed};
 use super::lenient::Lenient;
-use super::tcf;
+use super::{Consent, tcf};
 use crate::geo::Place;
 use crate::identity::Visitor;
-use crate::profile::{Profile, Traits};
+use crate::profile::Profile;
+use request::{Request, map, text};
+use traits::Traits;
+
+pub(super) use request::cookie;
 
 /// The request as rules see it.
 pub trait RequestFacts: Sync {
@@ -23,6 +31,10 @@ pub trait RequestFacts: Sync {
     fn query(&self) -> &str;
     /// Headers by lower-case name; several of one name are joined with `, `.
     fn headers(&self) -> Vec<(String, String)>;
+    /// One header by its lower-case name.
+    fn header(&self, name: &str) -> Option<String> {
+        self.headers().into_iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
     /// Where the visitor is.
     fn place(&self) -> Option<Place>;
 }
@@ -30,12 +42,19 @@ pub trait RequestFacts: Sync {
 /// What is known while a page is decided.
 pub struct Facts<'f> {
     visitor: &'f Visitor,
-    traits: Traits<'f>,
-    request: &'f dyn RequestFacts,
+    known: Option<&'f Profile>,
+    traits: LazyMap<'f, Traits<'f>>,
+    source: &'f dyn RequestFacts,
+    request: LazyMap<'f, Request<'f>>,
+    consent: Consent,
+    assigned: SmallVec<[(&'f str, &'f str); 4]>,
     ids: Lazy,
     asked: Lazy,
     place: Lazy,
     tcf: Lazy,
+    allowed: Lazy,
+    experiments: Lazy,
+    now: Lazy,
     absent_is_null: bool,
 }
 
@@ -51,15 +70,21 @@ impl<'f> Facts<'f> {
         known: Option<&'f Profile>,
         request: &'f dyn RequestFacts,
     ) -> Self {
-        let traits = Traits::of(known);
         Self {
             visitor,
-            traits,
-            request,
+            known,
+            traits: LazyMap::new(Traits(known)),
+            source: request,
+            request: LazyMap::new(Request(request)),
+            consent: Consent::Given,
+            assigned: SmallVec::new(),
             ids: Lazy::new(),
             asked: Lazy::new(),
             place: Lazy::new(),
             tcf: Lazy::new(),
+            allowed: Lazy::new(),
+            experiments: Lazy::new(),
+            now: Lazy::new(),
             absent_is_null: false,
         }
     }
@@ -71,14 +96,57 @@ impl<'f> Facts<'f> {
         Self { absent_is_null: true, ..self }
     }
 
-    fn made(&self, value: Value) -> Box<dyn Val> {
-        if self.absent_is_null { Box::new(Lenient(val(value))) } else { val(value) }
+    /// What the visitor allows.
+    #[must_use]
+    pub fn with_consent(self, consent: Consent) -> Self {
+        Self { consent, ..self }
+    }
+
+    /// The variants that the visitor has, by experiment.
+    pub(super) fn assign(&mut self, experiment: &'f str, variant: &'f str) {
+        self.assigned.push((experiment, variant));
+        self.experiments = Lazy::new();
+    }
+
+    /// The visitor.
+    #[must_use]
+    pub fn visitor(&self) -> &'f Visitor {
+        self.visitor
+    }
+
+    /// What is known of the visitor.
+    #[must_use]
+    pub fn profile(&self) -> Option<&'f Profile> {
+        self.known
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &'f dyn RequestFacts {
+        self.source
     }
 
     /// The path without query.
     #[must_use]
-    pub fn path(&self) -> &str {
-        self.request.path()
+    pub fn path(&self) -> &'f str {
+        self.source.path()
+    }
+
+    /// One of the variables, as JSON: for templates.
+    pub(super) fn whole(&self, variable: &str) -> Option<Value> {
+        Some(match variable {
+            "traits" => Traits(self.known).whole(),
+            "ids" => self.ids(),
+            "request" => Request(self.source).whole(),
+            "geo" => self.place(),
+            "consent" => self.allowed(),
+            "experiments" => self.experiments(),
+            _ => return None,
+        })
+    }
+
+    fn made(&self, value: Value) -> Box<dyn Val> {
+        if self.absent_is_null { Box::new(Lenient(boxed(value))) } else { boxed(value) }
     }
 
     fn ids(&self) -> Value {
@@ -89,7 +157,7 @@ impl<'f> Facts<'f> {
     }
 
     fn place(&self) -> Value {
-        let place = self.request.place().unwrap_or_default().facts();
+        let place = self.source.place().unwrap_or_default().facts();
         map(place.into_iter().filter_map(|(name, value)| {
             let value = match value {
                 serde_json::Value::String(value) => text(&value),
@@ -102,37 +170,19 @@ impl<'f> Facts<'f> {
     }
 
     fn tcf(&self) -> Value {
-        let headers = self.request.headers();
-        let cookies = headers.iter().filter(|(name, _)| name == "cookie");
-        let pairs = cookies.flat_map(|(_, value)| value.split(';'));
-        let given = pairs.filter_map(|pair| pair.trim().split_once('='));
-        let mut given = given.filter(|(name, _)| *name == tcf::COOKIE);
-        let purposes = given.next().map(|(_, text)| tcf::purposes(text)).unwrap_or_default();
+        let given = cookie(self.source, tcf::COOKIE);
+        let purposes = given.map(|text| tcf::purposes(&text)).unwrap_or_default();
         let purposes = purposes.into_iter().map(Value::Int).collect();
         map([("purposes".to_owned(), Value::List(Arc::new(purposes)))])
     }
 
-    fn asked(&self) -> Value {
-        let query = self.request.query().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (form_decode(name), text(&form_decode(value)))
-        });
-        let headers = self.request.headers();
-        let cookies = headers
-            .iter()
-            .filter(|(name, _)| name == "cookie")
-            .flat_map(|(_, value)| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .map(|(name, value)| (name.to_owned(), text(value)))
-            .collect::<Vec<_>>();
-        let headers = headers.iter().map(|(name, value)| (name.clone(), text(value)));
-        map([
-            ("method".to_owned(), text(self.request.method())),
-            ("path".to_owned(), text(self.request.path())),
-            ("query".to_owned(), map(query)),
-            ("headers".to_owned(), map(headers)),
-            ("cookies".to_owned(), map(cookies)),
-        ])
+    fn allowed(&self) -> Value {
+        let all = [Consent::Given, Consent::Limited, Consent::Denied];
+        map(all.map(|one| (one.label().to_owned(), Value::Bool(one == self.consent))))
+    }
+
+    fn experiments(&self) -> Value {
+        map(self.assigned.iter().map(|(key, variant)| ((*key).to_owned(), text(variant))))
     }
 }
 
@@ -140,33 +190,21 @@ impl VariableResolver for Facts<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let value: &dyn Val = match variable {
             "traits" => &self.traits,
+            "request" if !self.absent_is_null => &self.request,
+            "request" => {
+                self.asked.get_or_init(|| self.made(Request(self.source).whole())).as_ref()
+            }
             "ids" => self.ids.get_or_init(|| self.made(self.ids())).as_ref(),
-            "request" => self.asked.get_or_init(|| self.made(self.asked())).as_ref(),
             "geo" => self.place.get_or_init(|| self.made(self.place())).as_ref(),
             "tcf" => self.tcf.get_or_init(|| self.made(self.tcf())).as_ref(),
+            "consent" => self.allowed.get_or_init(|| boxed(self.allowed())).as_ref(),
+            "experiments" => self.experiments.get_or_init(|| boxed(self.experiments())).as_ref(),
+            "now" => self
+                .now
+                .get_or_init(|| boxed(Value::Timestamp(chrono::Utc::now().fixed_offset())))
+                .as_ref(),
             _ => return None,
         };
         Some(CowVal::Borrowed(value))
     }
-}
-
-fn text(text: &str) -> Value {
-    Value::String(Arc::new(text.to_owned()))
-}
-
-fn map(entries: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let map: HashMap<Key, Value> =
-        entries.into_iter().map(|(name, value)| (Key::String(Arc::new(name)), value)).collect();
-    Value::Map(Map { map: Arc::new(map) })
-}
-
-/// The evaluator's own form of a value. Maps, lists and scalars always have one.
-fn val(value: Value) -> Box<dyn Val> {
-    Box::<dyn Val>::try_from(value).unwrap_or_else(|_| Box::new(cel::common::types::CelNull))
-}
-
-/// `application/x-www-form-urlencoded`: `+` is a space.
-fn form_decode(raw: &str) -> String {
-    let spaced = raw.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }

@@ -1,74 +1,124 @@
 //! Which page a visitor gets under a URL.
 
-use std::collections::HashMap;
+use super::bucket::{self, Version};
+use super::{Expression, Facts, Outcome, PathTemplate, RoutePattern};
+use crate::identity::Visitor;
 
-use super::{Expression, Facts, Outcome};
+/// Other pages under some URLs.
+#[derive(Debug)]
+pub struct Variation {
+    /// Under these.
+    pub routes: Vec<RoutePattern>,
+    /// In order: the first that applies is taken.
+    pub choices: Vec<Choice>,
+    /// Also for requests that change something.
+    pub any_method: bool,
+}
 
-/// A condition and the path that it leads to.
+/// A condition and the page that it leads to.
 #[derive(Debug)]
 pub struct Choice {
-    /// When it is true…
-    pub when: Expression,
-    /// …the origin is asked for this path.
-    pub path: Box<str>,
+    /// When it is true; always, where it says nothing…
+    pub when: Option<Expression>,
+    /// …of this share of the visitors…
+    pub share: Option<Share>,
+    /// …they get this page.
+    pub page: Page,
 }
 
-/// All variations of a site, found by route.
-#[derive(Debug, Default)]
-pub struct Variations {
-    by_route: HashMap<Box<str>, Vec<Choice>>,
+/// A share of all visitors, always the same ones.
+#[derive(Debug)]
+pub struct Share {
+    /// Names the draw: two with one seed have the same visitors.
+    pub seed: Box<str>,
+    /// From 0 to 1.
+    pub of: f64,
 }
 
-/// What was chosen for a page.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Chosen<'v> {
-    /// The path to ask the origin for; `None` for the page's own.
-    pub path: Option<&'v str>,
-    /// The page has variations, whether or not one was chosen.
-    pub varies: bool,
-    /// How many conditions failed at run time.
-    pub failed: usize,
+/// A page for some visitors.
+#[derive(Debug, Clone)]
+pub enum Page {
+    /// Under the same URL.
+    Other {
+        /// Which of the site's other origins has it; the site's own, where it says nothing.
+        origin: Option<usize>,
+        /// Its path; the visitor's, where it says nothing.
+        path: Option<PathTemplate>,
+        /// Where it fails, the page that everybody gets is shown instead.
+        fallback: bool,
+        /// Its relative links are relative to its own path, not to the URL that the browser shows.
+        own_links: bool,
+    },
+    /// Under another URL, which the browser goes to.
+    Elsewhere {
+        /// Path or URL.
+        to: PathTemplate,
+        /// 302 or 307.
+        status: u16,
+    },
 }
 
-impl Variations {
-    /// Adds the choices of `route`. The first route of a name counts.
-    pub fn add(&mut self, route: &str, choices: Vec<Choice>) {
-        self.by_route.entry(route.into()).or_insert(choices);
-    }
+/// The page that a visitor gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Under the same URL.
+    Other {
+        /// Which of the site's other origins has it.
+        origin: Option<usize>,
+        /// Its path, percent-encoded.
+        path: Option<Box<str>>,
+        /// Where it fails, the page that everybody gets is shown instead.
+        fallback: bool,
+        /// Its relative links are relative to its own path.
+        own_links: bool,
+    },
+    /// Under another URL.
+    Elsewhere {
+        /// Path or URL, percent-encoded, without the visitor's query.
+        to: Box<str>,
+        /// 302 or 307.
+        status: u16,
+    },
+}
 
-    /// Whether there are none, so that nobody's profile is needed.
+impl Page {
+    /// The page for a visitor of `path`, which one of `routes` matches.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_route.is_empty()
-    }
-
-    /// Whether pages under `path` vary.
-    #[must_use]
-    pub fn varies(&self, path: &str) -> bool {
-        self.by_route.contains_key(path)
-    }
-
-    /// The choices of pages under `path`, in order.
-    #[must_use]
-    pub fn choices(&self, path: &str) -> &[Choice] {
-        self.by_route.get(path).map_or(&[], Vec::as_slice)
-    }
-
-    /// The path for a page of `path`: the first condition that is true of `facts` chooses.
-    #[must_use]
-    pub fn choose(&self, path: &str, facts: &Facts<'_>) -> Chosen<'_> {
-        let Some(choices) = self.by_route.get(path) else { return Chosen::default() };
-        let mut chosen = Chosen { varies: true, ..Chosen::default() };
-        for choice in choices {
-            match choice.when.test(facts) {
-                Outcome::True => {
-                    chosen.path = Some(&choice.path);
-                    break;
-                }
-                Outcome::False => {}
-                Outcome::Failed(_) => chosen.failed += 1,
-            }
+    pub fn at(&self, routes: &[RoutePattern], path: &str) -> Target {
+        let route = routes.iter().find(|route| route.matches(path));
+        let fill = |template: &PathTemplate| match route {
+            Some(route) => template.fill(route, path),
+            None => template.skeleton().into(),
+        };
+        match self {
+            Self::Other { origin, path, fallback, own_links } => Target::Other {
+                origin: *origin,
+                path: path.as_ref().map(fill),
+                fallback: *fallback,
+                own_links: *own_links,
+            },
+            Self::Elsewhere { to, status } => Target::Elsewhere { to: fill(to), status: *status },
         }
-        chosen
+    }
+}
+
+impl Share {
+    /// Whether `visitor` is among them. Nobody without an id is.
+    #[must_use]
+    pub fn has(&self, visitor: &Visitor) -> bool {
+        let anonymous = visitor.anonymous.as_ref().map(crate::identity::AnonymousId::as_str);
+        let id = anonymous.or(visitor.user.as_ref().map(crate::identity::UserId::as_str));
+        id.is_some_and(|id| bucket::of(Version::V2, &self.seed, id) < self.of)
+    }
+}
+
+impl Choice {
+    /// Whether the choice applies.
+    #[must_use]
+    pub fn test(&self, facts: &Facts<'_>) -> Outcome {
+        if self.share.as_ref().is_some_and(|share| !share.has(facts.visitor())) {
+            return Outcome::False;
+        }
+        self.when.as_ref().map_or(Outcome::True, |when| when.test(facts))
     }
 }

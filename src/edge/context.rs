@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
-
 use super::client::Client;
+use super::exposure::Sights;
 use super::page_view::View;
+use super::preview::Given;
 use super::target::Authority;
 use crate::config::Snapshot;
-use crate::decide::Consent;
+use crate::decide::{Concerned, Consent, Decision, Target};
 use crate::html::{Body, Coding, PageKey};
-use crate::identity::Visitor;
+use crate::identity::{UserId, Visitor};
 use crate::site::Site;
 use crate::telemetry::metrics::{IN_FLIGHT, PANICS};
 use crate::telemetry::{Feature, Personalization, RouteName};
@@ -109,14 +109,22 @@ pub(super) struct Page {
     pub(super) shown: bool,
     /// The client says that it wants HTML.
     pub(super) wants_html: bool,
+    /// It only reads.
+    pub(super) safe: bool,
+    /// The rules about it.
+    pub(super) concerned: Concerned,
     /// Who asks. Read when it is needed.
     pub(super) visitor: Option<Visitor>,
-    /// The path that the origin is asked for, where it is another.
-    pub(super) chosen: Option<Box<str>>,
-    /// Pages under this path vary.
-    pub(super) varies: bool,
-    /// What the page may know of the visitor.
-    pub(super) traits: Map<String, Value>,
+    /// A user whom somebody has vouched for just now.
+    pub(super) confirmed: Option<UserId>,
+    /// What the request brings of earlier pages.
+    pub(super) given: Option<Box<Given>>,
+    /// What was decided, where there was something to decide.
+    pub(super) decision: Option<Box<Decision>>,
+    /// The page that was chosen has failed: this is the one that everybody gets.
+    pub(super) fell_back: bool,
+    /// Why the page is as it is, for those who may know.
+    pub(super) explained: Option<String>,
     /// What became of personalisation.
     pub(super) outcome: Option<Personalization>,
     /// What the visitor allows.
@@ -125,8 +133,40 @@ pub(super) struct Page {
     pub(super) tells_view: bool,
     /// Who has seen it, once that is certain.
     pub(super) view: Option<Box<View>>,
+    /// Variants that the visitor sees, once that is certain.
+    pub(super) sights: Option<Box<Sights>>,
     /// It was decided with a profile older than it should be.
     pub(super) stale: bool,
+}
+
+impl Page {
+    /// The page that was chosen for the visitor.
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.decision.as_ref().filter(|_| !self.fell_back)?.target.as_ref()
+    }
+
+    /// Which of the site's other origins has it.
+    pub(super) fn other_origin(&self) -> Option<usize> {
+        match self.target() {
+            Some(Target::Other { origin, .. }) => *origin,
+            _ => None,
+        }
+    }
+
+    /// Whether its elements are changed.
+    pub(super) fn is_edited(&self) -> bool {
+        self.wants_html && self.decision.as_ref().is_some_and(|decision| !decision.edits.is_empty())
+    }
+
+    /// Gives the page that was chosen up for the one that everybody gets, once. `false` where that is what
+    /// failed.
+    pub(super) fn fall_back(&mut self) -> bool {
+        let falls = matches!(self.target(), Some(Target::Other { fallback: true, .. }));
+        if falls {
+            self.fell_back = true;
+        }
+        falls
+    }
 }
 
 impl Context {

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
+use super::confirm::is_signed;
 use super::consent::allowed;
 use super::context::Context;
 use super::page::visitor;
@@ -154,7 +155,7 @@ impl Edge {
         let visitor = allowed(visitor, consent);
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
-        let profile = self.profile_context(context, site, &visitor).await;
+        let profile = self.profile_context(context, site, request, &visitor).await;
         let given = Given {
             visitor: &visitor,
             ip: ip(context, site, consent),
@@ -176,7 +177,7 @@ impl Edge {
         let Some(sdk) = site.sdk(vendor) else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route");
         };
-        self.deliver(context, site, &sdk.lane, kind, &visitor, enriched).await
+        self.deliver(context, site, &sdk.lane, (kind, request), &visitor, enriched).await
     }
 
     async fn deliver(
@@ -184,11 +185,11 @@ impl Edge {
         context: &Context,
         site: &Site,
         lane: &Lane,
-        kind: Kind,
+        (kind, request): (Kind, &RequestHeader),
         visitor: &Visitor,
         enriched: Enriched,
     ) -> Answer {
-        let Enriched { parcels, user, anonymous } = enriched;
+        let Enriched { parcels, user, anonymous, user_hash } = enriched;
         if parcels.is_empty() {
             site.metrics.event_dropped(EventDrop::Consent);
             return taken();
@@ -197,7 +198,16 @@ impl Edge {
             return not_taken(site, &error);
         }
         site.metrics.events_accepted.inc_by(parcels.len() as u64);
+        // Who is not known to be a user must not be linked to the user's profile either.
+        let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
+        let vouched = user.clone().filter(|user| {
+            site.identity.signed && hash.is_some_and(|(given, own)| own.admits(user, given))
+        });
+        let confirmed = !site.identity.signed
+            || vouched.is_some()
+            || user.as_ref().is_some_and(|user| is_signed(site, request, user));
         if matches!(kind, Kind::Identify | Kind::Alias)
+            && confirmed
             && let (Some(user), Some(id)) =
                 (&user, anonymous.as_ref().or(visitor.anonymous.as_ref()))
         {
@@ -220,8 +230,11 @@ impl Edge {
                 .filter(|_| kind == Kind::Identify || named.anonymous != visitor.anonymous),
             minted: false,
         };
-        let cookies =
-            site.identity.keep(&changed, context.authority.as_str(), context.client.secure);
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let mut cookies = site.identity.keep(&changed, host, secure);
+        if let Some(user) = &vouched {
+            cookies.extend(site.identity.vouch(&site.signing_keys, &site.name, user, host, secure));
+        }
         taken().with_cookies(cookies)
     }
 
@@ -230,12 +243,14 @@ impl Edge {
         &self,
         context: &Context,
         site: &Site,
+        request: &RequestHeader,
         visitor: &Visitor,
     ) -> Option<Box<RawValue>> {
         if site.enrich.profile.is_empty() {
             return None;
         }
-        let lookup = self.look_up(site, visitor, context.snapshot.profile_wait).await?;
+        let visitor = self.confirmed(site, request, visitor).await.visitor;
+        let lookup = self.look_up(site, &visitor, context.snapshot.profile_wait).await?;
         let known = lookup.known()?;
         let traits = site.enrich.profile.iter();
         let traits: serde_json::Map<_, _> = traits

@@ -4,13 +4,17 @@
 mod answer;
 mod asset;
 mod client;
+mod confirm;
 mod consent;
 mod context;
+mod decide;
 mod event;
+mod exposure;
 mod generic;
 mod limits;
 mod page;
 mod page_view;
+mod preview;
 mod response;
 mod strict;
 mod target;
@@ -36,7 +40,7 @@ use pingora_proxy::Session;
 use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::Snapshot;
-use crate::decide::Consent;
+use crate::decide::{Consent, Decide, Target};
 use crate::geo::Geo;
 use crate::html::Plans;
 use crate::profile::Resolver;
@@ -62,9 +66,16 @@ pub struct Edge {
     limits: limits::Limits,
     /// Calls in line.
     client: Client,
+    /// Who sessions of sites belong to.
+    sessions: confirm::Sessions,
+    /// Who has seen which variant.
+    seen: exposure::Seen,
+    deciders: Vec<Arc<dyn Decide>>,
     leaving: Arc<AtomicBool>,
 }
 
+/// The error by which a chosen page is given up.
+const FELL_BACK: &str = "chosen page failed";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest pause of a client while it takes an answer.
@@ -88,7 +99,30 @@ impl Edge {
     ) -> Self {
         let (plans, limits) = (Plans::default(), limits::Limits::default());
         let client = Client::default();
-        Self { snapshot, profiles, outbox, cache, plans, geo, limits, client, leaving }
+        let (sessions, seen) = (confirm::Sessions::default(), exposure::Seen::default());
+        let deciders = Vec::new();
+        Self {
+            snapshot,
+            profiles,
+            outbox,
+            cache,
+            plans,
+            geo,
+            limits,
+            client,
+            sessions,
+            seen,
+            deciders,
+            leaving,
+        }
+    }
+
+    /// Lets `decider` change what the rules of the configuration decide, after them. Several are asked in
+    /// the order that they were added.
+    #[must_use]
+    pub fn with_decider(mut self, decider: Arc<dyn Decide>) -> Self {
+        self.deciders.push(decider);
+        self
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -133,12 +167,14 @@ impl Edge {
             Route::Asset(_) => RouteName::Asset,
             Route::Event(..) | Route::Generic => RouteName::Event,
             Route::Webhook => RouteName::Webhook,
-            Route::Snippet | Route::Traits | Route::Reset | Route::Cookies => RouteName::Visitor,
+            Route::Snippet | Route::Keep | Route::Traits | Route::Reset | Route::Cookies => {
+                RouteName::Visitor
+            }
             Route::Nothing => RouteName::Other,
         };
         match route {
             Route::Page => {
-                let mut page = Box::new(Page::of(session, &site, &path));
+                let mut page = Box::new(Page::of(session, &site, &path, &self.deciders));
                 if page.shown && !site.consent.is_empty() {
                     let visitor = page::visitor(&site, session.req_header());
                     page.consent = self.consent(&site, &visitor, session.req_header(), context);
@@ -147,8 +183,13 @@ impl Edge {
                     page.shown && self.tells_view(session, context, &site, page.consent);
                 if page.consent == Consent::Denied {
                     page.outcome = Some(Personalization::Denied);
-                } else if page.is_personal(&site) {
+                } else if page.concerned.personal || page::is_previewed(&site, session) {
                     Box::pin(self.decide(session, &site, &path, &mut page, context)).await;
+                    if let Some(Target::Elsewhere { to, status }) = page.target() {
+                        let moved = page::moved(to, *status, session.req_header().uri.query());
+                        site.metrics.page(Personalization::Personalized);
+                        return Box::pin(moved.send(session)).await;
+                    }
                 }
                 context.way = Way::Page(page);
                 Ok(false)
@@ -181,6 +222,7 @@ impl Edge {
             }
             Route::Webhook => Box::pin(self.webhook(session, &site)).await,
             Route::Snippet => Box::pin(self.snippet(session, context, &site)).await,
+            Route::Keep => Box::pin(keep_script().send(session)).await,
             Route::Traits => Box::pin(self.traits(session, context, &site)).await,
             Route::Reset => Box::pin(self.reset(session, context, &site)).await,
             Route::Cookies => Box::pin(self.cookies(session, context, &site)).await,
@@ -274,7 +316,9 @@ impl ProxyHttp for Edge {
     async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
         let upstream = match (&context.way, context.site.as_deref()) {
             (Way::Asset(way), Some(site)) => sdk(way, site)?.source(&way.file),
-            (Way::Page(_), Some(Site { origin: Some(origin), .. })) => origin,
+            (Way::Page(page), Some(site)) => page::origin(page, site).ok_or_else(|| {
+                Error::explain(ErrorType::InternalError, "the site has no origin")
+            })?,
             _ => return Error::e_explain(ErrorType::InternalError, "nothing to ask for"),
         };
         context.asked = Some(Instant::now());
@@ -298,11 +342,43 @@ impl ProxyHttp for Edge {
             (Way::Asset(way), Some(site)) => {
                 sdk(way, site).map_or(0, |sdk| sdk.source(&way.file).addresses())
             }
-            (_, Some(site)) => site.origin.as_ref().map_or(0, |origin| origin.addresses()),
+            (Way::Page(page), Some(site)) => {
+                page::origin(page, site).map_or(0, |origin| origin.addresses())
+            }
             _ => 0,
         };
         if context.failed_connects < addresses.min(3) {
             error.set_retry(true);
+        } else if falls_back(context) {
+            context.failed_connects = 0;
+            error.set_retry(true);
+        }
+        error
+    }
+
+    /// Pingora's own rule, and the page that everybody gets where the chosen one fails.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        context: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let truncated = session.as_ref().retry_buffer_truncated();
+        if truncated || !session.req_header().method.is_idempotent() {
+            error.set_retry(false);
+        } else {
+            error.retry.decide_reuse(client_reused);
+            let again = *error.esource() == ErrorSource::Upstream
+                && !error.retry()
+                && session.response_written().is_none();
+            if matches!(error.etype(), ErrorType::Custom(FELL_BACK))
+                || (again && falls_back(context))
+            {
+                error.set_retry(true);
+            }
         }
         error
     }
@@ -330,7 +406,7 @@ impl ProxyHttp for Edge {
     /// Before the cache: nothing of a visitor.
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
@@ -341,6 +417,12 @@ impl ProxyHttp for Edge {
                 Way::Asset(_) => site.metrics.cdn.observe(seconds),
                 _ => site.metrics.origin.observe(seconds),
             }
+        }
+        let failed = response.status == StatusCode::NOT_FOUND || response.status.is_server_error();
+        if failed && session.req_header().method.is_idempotent() && falls_back(context) {
+            // Nothing has been sent: the request goes out again, for the page that everybody gets.
+            return Error::e_explain(ErrorType::Custom(FELL_BACK), "the chosen page failed")
+                .map_err(Error::into_up);
         }
         match &mut context.way {
             Way::Asset(way) => asset::from_cdn(way, &site, response),
@@ -393,7 +475,10 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         match &mut context.way {
-            Way::Page(_) => page::to_visitor(session, context, &self.plans, response),
+            Way::Page(_) => {
+                let known = page::Remembered { plans: &self.plans, seen: &self.seen };
+                page::to_visitor(session, context, known, response)
+            }
             Way::Asset(way) => asset::to_visitor(way, response),
             Way::Here => Ok(()),
         }
@@ -461,6 +546,12 @@ impl ProxyHttp for Edge {
             {
                 self.tell_view(session, context, site, view, page.consent);
             }
+            if let Way::Page(page) = &context.way
+                && let Some(sights) = &page.sights
+                && error.is_none()
+            {
+                self.tell_sights(session, context, site, sights, page.consent);
+            }
             match context.way {
                 Way::Page(_) => site.metrics.added.observe(context.added.as_secs_f64()),
                 Way::Asset(_) => site.metrics.lookup(asset::lookup(session.cache.phase())),
@@ -473,6 +564,16 @@ impl ProxyHttp for Edge {
     }
 }
 
+/// Gives a chosen page that has failed up for the one that everybody gets.
+fn falls_back(context: &mut Context) -> bool {
+    let Way::Page(page) = &mut context.way else { return false };
+    let falls = page.fall_back();
+    if let (true, Some(site)) = (falls, &context.site) {
+        site.metrics.fallbacks.inc();
+    }
+    falls
+}
+
 /// Whose file is on its way.
 fn sdk<'s>(way: &AssetWay, site: &'s Site) -> Result<&'s Sdk> {
     let why = "the site does not have this vendor";
@@ -483,6 +584,12 @@ fn sdk<'s>(way: &AssetWay, site: &'s Site) -> Result<&'s Sdk> {
 fn unknown_host() -> Answer {
     let why = "no site of this node has this host";
     Answer::error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", why)
+}
+
+/// The same for everybody.
+fn keep_script() -> Answer {
+    Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", crate::html::keep_script())
+        .with_caching("public, max-age=300")
 }
 
 fn nothing() -> Answer {

@@ -2,34 +2,40 @@
 //! and the snippet on the way back.
 
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use smallvec::SmallVec;
 
-use super::Edge;
+use super::answer::Answer;
 use super::client::append;
+use super::confirm::{Said, disown, said_by_origin, vouch};
 use super::consent::allowed;
 use super::context::{Context, Page, Way};
-use super::page_view::View;
+use super::decide::{Handed, flags};
+use super::exposure::Seen;
+use super::page_view::{View, is_prefetch};
+use super::preview::{Given, without_token};
 use super::response::{
     charset, drop_hop_headers, drop_validators, is_ascii_compatible, is_html, make_private,
     promote_cookies, text,
 };
 use super::target::{is_page_request, is_safe, wants_html};
-use crate::decide::{Consent, Facts, RequestFacts};
+use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
-use crate::html::{Body, Coding, Csp, Injector, Markup, PageKey, Plans, Title};
-use crate::identity::{AnonymousId, Visitor, read};
-use crate::profile::{Lookup, ProfileKey};
+use crate::html::{
+    Body, Change, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Markup, PageKey, Plans,
+    Rewriter, Title,
+};
+use crate::identity::{AnonymousId, OtherCookie, Visitor, cookie, cookie_value, read};
 use crate::site::Site;
-use crate::telemetry::{Feature, Personalization, Rewrite, guard};
+use crate::telemetry::{Edits, Feature, Personalization, Rewrite, guard};
+use crate::upstream::Upstream;
 use crate::vendor::Handover;
 
 /// The request as rules see it.
@@ -52,6 +58,16 @@ impl RequestFacts for Asked<'_> {
     }
     fn place(&self) -> Option<Place> {
         self.geo.place(self.address?)
+    }
+    fn header(&self, name: &str) -> Option<String> {
+        let mut values = self.request.headers.get_all(name).iter();
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let mut whole = text(values.next()?);
+        for more in values {
+            whole.push_str(if name == "cookie" { "; " } else { ", " });
+            whole.push_str(&text(more));
+        }
+        Some(whole)
     }
     fn headers(&self) -> Vec<(String, String)> {
         let names = self.request.headers.keys();
@@ -77,87 +93,24 @@ pub(super) fn visitor(site: &Site, request: &RequestHeader) -> Visitor {
     guard(Feature::Identity, || read(&site.identity.names, cookies)).unwrap_or_default()
 }
 
-/// The key of `visitor`'s profile: the user's where one is known.
-fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
-    match (&visitor.user, &visitor.anonymous) {
-        (Some(user), _) => Some(ProfileKey::user(&site.name, user)),
-        (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id)),
-        (None, None) => None,
-    }
-}
-
 impl Page {
     /// A page of `path`, about which nothing has been decided.
-    pub(super) fn of(session: &Session, site: &Site, path: &str) -> Self {
-        let request = session.req_header();
-        let shown = is_page_request(request);
-        let varies = shown && is_safe(request) && site.variations.varies(path);
-        let wants_html = shown && wants_html(request);
-        Self { shown, wants_html, varies, ..Self::default() }
-    }
-
-    /// Whether it depends on who asks.
-    pub(super) fn is_personal(&self, site: &Site) -> bool {
-        self.varies || (self.wants_html && !site.client_traits.is_empty())
-    }
-}
-
-impl Edge {
-    /// Decides everything about a page before the origin is asked. Whatever fails here, the page
-    /// goes on as the origin has it.
-    pub(super) async fn decide(
-        &self,
+    pub(super) fn of(
         session: &Session,
         site: &Site,
         path: &str,
-        page: &mut Page,
-        context: &Context,
-    ) {
-        let asked = self.asked(session.req_header(), path, context);
-        let deciding = self.personalise(&asked, site, page, context.snapshot.profile_wait);
-        let deciding = AssertUnwindSafe(deciding).catch_unwind();
-        if deciding.await.is_err() {
-            crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
-            page.chosen = None;
-            page.outcome = Some(Personalization::Late);
-        }
-    }
-
-    /// What is known of `visitor` within `wait`. `None` for nobody.
-    pub(super) async fn look_up(
-        &self,
-        site: &Site,
-        visitor: &Visitor,
-        wait: Duration,
-    ) -> Option<Lookup> {
-        let key = profile_key(site, visitor)?;
-        Some(self.profiles.find(&key, site.source.as_ref(), wait).await)
-    }
-
-    async fn personalise(&self, asked: &Asked<'_>, site: &Site, page: &mut Page, wait: Duration) {
-        let visitor = page.visitor.insert(allowed(visitor(site, asked.request), page.consent));
-        let lookup = self.look_up(site, visitor, wait).await;
-        let known = lookup.as_ref().and_then(Lookup::known);
-        let facts = Facts::new(visitor, known, asked);
-        let chosen = site.variations.choose(asked.path, &facts);
-        let (traits, failed) = site.client_traits.of(&facts);
-        let failures = chosen.failed + failed;
-        if failures > 0 {
-            site.metrics.rule_failures.inc_by(failures as u64);
-        }
-        page.stale = matches!(&lookup, Some(Lookup::Found(found)) if found.stale);
-        let personal = chosen.path.is_some() || !traits.is_empty();
-        page.outcome = Some(match lookup {
-            _ if personal => Personalization::Personalized,
-            None => Personalization::Anonymous,
-            Some(Lookup::Found(_)) => Personalization::Default,
-            // A browser's own id with nothing behind it is nobody yet.
-            Some(Lookup::Missing) if visitor.user.is_none() => Personalization::Anonymous,
-            Some(Lookup::Missing) => Personalization::Unknown,
-            Some(Lookup::Late | Lookup::Failed) => Personalization::Late,
-        });
-        page.chosen = chosen.path.map(Into::into);
-        page.traits = traits;
+        deciders: &[Arc<dyn Decide>],
+    ) -> Self {
+        let request = session.req_header();
+        let (shown, safe) = (is_page_request(request), is_safe(request));
+        let wants_html = shown && wants_html(request);
+        let wants = Wants { html: wants_html, safe };
+        let concerned = if shown || !safe {
+            site.rules.concerning(&site.name, path, wants, deciders)
+        } else {
+            Concerned::default()
+        };
+        Self { shown, wants_html, safe, concerned, ..Self::default() }
     }
 }
 
@@ -168,10 +121,18 @@ pub(super) fn to_origin(
     site: &Site,
     request: &mut RequestHeader,
 ) -> Result<()> {
-    if let Some(path) = &page.chosen {
-        let target = match request.uri.query() {
+    let chosen = match page.target() {
+        Some(Target::Other { path, .. }) => path.as_deref(),
+        _ => None,
+    };
+    let query = request.uri.query();
+    let bare = query.and_then(without_token);
+    if chosen.is_some() || bare.is_some() {
+        let path = chosen.unwrap_or_else(|| request.uri.path());
+        let query = bare.as_deref().or(query).filter(|query| bare.is_none() || !query.is_empty());
+        let target = match query {
             Some(query) => format!("{path}?{query}"),
-            None => path.to_string(),
+            None => path.to_owned(),
         };
         request.set_uri(parse_uri(&target)?);
     } else if !request.raw_path().starts_with(b"/") && request.raw_path() != b"*" {
@@ -180,25 +141,36 @@ pub(super) fn to_origin(
         let target = target.to_owned();
         request.set_raw_path(target.as_bytes())?;
     }
-    match &site.origin_host {
-        Some(host) => request.insert_header(header::HOST, &**host)?,
+    let other = page.other_origin().and_then(|origin| site.other_origins.get(origin));
+    // A server that has a name is asked for by it.
+    let other = other.filter(|origin| origin.endpoint().host().parse::<IpAddr>().is_err());
+    match (other, &site.origin_host) {
+        (Some(origin), _) => {
+            request.insert_header(header::HOST, origin.endpoint().authority())?;
+        }
+        (None, Some(host)) => request.insert_header(header::HOST, &**host)?,
         // HTTP/2 names it in the target.
-        None if !request.headers.contains_key(header::HOST) => {
+        (None, None) if !request.headers.contains_key(header::HOST) => {
             request.insert_header(header::HOST, context.authority.as_str())?;
         }
-        None => {}
+        (None, None) => {}
+    }
+    strip_own_headers(request);
+    for (name, value) in page.decision.iter().flat_map(|decision| &decision.headers) {
+        request.insert_header(name.clone(), value.clone())?;
     }
     context.client.announce(request, context.authority.as_str())?;
     request.insert_header(X_REQUEST_ID, &context.id[..])?;
     append(request, header::VIA, via(request.version))?;
-    if page.shown && site.snippet.is_some() {
+    if page.shown && (site.snippet.is_some() || page.is_edited()) {
         // Only what can be undone, and what the client itself accepts: its answer is of the same
         // coding as the origin's.
         if let Some(accept) = joined(request, &header::ACCEPT_ENCODING) {
             request.insert_header(header::ACCEPT_ENCODING, Coding::acceptable(&accept))?;
         }
     }
-    if page.wants_html && is_safe(request) && (site.snippet.is_some() || page.varies) {
+    let own = site.snippet.is_some() || page.concerned.varies || page.is_edited();
+    if page.wants_html && is_safe(request) && own {
         // A page that is made for one visitor is never a part or a confirmation of another.
         for conditional in
             [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE]
@@ -208,6 +180,20 @@ pub(super) fn to_origin(
     }
     Ok(())
 }
+
+/// Only the edge says what these say.
+fn strip_own_headers(request: &mut RequestHeader) {
+    let own: SmallVec<[HeaderName; 2]> =
+        request.headers.keys().filter(|name| name.as_str().starts_with(OWN)).cloned().collect();
+    for name in &own {
+        request.remove_header(name);
+    }
+}
+
+/// Headers of the edge's own, both ways.
+const OWN: &str = "x-doorstep-";
+const X_DOORSTEP_EXPLAIN: HeaderName = HeaderName::from_static("x-doorstep-explain");
+const X_DOORSTEP_PREVIEW: HeaderName = HeaderName::from_static("x-doorstep-preview");
 
 /// HTTP/2 may cut a Cookie header into pieces, HTTP/1 may not (RFC 9113, 8.2.3).
 pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
@@ -242,11 +228,20 @@ fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
+/// What earlier pages have left behind.
+#[derive(Clone, Copy)]
+pub(super) struct Remembered<'e> {
+    /// Places of snippets.
+    pub(super) plans: &'e Plans,
+    /// Who has seen which variant.
+    pub(super) seen: &'e Seen,
+}
+
 /// The origin's answer on its way to the visitor.
 pub(super) fn to_visitor(
     session: &mut Session,
     context: &mut Context,
-    plans: &Plans,
+    known: Remembered<'_>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     let started = Instant::now();
@@ -261,56 +256,149 @@ pub(super) fn to_visitor(
     if site.identity.server_side_cookies {
         promote_cookies(&site, context.client.secure, response)?;
     }
-    if page.varies {
+    let said = said_by_origin(&site, response);
+    if page.concerned.varies {
         make_private(response)?;
         drop_validators(response);
     }
     let html = response.status == StatusCode::OK && page.shown && is_html(response);
-    if html {
-        let outcome = page.outcome.unwrap_or(Personalization::Off);
-        site.metrics.page(outcome);
-        if !site.consent.is_empty() {
-            // Another visitor's answer would be another one.
+    if html && page.consent == Consent::Denied {
+        site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
+        // Another visitor's answer would be another one.
+        make_private(response)?;
+        no_identity(&site, session, context, response)?;
+    } else if html {
+        shown_page(session, context, known, &site, &mut page, response)?;
+    }
+    match (said, page.confirmed.take()) {
+        (Some(Said::Nobody), _) => disown(&site, context, response)?,
+        (Some(Said::User(user)), _) | (None, Some(user)) => {
+            vouch(&site, context, &user, response)?;
             make_private(response)?;
         }
-        if page.consent == Consent::Denied {
-            no_identity(&site, session, context, response)?;
-            context.way = Way::Page(page);
-            context.added += started.elapsed();
-            return Ok(());
-        }
-        let visitor = page
-            .visitor
-            .take()
-            .unwrap_or_else(|| allowed(visitor(&site, session.req_header()), page.consent));
-        let visitor = minted(&site, visitor);
-        for line in site.identity.keep(&visitor, context.authority.as_str(), context.client.secure)
-        {
-            response.append_header(header::SET_COOKIE, line)?;
-        }
-        if site.identity.server_side_cookies {
-            make_private(response)?;
-        }
-        if session.req_header().method != Method::HEAD {
-            let title = page.tells_view.then(|| Title::new(charset(response)));
-            let title = title.map(|title| Arc::new(Mutex::new(title)));
-            let handover = Handover {
-                visitor: &visitor,
-                traits: &page.traits,
-                base: None,
-                page_call: !page.tells_view,
-            };
-            inject(session, context, plans, &site, handover, title.clone(), response)?;
-            page.view = title.map(|title| Box::new(View { visitor, title }));
-        } else if site.snippet.is_some() {
-            make_private(response)?;
-            drop_validators(response);
-            response.remove_header(&header::CONTENT_LENGTH);
-        }
+        (None, None) => {}
+    }
+    if let Some(given) = &page.given {
+        told_to_the_holder(given, page.explained.take(), response)?;
     }
     context.way = Way::Page(page);
     context.added += started.elapsed();
     Ok(())
+}
+
+/// What the holder of a preview link is told.
+fn told_to_the_holder(
+    given: &Given,
+    explained: Option<String>,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    if let Some(explained) = explained {
+        response.insert_header(X_DOORSTEP_EXPLAIN, explained)?;
+    }
+    if let Some(why) = given.refused {
+        response.insert_header(X_DOORSTEP_PREVIEW, why.label())?;
+    }
+    Ok(())
+}
+
+/// A page that a visitor will see.
+fn shown_page(
+    session: &mut Session,
+    context: &mut Context,
+    known: Remembered<'_>,
+    site: &Site,
+    page: &mut Page,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
+    if !site.consent.is_empty() {
+        // Another visitor's answer would be another one.
+        make_private(response)?;
+    }
+    let visitor = page
+        .visitor
+        .take()
+        .unwrap_or_else(|| allowed(visitor(site, session.req_header()), page.consent));
+    let visitor = minted(site, visitor);
+    let (host, secure) = (context.authority.as_str(), context.client.secure);
+    for line in site.identity.keep(&visitor, host, secure) {
+        response.append_header(header::SET_COOKIE, line)?;
+    }
+    if site.identity.server_side_cookies {
+        make_private(response)?;
+    }
+    let get = session.req_header().method != Method::HEAD;
+    let handed = match &mut page.decision {
+        Some(decision) => {
+            let flags = flags(site, decision);
+            Handed { traits: std::mem::take(&mut decision.traits), flags }
+        }
+        None => Handed::default(),
+    };
+    if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
+        let lines = trait_cookies(site, decision, session.req_header(), host, secure);
+        let (kept, sights) =
+            known.seen.sights(site, decision, given.kept(), &visitor, page.fell_back);
+        let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
+        page.sights = sights.filter(|_| counts).map(Box::new);
+        for line in lines.into_iter().chain(given.cookies(site, &kept, context)) {
+            response.append_header(header::SET_COOKIE, line)?;
+            make_private(response)?;
+        }
+    }
+    if !get {
+        if site.snippet.is_some() || page.is_edited() {
+            make_private(response)?;
+            drop_validators(response);
+            response.remove_header(&header::CONTENT_LENGTH);
+        }
+        return Ok(());
+    }
+    let title = page.tells_view.then(|| Title::new(charset(response)));
+    let title = title.map(|title| Arc::new(Mutex::new(title)));
+    let handover = Handover {
+        visitor: &visitor,
+        traits: &handed.traits,
+        flags: &handed.flags,
+        base: None,
+        page_call: !page.tells_view,
+    };
+    let mut edits = match &mut page.decision {
+        Some(decision) => std::mem::take(&mut decision.edits),
+        None => Vec::new(),
+    };
+    if page.fell_back {
+        // Those of the page that was given up.
+        edits.retain(|edit| !matches!(edit.changes.first(), Some(Change::LinksFrom(_))));
+    }
+    rewrite(session, context, known.plans, site, handover, &edits, title.clone(), response)?;
+    page.view = title.map(|title| Box::new(View { visitor, title }));
+    Ok(())
+}
+
+/// Set-Cookie values of traits; one that the visitor has and should not have is taken away.
+fn trait_cookies(
+    site: &Site,
+    decision: &Decision,
+    request: &RequestHeader,
+    host: &str,
+    secure: bool,
+) -> Vec<String> {
+    let mut out = Vec::new();
+    for (index, value) in &decision.cookies {
+        let Some(trait_cookie) = site.rules.cookies.get(*index) else { continue };
+        let name = &*trait_cookie.name;
+        let (value, max_age) = match value {
+            Some(value) => (cookie_value(value), trait_cookie.max_age),
+            None if cookie(request.headers.get_all(header::COOKIE), name).is_some() => {
+                (String::new(), Some(0))
+            }
+            None => continue,
+        };
+        let one = OtherCookie { name, value: &value, readable: trait_cookie.readable };
+        out.push(site.identity.other(&one, max_age, host, secure));
+    }
+    out
 }
 
 /// Nothing about the visitor, and where the site wants it, an end to what was known.
@@ -322,7 +410,7 @@ fn no_identity(
 ) -> Result<()> {
     let known = visitor(site, session.req_header()) != Visitor::default();
     if site.consent.clear_cookies && known {
-        for line in site.identity.forget(context.authority.as_str(), context.client.secure) {
+        for line in site.identity.forget(&[], context.authority.as_str(), context.client.secure) {
             response.append_header(header::SET_COOKIE, line)?;
         }
     }
@@ -339,24 +427,32 @@ pub(super) fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
     visitor
 }
 
-fn inject(
+/// Sets up what is done to the page's bytes.
+#[allow(clippy::too_many_arguments, reason = "each is another part of one page")]
+fn rewrite(
     session: &mut Session,
     context: &mut Context,
     plans: &Plans,
     site: &Site,
     handover: Handover<'_>,
+    edits: &[Edit],
     title: Option<Arc<Mutex<Title>>>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     let coding = Coding::of(text(response, &header::CONTENT_ENCODING));
-    let Some(snippet) = &site.snippet else {
+    if site.snippet.is_none() && edits.is_empty() {
         if let (Some(title), Some(Coding::Identity)) = (title, coding) {
             context.body = Body::Read(title);
         }
         return Ok(());
-    };
+    }
     let Some(coding) = coding.filter(|_| is_ascii_compatible(response)) else {
-        site.metrics.rewrite(Rewrite::Unreadable);
+        if site.snippet.is_some() {
+            site.metrics.rewrite(Rewrite::Unreadable);
+        }
+        if !edits.is_empty() {
+            site.metrics.edit(Edits::Unreadable);
+        }
         return Ok(());
     };
     let host = context.authority.host().to_owned();
@@ -364,26 +460,37 @@ fn inject(
     for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
         csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
     }
-    let key = if coding == Coding::Identity { page_key(session, site, response) } else { None };
+    let key = if coding == Coding::Identity && edits.is_empty() {
+        page_key(session, site, response)
+    } else {
+        None
+    };
     let made = guard(Feature::Rewriting, || {
-        let script = snippet.script(handover);
-        let path = snippet.external_path(handover.page_call);
-        let markup = Markup { script, path, csp, host };
+        let keep = Keep::of(edits, &site.keep_path);
+        let editor = (!edits.is_empty()).then(|| Editor::new(edits));
+        if site.snippet.is_none() && keep.is_none() {
+            return (editor, None, None);
+        }
+        let script = site.snippet.as_ref().map(|snippet| snippet.script(handover));
+        let path = site.snippet.as_ref().map(|one| one.external_path(handover.page_call));
+        let (script, path) = (script.unwrap_or_default(), path.unwrap_or_default());
+        let markup = Markup { script, path, keep, csp, host };
         let adds = markup.length();
-        (Injector::new(markup).with_title(title), adds)
+        (editor, Some(Injector::new(markup).with_title(title)), adds)
     });
-    let Some((injector, adds)) = made else { return Ok(()) };
+    let Some((editor, injector, adds)) = made else { return Ok(()) };
     make_private(response)?;
     drop_validators(response);
     let plan = key.and_then(|(key, _)| plans.get(key));
     if let (Some(plan), Some((_, length)), Some(adds)) = (plan, key, adds) {
         // Seen before: its length is known.
-        context.body = Body::plain(injector.with_plan(Some(plan)), Some(adds));
+        let injector = injector.map(|injector| injector.with_plan(Some(plan)));
+        context.body = Body::plain(Rewriter::new(None, injector), Some(adds));
         response.insert_header(header::CONTENT_LENGTH, length + adds)?;
         return Ok(());
     }
     context.page_key = key.map(|(key, _)| key);
-    context.body = Body::new(coding, injector);
+    context.body = Body::new(coding, Rewriter::new(editor, injector));
     response.remove_header(&header::CONTENT_LENGTH);
     if session.req_header().version == Version::HTTP_10 {
         // Such a client knows no chunks: the end of the connection is the end of the page.
@@ -424,7 +531,16 @@ pub(super) fn body(
     match passed {
         Some(Ok(None)) => Ok(()),
         Some(Ok(Some(passed))) => {
-            site.metrics.rewrite(passed.outcome);
+            if let (Some(outcome), true) = (passed.outcome, site.snippet.is_some()) {
+                site.metrics.rewrite(outcome);
+            }
+            if let Some(edited) = passed.edited {
+                site.metrics.edit(match edited {
+                    Edited { gave_up: true, .. } => Edits::GaveUp,
+                    Edited { changed: 0, .. } => Edits::Nothing,
+                    Edited { .. } => Edits::Changed,
+                });
+            }
             if let (Some(key), Some(plan)) = (context.page_key, passed.plan) {
                 plans.put(key, plan);
             }
@@ -441,4 +557,35 @@ pub(super) fn body(
             Error::e_explain(ErrorType::InternalError, "rewriting a compressed page panicked")
         }
     }
+}
+
+/// Whether the request brings a preview link, so that its holder is told why.
+pub(super) fn is_previewed(site: &Site, session: &Session) -> bool {
+    let request = session.req_header();
+    !site.signing_keys.is_empty()
+        && (request.uri.query().is_some_and(|query| query.contains(PREVIEW))
+            || cookie(request.headers.get_all(header::COOKIE), PREVIEW).is_some())
+}
+
+/// The server that has the page.
+pub(super) fn origin<'s>(page: &Page, site: &'s Site) -> Option<&'s Arc<Upstream>> {
+    match page.other_origin() {
+        Some(other) => site.other_origins.get(other),
+        None => site.origin.as_ref(),
+    }
+}
+
+/// Sends the browser to another URL, with the query that it came with.
+pub(super) fn moved(to: &str, status: u16, query: Option<&str>) -> Answer {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    let bare = query.and_then(without_token);
+    let query = bare.as_deref().or(query).filter(|query| !query.is_empty());
+    let target = match query {
+        Some(query) if to.contains('?') => format!("{to}&{query}"),
+        Some(query) => format!("{to}?{query}"),
+        None => to.to_owned(),
+    };
+    Answer::empty(status)
+        .with(header::LOCATION, target)
+        .with(header::CACHE_CONTROL, "private, no-store")
 }

@@ -69,46 +69,67 @@ impl Edge {
             title: title.get(),
         });
         drop(title);
+        let _ = self.tell(session, context, site, (Kind::Page, &event), &view.visitor, consent);
+    }
+
+    /// Tells every vendor of the site what the edge itself has seen. Whether one of them will hear of it.
+    pub(super) fn tell(
+        &self,
+        session: &Session,
+        context: &Context,
+        site: &Site,
+        (kind, event): (Kind, &Value),
+        visitor: &Visitor,
+        consent: Consent,
+    ) -> bool {
+        let request = session.req_header();
+        let agent = request.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
         let given = Given {
-            visitor: &view.visitor,
+            visitor,
             ip: ip(context, site, consent),
-            user_agent: text(header::USER_AGENT),
+            user_agent: agent,
             place: place.as_deref(),
             profile: None,
             limited: consent == Consent::Limited,
         };
-        let body = event.to_string();
+        let (body, mut heard) = (event.to_string(), false);
         for (vendor, sdk) in site.sdks() {
-            let enriched = guard(Feature::Event, || {
-                enrich(Kind::Page, body.as_bytes(), &given, vendor.spec())
-            });
+            let enriched =
+                guard(Feature::Event, || enrich(kind, body.as_bytes(), &given, vendor.spec()));
             let Some(Ok(enriched)) = enriched else { continue };
+            if enriched.parcels.is_empty() {
+                continue;
+            }
             match self.outbox.accept_later(&sdk.lane, &enriched.parcels) {
-                Ok(()) => site.metrics.events_accepted.inc(),
+                Ok(()) => {
+                    site.metrics.events_accepted.inc();
+                    heard = true;
+                }
                 Err(error) => {
-                    site.metrics.event_refused("page_view");
-                    tracing::debug!(site = &*site.name, %error, "a page view was not taken");
+                    site.metrics.event_refused("edge");
+                    tracing::debug!(site = &*site.name, %error, "an event of the edge was not taken");
                 }
             }
         }
+        heard
     }
 }
 
 /// What is known of a page that was seen.
-struct Page<'p> {
-    scheme: &'p str,
-    authority: &'p str,
-    path: &'p str,
-    query: &'p str,
-    referrer: &'p str,
-    language: Option<&'p str>,
-    title: Option<&'p str>,
+pub(super) struct Page<'p> {
+    pub(super) scheme: &'p str,
+    pub(super) authority: &'p str,
+    pub(super) path: &'p str,
+    pub(super) query: &'p str,
+    pub(super) referrer: &'p str,
+    pub(super) language: Option<&'p str>,
+    pub(super) title: Option<&'p str>,
 }
 
-/// As the browser's SDK writes it.
-fn event(page: &Page<'_>) -> Value {
+/// `context.page`, as the browser's SDK writes it.
+pub(super) fn about(page: &Page<'_>) -> Value {
     let search = if page.query.is_empty() { String::new() } else { format!("?{}", page.query) };
     let mut about = json!({
         "path": page.path,
@@ -119,6 +140,12 @@ fn event(page: &Page<'_>) -> Value {
     if let (Some(title), Some(about)) = (page.title, about.as_object_mut()) {
         about.insert("title".into(), title.into());
     }
+    about
+}
+
+/// As the browser's SDK writes it.
+fn event(page: &Page<'_>) -> Value {
+    let about = about(page);
     let mut context = json!({ "page": about, "library": { "name": "doorstep" } });
     if let Some(context) = context.as_object_mut() {
         let campaign = campaign(page.query);
@@ -149,7 +176,7 @@ fn campaign(query: &str) -> Map<String, Value> {
 }
 
 /// A page that may never be seen (`Sec-Purpose`, and what browsers sent before it).
-fn is_prefetch(headers: &HeaderMap) -> bool {
+pub(super) fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-moz"].iter().any(|name| {
         headers.get(*name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
             let value = value.to_ascii_lowercase();

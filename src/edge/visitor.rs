@@ -4,17 +4,17 @@ use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
 use super::consent::allowed;
 use super::context::{AssetWay, Context, Lead};
+use super::decide::Handed;
 use super::event::{Source, preflight, source};
 use super::page::{minted, visitor};
-use crate::decide::{Consent, Facts};
-use crate::identity::{Visitor, registrable};
-use crate::profile::Lookup;
+use crate::decide::{Consent, KEPT};
+use crate::identity::{OtherCookie, Visitor, registrable};
 use crate::site::Site;
 use crate::vendor::rudderstack::wanted;
 use crate::vendor::{Handover, SILENT};
@@ -38,8 +38,11 @@ impl Edge {
         let visitor = visitor(site, session.req_header());
         let consent = self.consent(site, &visitor, session.req_header(), context);
         let visitor = allowed(visitor, consent);
-        let traits = self.client_traits(session, context, site, &visitor, consent).await;
-        Answer::json(StatusCode::OK, &Value::Object(traits)).with_cors(origin).send(session).await
+        let handed = self.client_traits(session, context, site, &visitor, consent).await;
+        Answer::json(StatusCode::OK, &Value::Object(handed.traits))
+            .with_cors(origin)
+            .send(session)
+            .await
     }
 
     /// `GET {prefix}/snippet.js`: the snippet for pages whose CSP forbids it inline.
@@ -67,13 +70,14 @@ impl Edge {
             return nothing.send(session).await;
         }
         let visitor = allowed(visitor, consent);
-        let traits = self.client_traits(session, context, site, &visitor, consent).await;
         let visitor = minted(site, visitor);
+        let handed = self.client_traits(session, context, site, &visitor, consent).await;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
             if visitor.minted { site.identity.keep(&visitor, host, secure) } else { Vec::new() };
+        let (traits, flags) = (&handed.traits, &handed.flags);
         let script =
-            snippet.script(Handover { visitor: &visitor, traits: &traits, base: None, page_call });
+            snippet.script(Handover { visitor: &visitor, traits, flags, base: None, page_call });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)
@@ -93,7 +97,9 @@ impl Edge {
             Ok(origin) => origin,
             Err(refusal) => return refusal.send(session).await,
         };
-        let cookies = site.identity.forget(context.authority.as_str(), context.client.secure);
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let kept = !site.rules.experiments.is_empty();
+        let cookies = site.identity.forget(if kept { &[KEPT] } else { &[] }, host, secure);
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(cookies)
             .with_cors(origin)
@@ -136,7 +142,10 @@ impl Edge {
         let lines = wanted
             .iter()
             .filter(|cookie| consent != Consent::Denied && !own(&cookie.name))
-            .map(|one| site.identity.readable(&one.name, &one.value, one.max_age, host, secure));
+            .map(|one| {
+                let cookie = OtherCookie { name: &one.name, value: &one.value, readable: true };
+                site.identity.other(&cookie, Some(one.max_age), host, secure)
+            });
         let lines = lines.collect();
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(lines)
@@ -164,42 +173,25 @@ impl Edge {
         let consent = self.consent(site, &visitor, request, context);
         let known = is_asked_by_the_site(request, host, &site.cors);
         let visitor = if known { allowed(visitor, consent) } else { Visitor::default() };
-        let (traits, visitor, cookies) = if known {
-            let traits = self.client_traits(session, context, site, &visitor, consent).await;
+        let (handed, visitor, cookies) = if known {
+            let handed = self.client_traits(session, context, site, &visitor, consent).await;
             let visitor = minted(site, visitor);
             let secure = context.client.secure;
             let cookies = site.identity.keep(&visitor, host, secure);
-            (traits, visitor, cookies)
+            (handed, visitor, cookies)
         } else {
-            (Map::new(), visitor, Vec::new())
+            (Handed::default(), visitor, Vec::new())
         };
         let base = format!("{}://{host}{}", context.client.scheme(), site.prefix.as_str());
-        let handover =
-            Handover { visitor: &visitor, traits: &traits, base: Some(&base), page_call: false };
+        let handover = Handover {
+            visitor: &visitor,
+            traits: &handed.traits,
+            flags: &handed.flags,
+            base: Some(&base),
+            page_call: false,
+        };
         let script = site.lead(way.file.vendor()).script(handover);
         way.lead = Some(Lead { script, cookies, collected: Vec::new() });
-    }
-
-    async fn client_traits(
-        &self,
-        session: &Session,
-        context: &Context,
-        site: &Site,
-        visitor: &Visitor,
-        consent: Consent,
-    ) -> Map<String, Value> {
-        if site.client_traits.is_empty() || consent == Consent::Denied {
-            return Map::new();
-        }
-        let lookup = self.look_up(site, visitor, context.snapshot.profile_wait).await;
-        let known = lookup.as_ref().and_then(Lookup::known);
-        let request = session.req_header();
-        let asked = self.asked(request, request.uri.path(), context);
-        let (traits, failed) = site.client_traits.of(&Facts::new(visitor, known, &asked));
-        if failed > 0 {
-            site.metrics.rule_failures.inc_by(failed as u64);
-        }
-        traits
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::coding::{Coding, Decoder, Encoder};
-use super::{Injector, Plan, Title};
+use super::{Edited, Plan, Rewriter, Title};
 use crate::telemetry::Rewrite;
 
 /// A page's body on its way to one visitor.
@@ -27,16 +27,18 @@ pub enum Body {
 
 /// A page that is not compressed.
 pub struct Plain {
-    injector: Injector,
+    rewriter: Rewriter,
     /// Bytes that have been promised to be added, where the answer's length has been told.
     promised: Option<usize>,
 }
 
-/// What has become of the snippet.
+/// What has become of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passed {
-    /// That.
-    pub outcome: Rewrite,
+    /// Of the snippet, where one was to be put in.
+    pub outcome: Option<Rewrite>,
+    /// Of the edits, where there were any.
+    pub edited: Option<Edited>,
     /// Where its place was, if it was plain to see: for the next time.
     pub plan: Option<Plan>,
 }
@@ -46,38 +48,40 @@ pub struct Coded(Option<Decoder<Stage>>);
 
 /// Between decoder and encoder.
 struct Stage {
-    injector: Injector,
+    rewriter: Rewriter,
+    told: bool,
     encoder: Encoder,
     scratch: Vec<u8>,
 }
 
-/// The origin's compressed page is broken: what follows can't be known.
+/// The origin's compressed page is broken, or the rewriter is: what follows can't be known.
 #[derive(Debug, thiserror::Error)]
-#[error("the origin's compressed page is broken: {0}")]
+#[error("the page is broken: {0}")]
 pub struct Broken(#[from] io::Error);
 
 impl Body {
-    /// A body without coding, to which `injector` adds the snippet: exactly `promised` bytes, where
-    /// the answer's length has been told.
+    /// A body without coding, to which `rewriter` adds exactly `promised` bytes, where the answer's length
+    /// has been told.
     #[must_use]
-    pub fn plain(injector: Injector, promised: Option<usize>) -> Self {
-        Self::Plain(Box::new(Plain { injector, promised }))
+    pub fn plain(rewriter: Rewriter, promised: Option<usize>) -> Self {
+        Self::Plain(Box::new(Plain { rewriter, promised }))
     }
 
-    /// A body in `coding`, to which `injector` adds the snippet.
+    /// A body in `coding`, of which `rewriter` makes another.
     #[must_use]
-    pub fn new(coding: Coding, injector: Injector) -> Self {
+    pub fn new(coding: Coding, rewriter: Rewriter) -> Self {
         if coding == Coding::Identity {
-            return Self::plain(injector, None);
+            return Self::plain(rewriter, None);
         }
-        let stage = Stage { injector, encoder: Encoder::new(coding), scratch: Vec::new() };
+        let (encoder, scratch) = (Encoder::new(coding), Vec::new());
+        let stage = Stage { rewriter, told: false, encoder, scratch };
         Self::Coded(Box::new(Coded(Some(Decoder::new(coding, stage)))))
     }
 
-    /// Puts in place of `chunk` what the visitor gets. Says what became of the snippet, once.
+    /// Puts in place of `chunk` what the visitor gets. Says what became of the page, once.
     ///
     /// # Errors
-    /// When a compressed page can't be read: it has to end here.
+    /// When a compressed page can't be read or the rewriter fails: it has to end here.
     pub fn pass(&mut self, chunk: &mut Option<Bytes>, end: bool) -> Result<Option<Passed>, Broken> {
         match self {
             Self::Untouched => Ok(None),
@@ -96,17 +100,19 @@ impl Body {
                 Ok(None)
             }
             Self::Plain(plain) => {
-                let Plain { injector, promised } = &mut **plain;
+                let Plain { rewriter, promised } = &mut **plain;
                 let bytes = chunk.take().unwrap_or_default();
-                let mut out = Vec::with_capacity(bytes.len() + injector.adds());
-                injector.push(&bytes, &mut out);
+                let mut out = Vec::with_capacity(bytes.len() + rewriter.adds());
+                rewriter.push(&bytes, &mut out).map_err(io::Error::other)?;
                 if end {
-                    injector.end(&mut out);
+                    rewriter.end(&mut out).map_err(io::Error::other)?;
                 }
                 *chunk = Some(out.into());
-                let Some(outcome) = injector.outcome() else { return Ok(None) };
-                let passed = Passed { outcome, plan: injector.plan() };
-                let missing = promised.unwrap_or(0).saturating_sub(injector.added());
+                if !end && !rewriter.is_over() {
+                    return Ok(None);
+                }
+                let passed = rewriter.passed();
+                let missing = promised.unwrap_or(0).saturating_sub(rewriter.added());
                 *self = if missing > 0 { Self::Short(missing) } else { Self::Untouched };
                 if end {
                     self.pass(chunk, end)?;
@@ -115,43 +121,56 @@ impl Body {
             }
             Self::Coded(coded) => {
                 let bytes = chunk.take().unwrap_or_default();
-                let (out, outcome) = coded.pass(&bytes, end)?;
+                let (out, passed) = coded.pass(&bytes, end)?;
                 *chunk = Some(out.into());
                 if end {
                     *self = Self::Untouched;
                 }
-                Ok(outcome.map(|outcome| Passed { outcome, plan: None }))
+                Ok(passed)
             }
         }
     }
 }
 
 impl Coded {
-    fn pass(&mut self, bytes: &[u8], end: bool) -> Result<(Vec<u8>, Option<Rewrite>), Broken> {
+    fn pass(&mut self, bytes: &[u8], end: bool) -> Result<(Vec<u8>, Option<Passed>), Broken> {
         let Some(decoder) = &mut self.0 else { return Ok((Vec::new(), None)) };
-        let known = decoder.inner().injector.outcome();
         decoder.write_all(bytes)?;
         // What has been decoded goes out now, not with the next chunk.
         decoder.flush()?;
         if !end {
             let stage = decoder.inner();
-            let outcome = stage.injector.outcome().filter(|_| known.is_none());
-            return Ok((stage.encoder.take()?, outcome));
+            let passed = (stage.rewriter.is_over() && !stage.told).then(|| stage.tell());
+            return Ok((stage.encoder.take()?, passed));
         }
         let Some(decoder) = self.0.take() else { return Ok((Vec::new(), None)) };
         let mut stage = decoder.finish()?;
         stage.scratch.clear();
-        stage.injector.end(&mut stage.scratch);
+        stage.rewriter.end(&mut stage.scratch).map_err(io::Error::other)?;
         stage.encoder.write_all(&stage.scratch)?;
-        let outcome = stage.injector.outcome().filter(|_| known.is_none());
-        Ok((stage.encoder.finish()?, outcome))
+        let passed = (!stage.told).then(|| stage.tell());
+        Ok((stage.encoder.finish()?, passed))
+    }
+}
+
+impl Stage {
+    fn tell(&mut self) -> Passed {
+        self.told = true;
+        // Where it was decoded, the place is not that of the bytes.
+        Passed { plan: None, ..self.rewriter.passed() }
+    }
+}
+
+impl Rewriter {
+    fn passed(&self) -> Passed {
+        Passed { outcome: self.outcome(), edited: self.edited(), plan: self.plan() }
     }
 }
 
 impl Write for Stage {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.scratch.clear();
-        self.injector.push(bytes, &mut self.scratch);
+        self.rewriter.push(bytes, &mut self.scratch).map_err(io::Error::other)?;
         self.encoder.write_all(&self.scratch)?;
         Ok(bytes.len())
     }
@@ -164,18 +183,23 @@ impl Write for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::{Csp, Markup};
+    use crate::html::{Csp, Injector, Markup};
 
     fn injector_markup() -> Markup {
-        Markup { script: "S".into(), path: "/s.js".into(), csp: Csp::default(), host: "h".into() }
+        let (csp, host) = (Csp::default(), "h".into());
+        Markup { script: "S".into(), path: "/s.js".into(), keep: None, csp, host }
     }
 
     fn injector() -> Injector {
         Injector::new(injector_markup())
     }
 
+    fn snippet() -> Rewriter {
+        Rewriter::new(None, Some(injector()))
+    }
+
     fn through(coding: Coding, body: &[u8], size: usize) -> Result<Vec<u8>, Broken> {
-        let mut page = Body::new(coding, injector());
+        let mut page = Body::new(coding, snippet());
         let mut out = Vec::new();
         let mut chunks = body.chunks(size).peekable();
         while let Some(chunk) = chunks.next() {
@@ -206,10 +230,10 @@ mod tests {
             let mut encoder = Encoder::new(coding);
             encoder.write_all(b"<head></head><body>").unwrap();
             let head = encoder.take().unwrap();
-            let mut page = Body::new(coding, injector());
+            let mut page = Body::new(coding, snippet());
             let mut chunk = Some(Bytes::from(head));
             let outcome = page.pass(&mut chunk, false).unwrap();
-            assert_eq!(outcome.unwrap().outcome, Rewrite::Injected);
+            assert_eq!(outcome.unwrap().outcome, Some(Rewrite::Injected));
             let mut decoder = Decoder::new(coding, Vec::new());
             decoder.write_all(&chunk.unwrap()).unwrap();
             decoder.flush().unwrap();
@@ -221,7 +245,7 @@ mod tests {
     fn what_was_promised_is_kept_whatever_the_page_turns_out_to_be() {
         let whole = "<head><title>t</title></head><body>x";
         let expected = injector_markup().length().unwrap();
-        let mut body = Body::plain(injector(), Some(expected));
+        let mut body = Body::plain(snippet(), Some(expected));
         let mut chunk = Some(Bytes::from(whole));
         let passed = body.pass(&mut chunk, true).unwrap().unwrap();
         assert_eq!(chunk.unwrap().len(), whole.len() + expected);
@@ -237,7 +261,10 @@ mod tests {
             ),
         ] {
             for size in [1, 7, 1000] {
-                let mut body = Body::plain(injector().with_plan(Some(plan)), Some(200));
+                let mut body = Body::plain(
+                    Rewriter::new(None, Some(injector().with_plan(Some(plan)))),
+                    Some(200),
+                );
                 let (mut out, mut outcomes) = (Vec::new(), Vec::new());
                 let mut chunks = page.as_bytes().chunks(size).peekable();
                 while let Some(chunk) = chunks.next() {
@@ -248,7 +275,7 @@ mod tests {
                 assert_eq!(out.len(), page.len() + 200, "{page}");
                 assert_eq!(
                     outcomes.iter().map(|passed| passed.outcome).collect::<Vec<_>>(),
-                    [outcome]
+                    [Some(outcome)]
                 );
             }
         }

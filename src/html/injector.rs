@@ -17,16 +17,18 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::place::plain_place;
-use super::{Csp, Plan, Title, Way};
+use super::{Csp, Keep, Plan, Title, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
 
 /// What is put into a page: the same thing in two forms.
 #[derive(Debug, Clone)]
 pub struct Markup {
-    /// The script itself, safe inside a script element.
+    /// The snippet itself, safe inside a script element. Empty where the site wants none.
     pub script: String,
-    /// Path of the script as a file, safe inside an attribute.
+    /// Path of the snippet as a file, safe inside an attribute.
     pub path: Arc<str>,
+    /// What keeps edits, where they are to be kept.
+    pub keep: Option<Keep>,
     /// The policies in the page's header.
     pub csp: Csp,
     /// The page's own host, for policies in the page.
@@ -34,25 +36,43 @@ pub struct Markup {
 }
 
 impl Markup {
-    /// As it stands in a page; `None` where it can't.
-    fn render(&self, way: &Way) -> Option<String> {
+    /// As it stands in a page, which has the vendor's snippet where `present`; `None` where there is
+    /// nothing to put in, or no way to.
+    fn render(&self, way: &Way, present: bool) -> Option<String> {
+        let with_snippet = !present && !self.script.is_empty();
+        if !with_snippet && self.keep.is_none() {
+            return None;
+        }
         let nonced = |nonce: &Option<Box<str>>| {
             nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{nonce}\""))
         };
         match way {
             Way::Inline(nonce) => {
-                Some(format!("<script{}>{}</script>", nonced(nonce), self.script))
+                let snippet = if with_snippet { &*self.script } else { "" };
+                let keep = self.keep.as_ref().map(Keep::inline).unwrap_or_default();
+                Some(format!("<script{}>{snippet}{keep}</script>", nonced(nonce)))
             }
             Way::External(nonce) => {
-                Some(format!("<script src=\"{}\"{}></script>", self.path, nonced(nonce)))
+                let nonce = nonced(nonce);
+                let snippet = if with_snippet {
+                    format!("<script src=\"{}\"{nonce}></script>", self.path)
+                } else {
+                    String::new()
+                };
+                let keep = self.keep.as_ref().map(|keep| keep.external(&nonce));
+                Some(snippet + &keep.unwrap_or_default())
             }
             Way::Forbidden => None,
         }
     }
 
-    /// How many bytes it adds to a page that has no policy beside those of its header.
+    /// How many bytes it adds to a page that has no policy beside those of its header. `None` where that
+    /// is not certain.
     #[must_use]
     pub fn length(&self) -> Option<usize> {
+        if self.keep.is_some() || self.script.is_empty() {
+            return None;
+        }
         let (tags, nonce, content) = match self.csp.way() {
             Way::Inline(nonce) => ("<script></script>", nonce, self.script.len()),
             Way::External(nonce) => ("<script src=\"\"></script>", nonce, self.path.len()),
@@ -435,17 +455,15 @@ impl State {
 
     /// The markup in the form that the page's policies allow; the outcome is certain then.
     fn take_markup(&mut self) -> Option<String> {
-        if self.has_snippet() {
-            self.outcome = Some(Rewrite::Present);
-            return None;
-        }
+        let present = self.has_snippet();
         let way = self.markup.csp.way();
         self.outcome = Some(match way {
+            _ if present => Rewrite::Present,
             Way::Inline(_) => Rewrite::Injected,
             Way::External(_) => Rewrite::External,
             Way::Forbidden => Rewrite::Forbidden,
         });
-        let markup = self.markup.render(&way)?;
+        let markup = self.markup.render(&way, present)?;
         self.added += markup.len();
         Some(markup)
     }

@@ -110,6 +110,25 @@ pub fn read<'h>(names: &[CookieNames], headers: impl Iterator<Item = &'h [u8]>) 
     visitor
 }
 
+/// The value of the cookie of `name`, as it was sent. Two values that differ count as none.
+pub fn cookie<'h>(
+    headers: impl IntoIterator<Item = &'h http::HeaderValue>,
+    name: &str,
+) -> Option<&'h str> {
+    let mut found = Found::Nothing;
+    for header in headers {
+        for pair in header.as_bytes().split(|byte| *byte == b';') {
+            if let Some(value) = value_of(pair.trim_ascii_start(), name) {
+                found.add(value);
+            }
+        }
+    }
+    match found {
+        Found::One(value) => std::str::from_utf8(value).ok(),
+        Found::Nothing | Found::Conflict => None,
+    }
+}
+
 fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
     pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::trim_ascii)
 }

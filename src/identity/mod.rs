@@ -6,11 +6,13 @@ mod cookies;
 mod domain;
 mod id;
 mod promote;
+mod signing;
 
-pub use cookies::{CookieForm, CookieNames, read};
+pub use cookies::{CookieForm, CookieNames, cookie, read};
 pub use domain::{CookieDomain, host_without_port, registrable};
 pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
 pub use promote::promote;
+pub use signing::{MIN_KEY_BYTES, Purpose, SigningKeys};
 
 use cookie::{Cookie, SameSite, time::Duration};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -37,6 +39,28 @@ pub struct IdentityPolicy {
     pub domain: CookieDomain,
     /// What each vendor of the site calls them.
     pub names: Vec<CookieNames>,
+    /// A user id counts for what a page shows only with the edge's signature beside it.
+    pub signed: bool,
+}
+
+/// A cookie that is not an id's.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherCookie<'c> {
+    /// Name.
+    pub name: &'c str,
+    /// Value, encoded.
+    pub value: &'c str,
+    /// Scripts can read it.
+    pub readable: bool,
+}
+
+/// The cookie beside the user's, with the edge's signature.
+pub const USER_SIGNATURE: &str = "doorstep_user";
+
+/// Any text as it can stand in a cookie.
+#[must_use]
+pub fn cookie_value(text: &str) -> String {
+    utf8_percent_encode(text, COOKIE_VALUE).to_string()
 }
 
 /// A year: the SDK's own lifetime, and below the 400 days that browsers allow.
@@ -66,27 +90,61 @@ impl IdentityPolicy {
         out
     }
 
-    /// A Set-Cookie value for a cookie of an SDK's own, which scripts can read. `value` is encoded.
+    /// A Set-Cookie value for a cookie that is not an id's, which lives for `max_age` seconds: until the
+    /// browser is closed, where it says nothing. Its value is encoded.
     #[must_use]
-    pub fn readable(
+    pub fn other(
         &self,
-        name: &str,
-        value: &str,
-        max_age: i64,
+        other: &OtherCookie<'_>,
+        max_age: Option<i64>,
         host: &str,
         secure: bool,
     ) -> String {
-        let mut cookie = self.build(name.to_owned(), value, host, secure);
-        cookie.set_http_only(None);
-        cookie.set_max_age(Duration::seconds(max_age));
+        let mut cookie = self.build(other.name.to_owned(), other.value, host, secure);
+        if other.readable {
+            cookie.set_http_only(None);
+        }
+        cookie.set_max_age(max_age.map(Duration::seconds));
         cookie.to_string()
     }
 
-    /// Set-Cookie values that end `host`'s identity in this browser.
+    /// The signature that `user` is who the browser says, as a Set-Cookie value. `None` without a key.
     #[must_use]
-    pub fn forget(&self, host: &str, secure: bool) -> Vec<String> {
+    pub fn vouch(
+        &self,
+        keys: &SigningKeys,
+        site: &str,
+        user: &UserId,
+        host: &str,
+        secure: bool,
+    ) -> Option<String> {
+        let signature = keys.sign(Purpose::User, &[site, user.as_str()])?;
+        Some(self.build(USER_SIGNATURE, &signature, host, secure).to_string())
+    }
+
+    /// Set-Cookie values that end `host`'s identity in this browser, and the cookies of `own` names.
+    #[must_use]
+    pub fn forget(&self, own: &[&'static str], host: &str, secure: bool) -> Vec<String> {
+        let ids = self.names.iter().flat_map(|names| [names.anonymous, names.user]);
+        let signature = self.signed.then_some(USER_SIGNATURE);
+        self.end(ids.chain(signature).chain(own.iter().copied()), host, secure)
+    }
+
+    /// Set-Cookie values that end a login: the browser stays known, the user does not.
+    #[must_use]
+    pub fn forget_user(&self, host: &str, secure: bool) -> Vec<String> {
+        let users = self.names.iter().map(|names| names.user);
+        self.end(users.chain([USER_SIGNATURE]), host, secure)
+    }
+
+    fn end(
+        &self,
+        names: impl Iterator<Item = &'static str>,
+        host: &str,
+        secure: bool,
+    ) -> Vec<String> {
         let mut out = Vec::new();
-        for name in self.names.iter().flat_map(|names| [names.anonymous, names.user]) {
+        for name in names {
             let mut cookie = self.build(name, "", host, secure);
             cookie.set_max_age(Duration::ZERO);
             // A cookie of this host alone would survive the one with a domain.
@@ -143,6 +201,7 @@ mod tests {
             mint: true,
             domain: CookieDomain::Registrable,
             names: vec![crate::vendor::segment::COOKIES],
+            signed: false,
         }
     }
 
@@ -176,7 +235,7 @@ mod tests {
 
     #[test]
     fn forgetting_ends_both_cookies_on_host_and_domain() {
-        let set = policy().forget("www.shop.example", false);
+        let set = policy().forget(&[], "www.shop.example", false);
         assert_eq!(set.len(), 4);
         assert!(set.iter().all(|line| line.contains("Max-Age=0")));
         assert_eq!(set.iter().filter(|line| line.contains("Domain=shop.example")).count(), 2);

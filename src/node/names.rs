@@ -43,7 +43,9 @@ impl Names {
                     [&sdk.cdn, &sdk.lane.upstream].into_iter().chain(&sdk.config_api)
                 });
                 let others = site.generic.iter().map(|vendor| &vendor.upstream);
-                site.origin.iter().chain(sdks).chain(others).chain(source)
+                let check = site.check.as_ref().map(|check| &check.upstream);
+                let origins = site.origin.iter().chain(&site.other_origins).chain(check);
+                origins.chain(sdks).chain(others).chain(source)
             })
             .collect();
         let resolving = upstreams.iter().map(|upstream| async move {

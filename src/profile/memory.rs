@@ -108,6 +108,12 @@ impl Memory {
         fresh.then_some((entry, aging))
     }
 
+    /// How long ago what `entry` says was asked for.
+    #[must_use]
+    pub fn age(&self, entry: &Entry) -> Duration {
+        Duration::from_micros(self.micros(Instant::now()).saturating_sub(entry.asked))
+    }
+
     /// What may serve under `key` at `now` while the store can't be asked.
     #[must_use]
     pub fn stale(&self, key: &ProfileKey, now: Instant) -> Option<Arc<Entry>> {

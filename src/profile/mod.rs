@@ -9,7 +9,6 @@ mod packed;
 mod resolver;
 pub mod source;
 pub mod store;
-mod traits;
 mod webhook;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,8 +19,8 @@ pub use model::{
     Assignment, MAX_NAME_BYTES, MAX_PROFILE_BYTES, MAX_TRAITS, Profile, Pulled, TooMuch, Trait,
     Update,
 };
+pub(crate) use packed::Seen;
 pub use resolver::{Found, Lookup, Resolver, Source};
-pub use traits::Traits;
 pub use webhook::{Push, Refused, Signature, documents, read as read_webhook};
 
 /// Milliseconds since 1970: the time that updates are ordered by.

@@ -142,7 +142,7 @@ impl<'p> Trait<'p> {
         self.raw != [0]
     }
 
-    pub(super) fn see(&self) -> Seen<'p> {
+    pub(crate) fn see(&self) -> Seen<'p> {
         Reader(self.raw).see().unwrap_or(Seen::Null)
     }
 }

@@ -85,7 +85,7 @@ pub(super) struct Reader<'b>(pub(super) &'b [u8]);
 
 /// A value that costs nothing to look at.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Seen<'b> {
+pub(crate) enum Seen<'b> {
     Null,
     Bool(bool),
     Int(i64),

@@ -230,6 +230,15 @@ impl Resolver {
         }
     }
 
+    /// How old what a lookup has found is. `None` where it has found nothing.
+    #[must_use]
+    pub fn age(&self, lookup: &Lookup) -> Option<Duration> {
+        match lookup {
+            Lookup::Found(found) => Some(self.memory.age(&found.entry)),
+            Lookup::Missing | Lookup::Late | Lookup::Failed => None,
+        }
+    }
+
     /// What the store has under `key` itself, past memory and source.
     ///
     /// # Errors

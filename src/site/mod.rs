@@ -1,23 +1,23 @@
 //! One web site, compiled from its configuration: everything that a request can ask of it is ready.
 
+mod confirm;
 mod hosts;
 mod path;
 mod prefix;
 mod route;
-mod traits;
 
+pub use confirm::{IdentityCheck, UserHash};
 pub use hosts::{HostPattern, HostPatternError, Hosts};
 pub use path::normal_path;
 pub use prefix::{PrefixError, RoutePrefix};
 pub use route::Route;
-pub use traits::ClientTraits;
 
 use std::sync::Arc;
 
 use crate::collect::Lane;
 use crate::config::Secret;
-use crate::decide::{ConsentRules, Expression, Variations};
-use crate::identity::IdentityPolicy;
+use crate::decide::{ConsentRules, Expression, Rules};
+use crate::identity::{IdentityPolicy, SigningKeys};
 use crate::profile::Signature;
 use crate::profile::source::ProfileSource;
 use crate::telemetry::SiteMetrics;
@@ -34,6 +34,8 @@ pub struct Site {
     pub origin: Option<Arc<Upstream>>,
     /// Host header for the origin; `None` for the visitor's own.
     pub origin_host: Option<Box<str>>,
+    /// Other servers that have pages for some visitors.
+    pub other_origins: Vec<Arc<Upstream>>,
     /// Segment, where the site uses it.
     pub segment: Option<Sdk>,
     /// RudderStack, where the site uses it.
@@ -50,6 +52,8 @@ pub struct Site {
     pub leads: Leads,
     /// The snippet; `None` where pages stay without.
     pub snippet: Option<Snippet>,
+    /// Path of the script that keeps changes of pages.
+    pub keep_path: Box<str>,
     /// What the vendor may know of a visitor beside the event.
     pub enrich: Enrich,
     /// What visitors allow.
@@ -60,10 +64,16 @@ pub struct Site {
     pub edge_page_views: Option<Expression>,
     /// How identity is kept.
     pub identity: IdentityPolicy,
-    /// Other pages under the same URL.
-    pub variations: Variations,
-    /// Traits that the page may see.
-    pub client_traits: ClientTraits,
+    /// What signs user ids and preview links.
+    pub signing_keys: SigningKeys,
+    /// What the site's own pages sign an `identify` with.
+    pub user_hash: Option<UserHash>,
+    /// Who a session of the site's own belongs to.
+    pub check: Option<IdentityCheck>,
+    /// What visitors see.
+    pub rules: Rules,
+    /// What the vendor is told of experiments.
+    pub exposures: Exposures,
     /// The site's counters.
     pub metrics: Arc<SiteMetrics>,
 }
@@ -121,6 +131,17 @@ impl Site {
     pub fn sdks(&self) -> impl Iterator<Item = (Vendor, &Sdk)> {
         Vendor::ALL.into_iter().filter_map(|vendor| Some((vendor, self.sdk(vendor)?)))
     }
+}
+
+/// What the vendor is told of who saw which variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposures {
+    /// An event `Experiment Viewed`.
+    Track,
+    /// A trait of the visitor.
+    Identify,
+    /// Nothing.
+    None,
 }
 
 /// What an event says beside what the page has said.

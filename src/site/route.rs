@@ -16,6 +16,8 @@ pub enum Route {
     Webhook,
     /// The snippet as a file.
     Snippet,
+    /// The script that keeps changes of pages.
+    Keep,
     /// The visitor's client traits.
     Traits,
     /// The end of the visitor's identity.
@@ -46,6 +48,7 @@ impl Route {
         match below {
             "/personas" | "/profiles-webhook" => Self::Webhook,
             "/snippet.js" => Self::Snippet,
+            "/keep.js" => Self::Keep,
             "/traits" => Self::Traits,
             "/reset" => Self::Reset,
             "/rsaRequest" if site.rudderstack.is_some() => Self::Cookies,

@@ -136,6 +136,55 @@ pub static RULE_FAILURES: Counters = counter!(
     "Expressions that failed at run time and counted as false.",
     "site"
 );
+/// Values that were not put into a page.
+pub static RULE_REFUSALS: Counters = counter!(
+    "rule_refusals_total",
+    "Rewrite rules left out because a value can't stand where it would have landed.",
+    "site"
+);
+/// Changes of pages.
+pub static EDITS: Counters = counter!(
+    "html_edits_total",
+    "HTML pages with rewrite rules for their visitor, by what became of them.",
+    "site",
+    "outcome"
+);
+/// Variations that failed.
+pub static FALLBACKS: Counters = counter!(
+    "variation_fallbacks_total",
+    "Pages chosen for a visitor that failed, so that the page that everybody gets was shown.",
+    "site"
+);
+/// Pages of experiments.
+pub static EXPERIMENT_PAGES: Counters = counter!(
+    "experiment_pages_total",
+    "Pages delivered to visitors who take part in an experiment, by variant.",
+    "site",
+    "experiment",
+    "variant"
+);
+/// Reports of who saw what.
+pub static EXPOSURES: Counters = counter!(
+    "exposures_total",
+    "First sights of a variant by a visitor, reported to the vendor.",
+    "site",
+    "experiment",
+    "variant"
+);
+/// Preview links that were not believed.
+pub static PREVIEWS_REFUSED: Counters = counter!(
+    "previews_refused_total",
+    "Preview links that were not believed, by reason: malformed, forged, expired, other_site.",
+    "site",
+    "reason"
+);
+/// User ids that nobody has vouched for.
+pub static UNSIGNED_IDS: Counters = counter!(
+    "unsigned_ids_total",
+    "Pages whose user id did not count, because it is not signed or its signature is wrong.",
+    "site",
+    "reason"
+);
 /// Profile lookups.
 pub static PROFILE_LOOKUPS: Counters =
     counter!("profile_lookups_total", "Profile lookups by tier and result.", "tier", "result");
@@ -265,7 +314,14 @@ pub static BUILD: LazyLock<IntGaugeVec> =
 
 /// Makes every metric, so that they show from the first scrape.
 pub fn declare() {
-    let counters: [&Counters; 13] = [
+    let counters: [&Counters; 20] = [
+        &RULE_REFUSALS,
+        &EDITS,
+        &FALLBACKS,
+        &EXPERIMENT_PAGES,
+        &EXPOSURES,
+        &PREVIEWS_REFUSED,
+        &UNSIGNED_IDS,
         &REQUESTS,
         &REJECTED,
         &PAGES,
@@ -332,7 +388,14 @@ pub fn render() -> Vec<u8> {
 pub fn names() -> Vec<String> {
     declare();
     let mut names: Vec<String> = Vec::new();
-    let descriptions: [Vec<&prometheus::core::Desc>; 32] = [
+    let descriptions: [Vec<&prometheus::core::Desc>; 39] = [
+        RULE_REFUSALS.desc(),
+        EDITS.desc(),
+        FALLBACKS.desc(),
+        EXPERIMENT_PAGES.desc(),
+        EXPOSURES.desc(),
+        PREVIEWS_REFUSED.desc(),
+        UNSIGNED_IDS.desc(),
         REQUESTS.desc(),
         REQUEST_SECONDS.desc(),
         UPSTREAM_SECONDS.desc(),

@@ -11,6 +11,7 @@ pub use access_log::{AccessLog, Record};
 pub use guard::{Feature, guard};
 pub use log::start as start_log;
 pub use outcome::{
-    AssetLookup, EventDrop, EventEnd, Personalization, ProfileResult, Rewrite, RouteName, Tier,
+    AssetLookup, Edits, EventDrop, EventEnd, Personalization, ProfileResult, Rewrite, RouteName,
+    Tier,
 };
 pub use site::{LaneMetrics, SiteMetrics};

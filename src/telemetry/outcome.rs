@@ -109,6 +109,19 @@ labels! {
     }
 }
 labels! {
+    /// What became of the changes of a page's elements.
+    Edits {
+        /// Some elements were changed.
+        Changed = "changed",
+        /// No element was found.
+        Nothing = "nothing",
+        /// The parser gave up; the rest of the page went on as it was.
+        GaveUp = "gave_up",
+        /// Of an encoding or compression that can't be rewritten.
+        Unreadable = "unreadable",
+    }
+}
+labels! {
     /// How an event's way ended.
     EventEnd {
         /// The vendor took it.

@@ -6,11 +6,14 @@ use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::metrics::{
-    ADDED_SECONDS, CACHE_LOOKUPS, EVENTS_ACCEPTED, EVENTS_DROPPED, EVENTS_ENDED, EVENTS_OLDEST,
-    EVENTS_PAUSED, EVENTS_REFUSED, EVENTS_RETRIED, PAGES, PROFILE_UPDATES, REQUEST_SECONDS,
-    REQUESTS, REWRITES, RULE_FAILURES, UPSTREAM_SECONDS,
+    ADDED_SECONDS, CACHE_LOOKUPS, EDITS, EVENTS_ACCEPTED, EVENTS_DROPPED, EVENTS_ENDED,
+    EVENTS_OLDEST, EVENTS_PAUSED, EVENTS_REFUSED, EVENTS_RETRIED, EXPERIMENT_PAGES, EXPOSURES,
+    FALLBACKS, PAGES, PREVIEWS_REFUSED, PROFILE_UPDATES, REQUEST_SECONDS, REQUESTS, REWRITES,
+    RULE_FAILURES, RULE_REFUSALS, UNSIGNED_IDS, UPSTREAM_SECONDS,
 };
-use super::outcome::{AssetLookup, EventDrop, EventEnd, Personalization, Rewrite, RouteName};
+use super::outcome::{
+    AssetLookup, Edits, EventDrop, EventEnd, Personalization, Rewrite, RouteName,
+};
 
 /// Statuses that have a counter of their own; any other counts as `other`.
 const STATUSES: [u16; 30] = [
@@ -27,6 +30,9 @@ pub struct SiteMetrics {
     rewrites: Vec<IntCounter>,
     lookups: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
+    edits: Vec<IntCounter>,
+    /// By experiment, then by variant, the last for those held out: pages, exposures.
+    experiments: Vec<Vec<(IntCounter, IntCounter)>>,
     /// Time that the edge added to a page.
     pub added: Histogram,
     /// Time to the origin's first byte.
@@ -35,14 +41,18 @@ pub struct SiteMetrics {
     pub cdn: Histogram,
     /// Expressions that failed.
     pub rule_failures: IntCounter,
+    /// Values that could not stand where they would have landed.
+    pub rule_refusals: IntCounter,
+    /// Chosen pages that failed.
+    pub fallbacks: IntCounter,
     /// Events acknowledged.
     pub events_accepted: IntCounter,
 }
 
 impl SiteMetrics {
-    /// Resolves the counters of `site`.
+    /// Resolves the counters of `site`, which has `experiments` with these variants.
     #[must_use]
-    pub fn new(site: &str) -> Self {
+    pub fn new(site: &str, experiments: Vec<(&str, Vec<&str>)>) -> Self {
         let upstream = |name| UPSTREAM_SECONDS.with_label_values(&[site, name]);
         Self {
             site: site.into(),
@@ -69,6 +79,24 @@ impl SiteMetrics {
                 .iter()
                 .map(|reason| EVENTS_DROPPED.with_label_values(&[site, reason.label()]))
                 .collect(),
+            edits: Edits::ALL
+                .iter()
+                .map(|outcome| EDITS.with_label_values(&[site, outcome.label()]))
+                .collect(),
+            experiments: experiments
+                .into_iter()
+                .map(|(experiment, variants)| {
+                    let variants = variants.into_iter().chain([crate::decide::HELD_OUT]);
+                    let counters = variants.map(|variant| {
+                        let labels = [site, experiment, variant];
+                        let pages = EXPERIMENT_PAGES.with_label_values(&labels);
+                        (pages, EXPOSURES.with_label_values(&labels))
+                    });
+                    counters.collect()
+                })
+                .collect(),
+            rule_refusals: RULE_REFUSALS.with_label_values(&[site]),
+            fallbacks: FALLBACKS.with_label_values(&[site]),
             added: ADDED_SECONDS.with_label_values(&[site]),
             origin: upstream("origin"),
             cdn: upstream("cdn"),
@@ -102,6 +130,44 @@ impl SiteMetrics {
     /// Counts what became of the snippet.
     pub fn rewrite(&self, outcome: Rewrite) {
         add(&self.rewrites, outcome.index());
+    }
+
+    /// Counts what became of a page's edits.
+    pub fn edit(&self, outcome: Edits) {
+        add(&self.edits, outcome.index());
+    }
+
+    /// Counts a page of an experiment, by the position of the variant; `None` for those held out.
+    pub fn experiment_page(&self, experiment: usize, variant: Option<usize>) {
+        if let Some((pages, _)) = self.of_variant(experiment, variant) {
+            pages.inc();
+        }
+    }
+
+    /// Counts a report that a visitor has seen a variant.
+    pub fn exposure(&self, experiment: usize, variant: Option<usize>) {
+        if let Some((_, exposures)) = self.of_variant(experiment, variant) {
+            exposures.inc();
+        }
+    }
+
+    fn of_variant(
+        &self,
+        experiment: usize,
+        variant: Option<usize>,
+    ) -> Option<&(IntCounter, IntCounter)> {
+        let variants = self.experiments.get(experiment)?;
+        variant.map_or_else(|| variants.last(), |variant| variants.get(variant))
+    }
+
+    /// Counts a preview link that was not believed.
+    pub fn preview_refused(&self, reason: &'static str) {
+        PREVIEWS_REFUSED.with_label_values(&[&*self.site, reason]).inc();
+    }
+
+    /// Counts a user id that did not count.
+    pub fn unsigned_id(&self, reason: &'static str) {
+        UNSIGNED_IDS.with_label_values(&[&*self.site, reason]).inc();
     }
 
     /// Counts an event that was not taken.

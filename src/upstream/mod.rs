@@ -28,6 +28,13 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minute = Duration::from_mins(1);
+        Self { connect: Duration::from_secs(5), read: minute, write: minute, idle: minute }
+    }
+}
+
 /// One upstream and the addresses that its name has at the moment.
 pub struct Upstream {
     endpoint: Endpoint,

@@ -140,6 +140,8 @@ pub struct Enriched {
     pub user: Option<UserId>,
     /// The anonymous id that the payload itself names.
     pub anonymous: Option<AnonymousId>,
+    /// What the site's own page signs that user id with. The vendor does not get it.
+    pub user_hash: Option<String>,
 }
 
 /// Why a body is not an event.
@@ -169,7 +171,7 @@ pub fn enrich(
     given: &Given<'_>,
     spec: &Spec,
 ) -> Result<Enriched, BadEvent> {
-    let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None };
+    let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None, user_hash: None };
     if is_deeper(body, MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
     }
@@ -270,6 +272,10 @@ fn one(
     }
 
     let mut context = event.object("context").unwrap_or_default();
+    if let Some(hash) = context.text("user_hash") {
+        context.remove("user_hash");
+        out.user_hash = Some(hash);
+    }
     match given.ip {
         Ip::Is(ip) if !context.has("ip") => context.set_text("ip", &ip.to_string()),
         Ip::Only(ip) => context.set_text("ip", &ip.to_string()),

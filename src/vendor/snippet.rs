@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::html::{minify, push_script_json};
 use crate::identity::Visitor;
 
 /// The snippet, minified when the site is loaded.
@@ -34,6 +35,8 @@ pub struct Handover<'h> {
     pub visitor: &'h Visitor,
     /// Client traits by name.
     pub traits: &'h Map<String, Value>,
+    /// Variants by experiment.
+    pub flags: &'h Map<String, Value>,
     /// URL below which our routes are, where that is not the page's own host.
     pub base: Option<&'h str>,
     /// The page tells that it was seen, where the site wants it: nobody else does.
@@ -54,6 +57,8 @@ struct Edge<'s> {
     u: Option<&'s str>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     t: &'s Map<String, Value>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    x: &'s Map<String, Value>,
 }
 
 impl Snippet {
@@ -90,13 +95,14 @@ impl Snippet {
                 m: visitor.minted,
                 u: visitor.user.as_ref().map(crate::identity::UserId::as_str),
                 t: handover.traits,
+                x: handover.flags,
             };
             // Strings, booleans and JSON values: writing them can't fail.
             let json = serde_json::to_string(&edge).unwrap_or_else(|_| "{}".into());
             out.reserve(part.function.len() + json.len() + 64);
             out.push_str(&part.function);
             out.push('(');
-            push_escaped(&mut out, &json);
+            push_script_json(&mut out, &json);
             out.push_str(");");
         }
         out
@@ -107,31 +113,6 @@ impl Snippet {
     #[must_use]
     pub fn external_path(&self, page_call: bool) -> Arc<str> {
         Arc::clone(if page_call { &self.external_path } else { &self.silent_path })
-    }
-}
-
-/// Takes comments, indents and empty lines out. Line ends stay, so the script's meaning does.
-fn minify(source: &str) -> String {
-    let lines =
-        source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// JSON as it may stand in a script element in any ASCII-compatible encoding: what could end the
-/// script or start a comment occurs in JSON inside strings alone, where an escape means the same.
-fn push_escaped(out: &mut String, json: &str) {
-    use std::fmt::Write;
-    for char in json.chars() {
-        match char {
-            '<' | '>' | '&' | '\u{7f}'.. => {
-                let mut units = [0; 2];
-                for unit in char.encode_utf16(&mut units) {
-                    // Writing to a String can't fail.
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-            plain => out.push(plain),
-        }
     }
 }
 
@@ -158,6 +139,7 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             traits: traits.as_object().unwrap(),
+            flags: &Map::new(),
             base: None,
             page_call: true,
         });
@@ -179,6 +161,7 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             traits: &Map::new(),
+            flags: &Map::new(),
             base: None,
             page_call: true,
         });

@@ -7,7 +7,7 @@ use crate::support::eventually;
 use crate::support::server::{Reply, Server};
 use crate::support::vendor::{Vendor, npm};
 
-const RULES: &str = "consent:\n  denied: \"request.headers['sec-gpc'] == '1' || (has(request.cookies.odd) && request.cookies.odd > 3)\"\n  limited: request.cookies.consent == 'counted'\n  clear_cookies: true\n\
+const RULES: &str = "consent:\n  denied: \"request.headers['sec-gpc'] == '1' || (has(request.cookies.odd) && int(request.cookies.odd) > 3)\"\n  limited: request.cookies.consent == 'counted'\n  clear_cookies: true\n\
 variations:\n- { route: /, choose: [{ when: traits.red, path: /red }] }\nclient_traits: { red: traits.red }\nwebhook: { username: u, password: p }\n\
 bots: request.headers['user-agent'].contains('Bot')\nenrich: { profile: [red] }";
 

@@ -4,6 +4,7 @@ use super::*;
 
 fn markup() -> Markup {
     Markup {
+        keep: None,
         script: "S".into(),
         path: "/seg/snippet.js".into(),
         csp: Csp::default(),

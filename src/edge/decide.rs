@@ -1,0 +1,264 @@
+//! The decisions about one page, before the origin is asked: who asks, what is known, what is shown.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+use serde_json::{Map, Value, json};
+
+use super::Edge;
+use super::consent::allowed;
+use super::context::{Context, Page};
+use super::page::{minted, visitor};
+use super::preview::Given;
+use crate::decide::{Asking, Consent, Decision, Facts, Trace, Wants, told};
+use crate::identity::{AnonymousId, UserId, Visitor};
+use crate::profile::{Lookup, ProfileKey};
+use crate::site::{Site, normal_path};
+use crate::telemetry::{Feature, Personalization};
+
+/// The most bytes of an answer's explanation: headers of answers are bounded on their way.
+const MAX_EXPLAINED: usize = 6000;
+
+/// The key of `visitor`'s profile: the user's where one is known.
+fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
+    match (&visitor.user, &visitor.anonymous) {
+        (Some(user), _) => Some(ProfileKey::user(&site.name, user)),
+        // Nobody can know anything of an id that was made just now.
+        (None, Some(_)) if visitor.minted => None,
+        (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id)),
+        (None, None) => None,
+    }
+}
+
+impl Edge {
+    /// Decides everything about a page before the origin is asked. Whatever fails here, the page
+    /// goes on as the origin has it.
+    pub(super) async fn decide(
+        &self,
+        session: &Session,
+        site: &Site,
+        path: &str,
+        page: &mut Page,
+        context: &Context,
+    ) {
+        let request = session.req_header();
+        let deciding = self.personalise(request, site, path, page, context);
+        if AssertUnwindSafe(deciding).catch_unwind().await.is_err() {
+            crate::telemetry::metrics::PANICS.with_label_values(&[Feature::Decision.label()]).inc();
+            page.decision = None;
+            page.outcome = Some(Personalization::Late);
+        }
+    }
+
+    /// What is known of `visitor` within `wait`. `None` for nobody.
+    pub(super) async fn look_up(
+        &self,
+        site: &Site,
+        visitor: &Visitor,
+        wait: Duration,
+    ) -> Option<Lookup> {
+        let key = profile_key(site, visitor)?;
+        Some(self.profiles.find(&key, site.source.as_ref(), wait).await)
+    }
+
+    async fn personalise(
+        &self,
+        request: &RequestHeader,
+        site: &Site,
+        path: &str,
+        page: &mut Page,
+        context: &Context,
+    ) {
+        let began = Instant::now();
+        let asked = self.asked(request, path, context);
+        let own = allowed(visitor(site, request), page.consent);
+        // A newcomer takes part from the first page on.
+        let own = if page.wants_html { minted(site, own) } else { own };
+        let confirmed = self.confirmed(site, request, &own).await;
+        let known_as = confirmed.visitor;
+        page.confirmed = confirmed.new;
+        let wait = context.snapshot.profile_wait;
+        let looked = Instant::now();
+        let lookup = self.look_up(site, &known_as, wait).await;
+        let looked = looked.elapsed();
+        let known = lookup.as_ref().and_then(Lookup::known);
+        let mut facts = Facts::new(&known_as, known, &asked).with_consent(page.consent);
+        let given = page.given.get_or_insert_with(|| Box::new(Given::of(site, request)));
+        let mut trace = given.explains().then(Trace::new);
+        let wants = Wants { html: page.wants_html, safe: page.safe };
+        let earlier = &**given;
+        let asking = Asking { site: &site.name, wants, earlier, deciders: &self.deciders };
+        let decision = site.rules.decide(&page.concerned, &mut facts, &asking, trace.as_mut());
+        count(site, &decision);
+        page.stale = matches!(&lookup, Some(Lookup::Found(found)) if found.stale);
+        page.outcome = Some(match &lookup {
+            _ if decision.is_personal() => Personalization::Personalized,
+            None => Personalization::Anonymous,
+            Some(Lookup::Found(_)) => Personalization::Default,
+            // A browser's own id with nothing behind it is nobody yet.
+            Some(Lookup::Missing) if known_as.user.is_none() => Personalization::Anonymous,
+            Some(Lookup::Missing) => Personalization::Unknown,
+            Some(Lookup::Late | Lookup::Failed) => Personalization::Late,
+        });
+        if let Some(trace) = trace {
+            let profile = match &lookup {
+                None => "nobody",
+                Some(Lookup::Found(found)) if found.stale => "found, stale",
+                Some(Lookup::Found(_)) => "found",
+                Some(Lookup::Missing) => "none",
+                Some(Lookup::Late) => "late",
+                Some(Lookup::Failed) => "failed",
+            };
+            let all = explained(&Explained {
+                site,
+                path,
+                own: &own,
+                known_as: &known_as,
+                consent: page.consent,
+                profile,
+                age: lookup.as_ref().and_then(|lookup| self.profiles.age(lookup)),
+                looked,
+                took: began.elapsed(),
+                decision: &decision,
+                rules: trace.told(),
+            });
+            page.explained = Some(all);
+        }
+        page.visitor = Some(own);
+        page.decision = Some(Box::new(decision));
+    }
+
+    /// The client traits and flags of a page that is not on its way: for the snippet as a file and for
+    /// `{prefix}/traits`, which the page's URL comes with as their referrer.
+    pub(super) async fn client_traits(
+        &self,
+        session: &Session,
+        context: &Context,
+        site: &Site,
+        visitor: &Visitor,
+        consent: Consent,
+    ) -> Handed {
+        if consent == Consent::Denied {
+            return Handed::default();
+        }
+        let request = session.req_header();
+        let page = referring(request, context.authority.as_str());
+        let path = page.as_deref().unwrap_or_else(|| request.uri.path());
+        let wants = Wants { html: true, safe: true };
+        let mut concerned = site.rules.concerning(&site.name, path, wants, &self.deciders);
+        if !concerned.personal {
+            return Handed::default();
+        }
+        concerned.leave_elements();
+        let known_as = self.confirmed(site, request, visitor).await.visitor;
+        let lookup = self.look_up(site, &known_as, context.snapshot.profile_wait).await;
+        let known = lookup.as_ref().and_then(Lookup::known);
+        let asked = self.asked(request, path, context);
+        let mut facts = Facts::new(&known_as, known, &asked).with_consent(consent);
+        let given = Given::of(site, request);
+        let deciders = &self.deciders;
+        let asking = Asking { site: &site.name, wants, earlier: &given, deciders };
+        let decided = crate::telemetry::guard(Feature::Decision, || {
+            site.rules.decide(&concerned, &mut facts, &asking, None)
+        });
+        let decision = decided.unwrap_or_default();
+        count(site, &decision);
+        let flags = flags(site, &decision);
+        Handed { traits: decision.traits, flags }
+    }
+}
+
+/// What a page is handed of its visitor.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    pub(super) traits: Map<String, Value>,
+    /// Variants by experiment.
+    pub(super) flags: Map<String, Value>,
+}
+
+/// The variants that a page may know of.
+pub(super) fn flags(site: &Site, decision: &Decision) -> Map<String, Value> {
+    let assigned = decision.assigned.iter().filter(|assigned| assigned.variant.is_some());
+    let flags = assigned.filter_map(|assigned| {
+        let experiment = site.rules.experiments.all().get(assigned.experiment)?;
+        let variant = experiment.variant_name(assigned.variant);
+        Some((experiment.key.as_str().to_owned(), variant.into()))
+    });
+    flags.collect()
+}
+
+fn count(site: &Site, decision: &Decision) {
+    if decision.failed > 0 {
+        site.metrics.rule_failures.inc_by(decision.failed as u64);
+    }
+    if decision.refused > 0 {
+        site.metrics.rule_refusals.inc_by(decision.refused as u64);
+    }
+}
+
+/// The path of the page that refers to this request, where it is one of this host.
+fn referring(request: &RequestHeader, host: &str) -> Option<String> {
+    let referrer = request.headers.get(http::header::REFERER)?.to_str().ok()?;
+    let uri: http::Uri = referrer.parse().ok()?;
+    let same = uri.authority().is_some_and(|authority| authority.as_str() == host);
+    normal_path(uri.path()).filter(|_| same).map(std::borrow::Cow::into_owned)
+}
+
+/// All that there is to tell of a decision.
+struct Explained<'e> {
+    site: &'e Site,
+    path: &'e str,
+    own: &'e Visitor,
+    known_as: &'e Visitor,
+    consent: Consent,
+    profile: &'e str,
+    age: Option<Duration>,
+    looked: Duration,
+    took: Duration,
+    decision: &'e Decision,
+    rules: Vec<Value>,
+}
+
+/// As a header has it: ASCII, and not too long.
+fn explained(all: &Explained<'_>) -> String {
+    let micros = |took: Duration| (took.as_secs_f64() * 1e7).round() / 10.0;
+    let mut out = json!({
+        "site": &*all.site.name,
+        "path": all.path,
+        "user_id": all.known_as.user.as_ref().map(UserId::as_str),
+        "unsigned_user_id": all.own.user.as_ref().filter(|id| all.known_as.user.as_ref() != Some(*id)).map(UserId::as_str),
+        "anonymous_id": all.own.anonymous.as_ref().map(AnonymousId::as_str),
+        "consent": all.consent.label(),
+        "profile": all.profile,
+        // What is older than the question was remembered.
+        "profile_tier": all.age.map(|age| if age > all.took { "memory" } else { "store" }),
+        "profile_age_s": all.age.map(|age| age.as_secs()),
+        "profile_us": micros(all.looked),
+        "page": all.decision.target.as_ref().map(told),
+        "edits": all.decision.edits.len(),
+        "rules": all.rules,
+        "us": micros(all.took),
+    });
+    let mut text = ascii(&out);
+    while text.len() > MAX_EXPLAINED {
+        // Rules go from the end on; that some did is told.
+        let Some(rules) = out.get_mut("rules").and_then(Value::as_array_mut) else { break };
+        if rules.pop().is_none() {
+            return "{\"error\":\"too long\"}".to_owned();
+        }
+        if let Some(out) = out.as_object_mut() {
+            out.insert("more_rules".into(), true.into());
+        }
+        text = ascii(&out);
+    }
+    text
+}
+
+fn ascii(value: &Value) -> String {
+    let mut out = String::new();
+    crate::html::push_script_json(&mut out, &value.to_string());
+    out
+}

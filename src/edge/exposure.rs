@@ -1,0 +1,190 @@
+//! Who has seen which variant: told once to the vendors, with the ids that the browser's own events have.
+
+use std::sync::Arc;
+
+use http::header;
+use pingora_proxy::Session;
+use serde_json::{Value, json};
+use tinyufo::TinyUfo;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Edge;
+use super::context::Context;
+use super::page_view::{Page, about};
+use crate::decide::{Assigned, Consent, Decision, Kept};
+use crate::identity::{AnonymousId, UserId, Visitor};
+use crate::profile::{ProfileKey, Update, now_millis};
+use crate::site::{Exposures, Site};
+use crate::vendor::Kind;
+
+/// The variants that a visitor sees on a page.
+pub(super) struct Sights {
+    visitor: Visitor,
+    all: Vec<Sight>,
+}
+
+/// One of them.
+struct Sight {
+    assigned: Assigned,
+    message: u128,
+    /// It has been told.
+    told: bool,
+}
+
+/// What this node has told. The browser's cookie says the same from the next page on, so that what is
+/// forgotten here is told again only to visitors of one page; a vendor knows the message by its id.
+pub(super) struct Seen(TinyUfo<u128, ()>);
+
+/// About 100 bytes each.
+const MAX_SEEN: usize = 100_000;
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self(TinyUfo::new(MAX_SEEN, MAX_SEEN))
+    }
+}
+
+impl Seen {
+    fn knows(&self, message: u128) -> bool {
+        self.0.get(&message).is_some()
+    }
+
+    /// What `decision` has a visitor see, and the variants that the browser is to keep. `fell_back` where
+    /// the chosen page failed: who has not seen a variant does not count.
+    pub(super) fn sights(
+        &self,
+        site: &Site,
+        decision: &Decision,
+        kept: &Kept,
+        visitor: &Visitor,
+        fell_back: bool,
+    ) -> (Kept, Option<Sights>) {
+        let (mut kept, mut all) = (kept.clone(), Vec::new());
+        let experiments = site.rules.experiments.all();
+        kept.retain(|key| experiments.iter().any(|experiment| experiment.key == *key));
+        for assigned in &decision.assigned {
+            let Some(experiment) = experiments.get(assigned.experiment) else { continue };
+            let variant = assigned.variant.and_then(|variant| experiment.variants.get(variant));
+            let unseen = fell_back && variant.is_some_and(|variant| variant.page.is_some());
+            if !assigned.why.counts() || unseen {
+                continue;
+            }
+            let name = experiment.variant_name(assigned.variant);
+            let Some(message) = message(site, visitor, experiment.key.as_str(), name) else {
+                continue;
+            };
+            let told = kept.is_told(&experiment.key, name) || self.knows(message);
+            if experiment.by_cookie {
+                kept.keep(&experiment.key, name, told);
+            }
+            all.push(Sight { assigned: *assigned, message, told });
+        }
+        let sights = (!all.is_empty()).then(|| Sights { visitor: visitor.clone(), all });
+        (kept, sights)
+    }
+}
+
+/// Identifies one visitor's first sight of a variant, on every node. `None` for nobody.
+fn message(site: &Site, visitor: &Visitor, experiment: &str, variant: &str) -> Option<u128> {
+    let anonymous = visitor.anonymous.as_ref().map(AnonymousId::as_str);
+    let id = anonymous.or(visitor.user.as_ref().map(UserId::as_str))?;
+    // None of these can hold a line end.
+    Some(xxh3_128([&*site.name, id, experiment, variant].join("\n").as_bytes()))
+}
+
+impl Edge {
+    /// Counts what a visitor has seen, and tells the vendors of what is new. Nobody waits for it.
+    pub(super) fn tell_sights(
+        &self,
+        session: &Session,
+        context: &Context,
+        site: &Site,
+        sights: &Sights,
+        consent: Consent,
+    ) {
+        for sight in &sights.all {
+            let Assigned { experiment, variant, .. } = sight.assigned;
+            site.metrics.experiment_page(experiment, variant);
+            if sight.told || site.exposures == Exposures::None {
+                continue;
+            }
+            let request = session.req_header();
+            let visitor = &sights.visitor;
+            if self.is_true(site.bots.as_ref(), site, visitor, request, context) {
+                continue;
+            }
+            let Some(event) = exposure(session, context, site, sight) else { continue };
+            let kind = match site.exposures {
+                Exposures::Identify => Kind::Identify,
+                Exposures::Track | Exposures::None => Kind::Track,
+            };
+            if self.tell(session, context, site, (kind, &event), visitor, consent) {
+                self.seen.0.put(sight.message, (), 1);
+                site.metrics.exposure(experiment, variant);
+            }
+            self.keep_by_trait(site, sight, visitor);
+        }
+    }
+
+    /// Lets the visitor's profile keep the variant, so that it is the same in another browser.
+    fn keep_by_trait(&self, site: &Site, sight: &Sight, visitor: &Visitor) {
+        let found = site.rules.experiments.all().get(sight.assigned.experiment);
+        let Some(experiment) = found.filter(|experiment| experiment.by_trait) else { return };
+        let key = match (&visitor.user, &visitor.anonymous) {
+            (Some(user), _) => ProfileKey::user(&site.name, user),
+            (None, Some(id)) => ProfileKey::anonymous(&site.name, id),
+            (None, None) => return,
+        };
+        let variant = experiment.variant_name(sight.assigned.variant).to_owned();
+        let update = Update::new(now_millis(), [(experiment.trait_name().into(), variant.into())]);
+        let (profiles, name) = (Arc::clone(&self.profiles), site.name.clone());
+        // At most once a visitor and variant, and within the store's own deadline.
+        tokio::spawn(async move {
+            if let Err(error) = profiles.merge(&key, &update).await {
+                tracing::warn!(site = &*name, %error, "a variant could not be kept in a profile");
+            }
+        });
+    }
+}
+
+/// `Experiment Viewed`, as Segment's specification has it
+/// (<https://segment.com/docs/connections/spec/ab-testing/>), or a trait.
+fn exposure(session: &Session, context: &Context, site: &Site, sight: &Sight) -> Option<Value> {
+    let experiment = site.rules.experiments.all().get(sight.assigned.experiment)?;
+    let variant = experiment.variant_name(sight.assigned.variant);
+    let request = session.req_header();
+    let referrer = request.headers.get(header::REFERER).and_then(|value| value.to_str().ok());
+    let page = about(&Page {
+        scheme: context.client.scheme(),
+        authority: context.authority.as_str(),
+        path: request.uri.path(),
+        query: request.uri.query().unwrap_or_default(),
+        referrer: referrer.unwrap_or_default(),
+        language: None,
+        title: None,
+    });
+    let mut event = json!({
+        "messageId": format!("exposure-{:032x}", sight.message),
+        "context": { "page": page, "library": { "name": "doorstep" } },
+    });
+    let more = match site.exposures {
+        Exposures::Identify => json!({
+            "type": "identify",
+            "traits": { format!("experiment_{}", experiment.key.as_str()): variant },
+        }),
+        Exposures::Track | Exposures::None => json!({
+            "type": "track",
+            "event": "Experiment Viewed",
+            "properties": {
+                "experiment_id": experiment.key.as_str(),
+                "experiment_name": &*experiment.name,
+                "variation_id": variant,
+                "variation_name": variant,
+            },
+        }),
+    };
+    if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
+        event.extend(more);
+    }
+    Some(event)
+}

@@ -1,0 +1,298 @@
+//! Changes of a page's elements, and what makes a value safe for the place where it lands.
+
+use std::fmt;
+use std::sync::Arc;
+
+use encoding_rs::WINDOWS_1252;
+use lol_html::Selector;
+use lol_html::send::Element;
+
+/// Which elements of a page.
+pub struct Select {
+    text: Box<str>,
+    selector: Selector,
+    once: bool,
+}
+
+/// What is done to them.
+#[derive(Clone)]
+pub struct Edit {
+    /// To these.
+    pub select: Arc<Select>,
+    /// That.
+    pub changes: Vec<Change>,
+    /// A script keeps it that way while a framework makes the page anew.
+    pub keep: bool,
+    /// To the first alone.
+    pub first: bool,
+}
+
+/// One change of an element. Texts are as they are meant: they are escaped where they land.
+#[derive(Clone)]
+pub enum Change {
+    /// Its content becomes this text.
+    Text(Arc<str>),
+    /// Its content becomes this markup.
+    Html(Arc<str>),
+    /// The content of a script element with data becomes this JSON.
+    Json(Arc<str>),
+    /// An attribute.
+    Attribute(Arc<str>, Arc<str>),
+    /// An attribute less.
+    NoAttribute(Arc<str>),
+    /// Classes, separated by spaces.
+    Class(Arc<str>),
+    /// Classes less, separated by spaces.
+    NoClass(Arc<str>),
+    /// A property of its style.
+    Style(Arc<str>, Arc<str>),
+    /// Nobody sees it.
+    Hide,
+    /// It is not there.
+    Remove,
+    /// Markup before it.
+    Before(Arc<str>),
+    /// Markup at its beginning.
+    Prepend(Arc<str>),
+    /// Markup at its end.
+    Append(Arc<str>),
+    /// Markup behind it.
+    After(Arc<str>),
+    /// Its relative links are relative to this folder, which ends with a slash.
+    LinksFrom(Arc<str>),
+    /// Whatever a Rust function does.
+    Custom(Custom),
+}
+
+/// What a Rust function does to an element. It must leave ASCII alone: pages are in any encoding.
+pub type Custom = Arc<dyn Fn(&mut Element<'_, '_>) + Send + Sync>;
+
+impl Select {
+    /// Compiles a CSS selector.
+    ///
+    /// # Errors
+    /// What of it is not understood.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // The page's bytes are read as this encoding, whatever it is in: so is the selector.
+        let (seen, _) = WINDOWS_1252.decode_without_bom_handling(text.as_bytes());
+        let selector = seen.parse().map_err(|error| {
+            format!("`{text}` is not a selector that works while a page streams through: {error}")
+        })?;
+        Ok(Self { text: text.into(), selector, once: is_once(text) })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn selector(&self) -> &Selector {
+        &self.selector
+    }
+
+    /// Whether a page has at most one such element.
+    pub(super) fn is_once(&self) -> bool {
+        self.once
+    }
+}
+
+/// An id is given once, and of these elements there is one.
+fn is_once(selector: &str) -> bool {
+    let last = selector.rsplit([' ', '>', '+', '~']).next().unwrap_or_default();
+    !selector.contains(',')
+        && !selector.contains([':', '"', '\''])
+        && (last.contains('#') || matches!(last, "html" | "head" | "body"))
+}
+
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is put in may be personal.
+        write!(f, "Edit({})", self.select.as_str())
+    }
+}
+
+impl fmt::Debug for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Text as it may stand between tags and in quoted attributes, in every ASCII-compatible encoding.
+#[must_use]
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // No text in HTML, and refused as a reference as well.
+            '\0' => out.push_str("&#65533;"),
+            plain if plain.is_ascii() => out.push(plain),
+            other => push_reference(&mut out, other),
+        }
+    }
+    out
+}
+
+/// Text as it may stand anywhere in markup that a value may, also in an attribute without quotes.
+#[must_use]
+pub fn escape_everywhere(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        match char {
+            plain if plain.is_ascii_alphanumeric() || matches!(plain, '-' | '_' | '.' | ',') => {
+                out.push(plain);
+            }
+            '\0' => out.push_str("&#65533;"),
+            other => push_reference(&mut out, other),
+        }
+    }
+    out
+}
+
+/// Markup in every ASCII-compatible encoding: what is not ASCII becomes a reference.
+#[must_use]
+pub(super) fn as_ascii(markup: &str) -> String {
+    let mut out = String::with_capacity(markup.len());
+    for char in markup.chars() {
+        if char.is_ascii() { out.push(char) } else { push_reference(&mut out, char) }
+    }
+    out
+}
+
+fn push_reference(out: &mut String, char: char) {
+    use fmt::Write;
+    // Writing to a String can't fail.
+    let _ = write!(out, "&#{};", u32::from(char));
+}
+
+/// Whether `url` leads to a page, a mail or a call, and runs nothing.
+#[must_use]
+pub fn is_safe_url(url: &str) -> bool {
+    let url = url.trim_matches(|char: char| char.is_ascii_control() || char == ' ');
+    if url.chars().any(|char| char.is_control() || char == '\\') {
+        return false;
+    }
+    let end = url.find([':', '/', '?', '#']);
+    match end.and_then(|end| url.get(..end).zip(url.get(end..))) {
+        Some((scheme, rest)) if rest.starts_with(':') => ["http", "https", "mailto", "tel", "sms"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known)),
+        _ => true,
+    }
+}
+
+/// Whether `value` can be the value of a property and nothing else: no second property, no rule, no
+/// address.
+#[must_use]
+pub fn is_safe_style(value: &str) -> bool {
+    let plain = |char: char| char.is_ascii_alphanumeric() || " #%.,()-+*/_".contains(char);
+    let lower = value.to_ascii_lowercase();
+    let open = value.matches('(').count();
+    value.len() <= 200
+        && !value.trim().is_empty()
+        && value.chars().all(plain)
+        && open == value.matches(')').count()
+        && !["url", "image", "expression", "attr", "//", "/*", "*/"]
+            .iter()
+            .any(|wrong| lower.contains(wrong))
+}
+
+/// Attributes whose value is a URL.
+#[must_use]
+pub fn is_url_attribute(name: &str) -> bool {
+    [
+        "href",
+        "src",
+        "action",
+        "formaction",
+        "poster",
+        "data",
+        "cite",
+        "background",
+        "ping",
+        "xlink:href",
+        "manifest",
+        "longdesc",
+        "codebase",
+    ]
+    .iter()
+    .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Attributes whose value is code, a page or a list of its own: no visitor's value may stand there.
+#[must_use]
+pub fn is_code_attribute(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.starts_with("on") || matches!(&*lower, "style" | "srcdoc" | "srcset" | "imagesrcset")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_harmless_where_they_land() {
+        assert_eq!(escape("<a b='c'>&\u{e9}"), "&lt;a b=&#39;c&#39;&gt;&amp;&#233;");
+        assert_eq!(escape_everywhere("a b=\"`"), "a&#32;b&#61;&#34;&#96;");
+        assert_eq!(as_ascii("<b>\u{1f600}</b>"), "<b>&#128512;</b>");
+        for safe in
+            ["/a", "a?b:c", "https://x.example/", "HTTP://x", "mailto:a@b", "#a:b", "", "a/b:c"]
+        {
+            assert!(is_safe_url(safe), "{safe}");
+        }
+        for wrong in [
+            "javascript:alert(1)",
+            " JaVaScRiPt:alert(1)",
+            "java\tscript:alert(1)",
+            "java\nscript:x",
+            "\u{1}javascript:x",
+            "data:text/html,x",
+            "vbscript:x",
+            "blob:x",
+            "\\\\evil.example",
+        ] {
+            assert!(!is_safe_url(wrong), "{wrong}");
+        }
+        for safe in ["red", "#fff", "rgb(1, 2, 3)", "calc(1px + 2%)", "12px"] {
+            assert!(is_safe_style(safe), "{safe}");
+        }
+        for wrong in [
+            "",
+            "red; background: url(//evil)",
+            "url(//evil)",
+            "red}body{display:none",
+            "expression(alert(1))",
+            "\\75rl(x)",
+            "red/*",
+            "((",
+            "red\"",
+            "a\nb",
+            "image-set('x')",
+        ] {
+            assert!(!is_safe_style(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn selectors_that_match_once_are_known() {
+        for (selector, once) in [
+            ("#a", true),
+            ("div#a.b", true),
+            ("main > #a", true),
+            ("body", true),
+            ("#a p", false),
+            ("a", false),
+            ("#a, #b", false),
+            ("[title='#a']", false),
+        ] {
+            assert_eq!(Select::parse(selector).unwrap().is_once(), once, "{selector}");
+        }
+        assert!(Select::parse("a:hover").unwrap_err().contains("a:hover"));
+        assert!(Select::parse("").is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! Changes a page's elements while it streams through: all changes in one pass, which ends as soon as
+//! nothing more can match.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use encoding_rs::WINDOWS_1252;
+use lol_html::html_content::{ContentType, EndTag};
+use lol_html::send::{Element, ElementContentHandlers, HtmlRewriter, Settings};
+use lol_html::{AsciiCompatibleEncoding, MemorySettings};
+
+use super::edit::{Change, Edit, as_ascii, escape};
+use super::links;
+use crate::telemetry::{Feature, guard};
+
+/// A page whose elements are being changed.
+pub struct Editor {
+    parser: Option<Box<Mutex<Parser>>>,
+    state: Arc<Mutex<State>>,
+}
+
+type Parser = HtmlRewriter<'static, Sink>;
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
+#[derive(Default)]
+struct State {
+    out: Vec<u8>,
+    /// Elements changed.
+    changed: usize,
+    /// Edits that may still find an element, or are not through with theirs.
+    open: usize,
+    gave_up: bool,
+}
+
+/// The most that the parser may hold: a longer tag or comment ends the attempt.
+const MAX_PARSER_BYTES: usize = 256 * 1024;
+/// What is parsed before a look at whether more has to be.
+const PIECE_BYTES: usize = 2048;
+
+impl Editor {
+    /// Makes `edits` in a page.
+    #[must_use]
+    pub fn new(edits: &[Edit]) -> Self {
+        let state = Arc::new(Mutex::new(State { open: edits.len(), ..State::default() }));
+        let for_sink = Arc::clone(&state);
+        // Every byte means the same in this encoding as in any other that ASCII is a part of, and
+        // every byte comes back as it was. What is put in is ASCII.
+        let encoding = AsciiCompatibleEncoding::new(WINDOWS_1252)
+            .unwrap_or_else(AsciiCompatibleEncoding::utf_8);
+        let mut settings =
+            Settings::new_send().with_strict(false).with_encoding(encoding).with_memory_settings(
+                MemorySettings::new()
+                    .with_preallocated_parsing_buffer_size(0)
+                    .with_max_allowed_memory_usage(MAX_PARSER_BYTES)
+                    .with_graceful_bail_out_on_memory_limit_exceeded(true),
+            );
+        for edit in edits {
+            let handler = handler(edit.clone(), Arc::clone(&state));
+            settings = settings
+                .append_element_content_handler((Cow::Borrowed(edit.select.selector()), handler));
+        }
+        let sink: Sink = Box::new(move |bytes: &[u8]| lock(&for_sink).out.extend_from_slice(bytes));
+        let parser = HtmlRewriter::new(settings, sink);
+        Self { parser: Some(Box::new(Mutex::new(parser))), state }
+    }
+
+    /// Adds to `out` what comes of the page's next `bytes`.
+    ///
+    /// # Errors
+    /// The parser panicked: what it held is lost.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Lost> {
+        let mut rest = bytes;
+        while let Some(parser) = &mut self.parser
+            && !rest.is_empty()
+        {
+            let (piece, behind) = rest.split_at(rest.len().min(PIECE_BYTES));
+            rest = behind;
+            std::mem::swap(out, &mut lock(&self.state).out);
+            let parser = parser.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let parsed = guard(Feature::Rewriting, || parser.write(piece));
+            let mut state = lock(&self.state);
+            std::mem::swap(out, &mut state.out);
+            let over = state.open == 0;
+            match parsed {
+                None => return Err(Lost),
+                // All that it held has come out.
+                Some(Err(_)) => {
+                    state.gave_up = true;
+                    drop(state);
+                    self.parser = None;
+                }
+                Some(Ok(())) if over => {
+                    drop(state);
+                    self.end(out)?;
+                }
+                Some(Ok(())) => {}
+            }
+        }
+        out.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Adds to `out` what is left.
+    ///
+    /// # Errors
+    /// As [`Editor::push`].
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
+        let Some(parser) = self.parser.take() else { return Ok(()) };
+        let parser = parser.into_inner().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(out, &mut lock(&self.state).out);
+        let ended = guard(Feature::Rewriting, || parser.end());
+        let mut state = lock(&self.state);
+        std::mem::swap(out, &mut state.out);
+        match ended {
+            None => Err(Lost),
+            Some(ended) => {
+                state.gave_up |= ended.is_err();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether all bytes pass as they are from here on.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.parser.is_none()
+    }
+
+    /// How many elements have been changed.
+    #[must_use]
+    pub fn changed(&self) -> usize {
+        lock(&self.state).changed
+    }
+
+    /// Whether the parser gave up: the rest of the page was left as it is.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        lock(&self.state).gave_up
+    }
+}
+
+/// The parser panicked, and what it held is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("the rewriter panicked in the middle of a page")]
+pub struct Lost;
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn handler(edit: Edit, state: Arc<Mutex<State>>) -> ElementContentHandlers<'static> {
+    let once = edit.first || edit.select.is_once();
+    let mut done = false;
+    ElementContentHandlers::default().element(move |element: &mut Element<'_, '_>| {
+        if once && done {
+            return Ok(());
+        }
+        done = true;
+        lock(&state).changed += 1;
+        for change in &edit.changes {
+            make(change, element);
+        }
+        if once {
+            // What is inside or behind the element is made at its end.
+            let to_the_end = edit.changes.iter().any(Change::needs_end);
+            let for_end = Arc::clone(&state);
+            let at_end: lol_html::send::EndTagHandler<'static> =
+                Box::new(move |_: &mut EndTag<'_>| {
+                    let mut state = lock(&for_end);
+                    state.open = state.open.saturating_sub(1);
+                    Ok(())
+                });
+            if !to_the_end || element.on_end_tag(at_end).is_err() {
+                let mut state = lock(&state);
+                state.open = state.open.saturating_sub(1);
+            }
+        }
+        Ok(())
+    })
+}
+
+impl Change {
+    fn needs_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Text(_)
+                | Self::Html(_)
+                | Self::Json(_)
+                | Self::Remove
+                | Self::Append(_)
+                | Self::After(_)
+                | Self::Custom(_)
+        )
+    }
+}
+
+fn make(change: &Change, element: &mut Element<'_, '_>) {
+    let html = |markup: &str| as_ascii(markup);
+    match change {
+        Change::Text(text) if !is_raw(element) => {
+            element.set_inner_content(&escape(text), ContentType::Html);
+        }
+        Change::Html(markup) if !is_raw(element) => {
+            element.set_inner_content(&html(markup), ContentType::Html);
+        }
+        Change::Json(json) if element.tag_name() == "script" && is_data(element) => {
+            element.set_inner_content(json, ContentType::Html);
+        }
+        // Text has no meaning there, and would be code.
+        Change::Text(_) | Change::Html(_) | Change::Json(_) => {}
+        Change::Attribute(name, value) => set(element, name, &escape(value)),
+        Change::NoAttribute(name) => element.remove_attribute(name),
+        Change::Class(names) => {
+            let own = element.get_attribute("class").unwrap_or_default();
+            let mut all: Vec<&str> = own.split_ascii_whitespace().collect();
+            let new = escape(names);
+            all.extend(new.split_ascii_whitespace());
+            let mut seen = Vec::with_capacity(all.len());
+            all.retain(|name| {
+                !seen.contains(name) && {
+                    seen.push(*name);
+                    true
+                }
+            });
+            set(element, "class", &all.join(" "));
+        }
+        Change::NoClass(names) => {
+            if let Some(own) = element.get_attribute("class") {
+                let gone = escape(names);
+                let gone: Vec<&str> = gone.split_ascii_whitespace().collect();
+                let left: Vec<&str> =
+                    own.split_ascii_whitespace().filter(|name| !gone.contains(name)).collect();
+                set(element, "class", &left.join(" "));
+            }
+        }
+        Change::Style(property, value) => style(element, property, value),
+        Change::Hide => style(element, "display", "none !important"),
+        Change::Remove => element.remove(),
+        Change::Before(markup) => element.before(&html(markup), ContentType::Html),
+        Change::Prepend(markup) => element.prepend(&html(markup), ContentType::Html),
+        Change::Append(markup) => element.append(&html(markup), ContentType::Html),
+        Change::After(markup) => element.after(&html(markup), ContentType::Html),
+        Change::LinksFrom(folder) => links::rebase(element, folder),
+        Change::Custom(custom) => custom(element),
+    }
+}
+
+/// Elements whose text is no markup: what is escaped would be shown as it is, or run.
+fn is_raw(element: &Element<'_, '_>) -> bool {
+    matches!(
+        &*element.tag_name(),
+        "script" | "style" | "iframe" | "noembed" | "noframes" | "xmp" | "plaintext"
+    )
+}
+
+/// A script element that holds data and no code.
+fn is_data(element: &Element<'_, '_>) -> bool {
+    element.get_attribute("type").is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
+}
+
+fn style(element: &mut Element<'_, '_>, property: &str, value: &str) {
+    let own = element.get_attribute("style").unwrap_or_default();
+    let own = own.trim().trim_end_matches(';');
+    let own = if own.is_empty() { String::new() } else { format!("{own}; ") };
+    set(element, "style", &format!("{own}{property}: {}", escape(value)));
+}
+
+/// `value` is escaped. What the page itself says keeps its references.
+pub(super) fn set(element: &mut Element<'_, '_>, name: &str, value: &str) {
+    // Names are checked when they are loaded. The parser escapes quotes alone.
+    let _ = element.set_attribute(name, &value.replace('"', "&quot;"));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! All that is done to a page's bytes: its elements are changed, then the snippet is put in.
+
+use super::editor::Lost;
+use super::{Editor, Injector, Plan};
+use crate::telemetry::Rewrite;
+
+/// A page on its way. What is not to be done is not there.
+#[derive(Default)]
+pub struct Rewriter {
+    editor: Option<Editor>,
+    injector: Option<Injector>,
+    scratch: Vec<u8>,
+}
+
+/// What became of a page's edits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edited {
+    /// Elements changed.
+    pub changed: usize,
+    /// The parser gave up before the end.
+    pub gave_up: bool,
+}
+
+impl Rewriter {
+    /// Puts in what `injector` has, behind what `editor` makes of the page.
+    #[must_use]
+    pub fn new(editor: Option<Editor>, injector: Option<Injector>) -> Self {
+        Self { editor, injector, scratch: Vec::new() }
+    }
+
+    /// Adds to `out` what comes of the page's next `bytes`.
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Lost> {
+        match (&mut self.editor, &mut self.injector) {
+            (Some(editor), Some(injector)) if !editor.is_over() => {
+                self.scratch.clear();
+                editor.push(bytes, &mut self.scratch)?;
+                injector.push(&self.scratch, out);
+            }
+            (Some(editor), None) => editor.push(bytes, out)?,
+            (_, Some(injector)) => injector.push(bytes, out),
+            (None, None) => out.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    /// Adds to `out` what is left at the end of the page.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
+        if let Some(editor) = &mut self.editor {
+            self.scratch.clear();
+            let into = if self.injector.is_some() { &mut self.scratch } else { &mut *out };
+            editor.end(into)?;
+        }
+        if let Some(injector) = &mut self.injector {
+            injector.push(&self.scratch, out);
+            injector.end(out);
+        }
+        self.scratch = Vec::new();
+        Ok(())
+    }
+
+    /// Whether all bytes pass as they are from here on.
+    pub(super) fn is_over(&self) -> bool {
+        self.editor.as_ref().is_none_or(Editor::is_over)
+            && self.injector.as_ref().is_none_or(|injector| injector.outcome().is_some())
+    }
+
+    /// What has become of the snippet.
+    pub(super) fn outcome(&self) -> Option<Rewrite> {
+        self.injector.as_ref().and_then(Injector::outcome)
+    }
+
+    /// What has become of the edits.
+    pub(super) fn edited(&self) -> Option<Edited> {
+        let editor = self.editor.as_ref()?;
+        Some(Edited { changed: editor.changed(), gave_up: editor.gave_up() })
+    }
+
+    /// Where the snippet's place was.
+    pub(super) fn plan(&self) -> Option<Plan> {
+        self.injector.as_ref().filter(|_| self.editor.is_none()).and_then(Injector::plan)
+    }
+
+    /// Bytes that have been added by the snippet.
+    pub(super) fn added(&self) -> usize {
+        self.injector.as_ref().map_or(0, Injector::added)
+    }
+
+    /// About the most bytes that are added to a page.
+    pub(super) fn adds(&self) -> usize {
+        const EDITS: usize = 1024;
+        self.injector.as_ref().map_or(0, Injector::adds)
+            + if self.editor.is_some() { EDITS } else { 0 }
+    }
+}

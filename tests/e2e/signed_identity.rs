@@ -1,0 +1,189 @@
+//! Nobody sees another person's page by saying a name.
+
+use serde_json::json;
+
+use crate::support::client::{Answer, Request};
+use crate::support::edge::{Edge, Setup};
+use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
+
+const OLD: &str = "old-key-old-key-old-key-old-key-";
+const NEW: &str = "new-key-new-key-new-key-new-key-";
+/// printf ceo | openssl dgst -sha256 -hmac hash-secret
+const CEO_HASH: &str = "78e097bfa70abc25e932fed7bc975e3cd21e0c3a4195ebcb76df8fdef1180853";
+
+async fn origin() -> Server {
+    Server::start(|asked| match asked.target.as_str() {
+        "/login" => Reply::new(302, &["Location: /", "X-Doorstep-User: ceo"], ""),
+        "/logout" => Reply::new(200, &["Content-Type: text/html", "X-Doorstep-User:"], "bye"),
+        "/whoami" => match asked.header("cookie") {
+            Some("sid=ceo-session") => {
+                Reply::new(200, &["Content-Type: application/json"], r#"{"user_id": "ceo"}"#)
+            }
+            Some("sid=broken") => Reply::new(500, &[], ""),
+            _ => Reply::new(401, &[], ""),
+        },
+        target => Reply::html(format!("<head></head>{target}")),
+    })
+    .await
+}
+
+fn setup(origin: &Server, vendor: &Vendor, keys: &str, more: &str) -> Setup {
+    Setup::new(origin.port)
+        .vendor(vendor.port())
+        .site(&format!(
+            "webhook: {{ username: u, password: p }}
+signing_keys: [{keys}]
+identity: {{ signed: true, user_hash_secret: hash-secret{more} }}
+client_traits: {{ salary: traits.salary }}
+enrich: {{ profile: [salary] }}
+variations: [{{ route: /, choose: [{{ when: has(traits.salary), path: /rich }}, {{ when: \"has(ids.user_id)\", path: /known }}] }}]"
+        ))
+}
+
+async fn edge(setup: Setup) -> Edge {
+    let edge = setup.start().await;
+    let push = json!({"type": "identify", "userId": "ceo", "traits": {"salary": 1_000_000}});
+    let request =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    assert_eq!(request.body(push.to_string()).send().await.status, 200);
+    edge
+}
+
+fn get(edge: &Edge, path: &str, cookie: &str) -> Request {
+    edge.request("GET", path).header("Accept", "text/html").header("Cookie", cookie)
+}
+
+fn is_rich(page: &Answer) -> bool {
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("/rich") || !page.text().contains("1000000"), "{}", page.text());
+    page.text().contains("/rich")
+}
+
+/// The cookies of an answer, as a browser sends them.
+fn jar(answer: &Answer) -> String {
+    let pairs = answer.all("set-cookie").into_iter().map(|line| line.split(';').next().unwrap());
+    pairs.collect::<Vec<_>>().join("; ")
+}
+
+#[tokio::test]
+async fn typing_another_name_shows_nobody_elses_page() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    for cookie in [
+        "ajs_user_id=ceo",
+        "ajs_user_id=ceo; doorstep_user=AAAA",
+        "ajs_user_id=ceo; doorstep_user=",
+        "ajs_user_id=%22ceo%22",
+    ] {
+        let page = get(&edge, "/", cookie).send().await;
+        assert!(!is_rich(&page) && page.text().ends_with("</head>/"), "{cookie}");
+        let traits = get(&edge, "/seg/traits", cookie).send().await;
+        assert_eq!(traits.json(), json!({}));
+        assert!(!get(&edge, "/seg/snippet.js", cookie).send().await.text().contains("1000000"));
+    }
+    edge.reaches("doorstep_unsigned_ids_total", &[("reason", "missing")], 2.0).await;
+    edge.reaches("doorstep_unsigned_ids_total", &[("reason", "wrong")], 2.0).await;
+    // The name still labels events, and the vendor is not told the other's traits.
+    let event = edge
+        .event("t", &json!({"event": "x", "anonymousId": "mine"}))
+        .header("Cookie", "ajs_user_id=ceo");
+    assert_eq!(event.send().await.status, 200);
+    // Nor does saying it in an event link the two.
+    let identify = edge.event("i", &json!({"userId": "ceo", "anonymousId": "mine"})).send().await;
+    assert_eq!((identify.status, identify.cookie("ajs_user_id").as_deref()), (200, Some("ceo")));
+    assert_eq!(identify.cookie("doorstep_user"), None);
+    let told = vendor.until(2).await;
+    assert_eq!(told[0]["userId"], "ceo");
+    assert!(told[0]["context"].get("profile").is_none(), "{}", told[0]);
+    assert!(!is_rich(&get(&edge, "/", "ajs_anonymous_id=mine").send().await));
+}
+
+#[tokio::test]
+async fn the_origin_vouches_for_its_users() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, &format!("{NEW}, {OLD}"), "")).await;
+    let login = get(&edge, "/login", "").send().await;
+    assert_eq!((login.status, login.header("x-doorstep-user")), (302, None));
+    let cookies = jar(&login);
+    let signature = login
+        .all("set-cookie")
+        .into_iter()
+        .find(|line| line.starts_with("doorstep_user="))
+        .unwrap()
+        .to_owned();
+    assert!(signature.contains("HttpOnly") && signature.contains("SameSite=Lax"), "{signature}");
+    assert!(is_rich(&get(&edge, "/", &cookies).send().await));
+    // A signature is for its user alone.
+    let other = cookies.replace("ajs_user_id=ceo", "ajs_user_id=other");
+    assert!(get(&edge, "/", &other).send().await.text().ends_with("</head>/"));
+    // The header of a visitor says nothing.
+    let said = get(&edge, "/", "").header("X-Doorstep-User", "ceo").send().await;
+    assert!(!is_rich(&said) && said.cookie("doorstep_user").is_none());
+    // An identify of a confirmed user links the browser to the profile.
+    let identify = edge
+        .event("i", &json!({"userId": "ceo", "anonymousId": "laptop"}))
+        .header("Cookie", &cookies);
+    assert_eq!(identify.send().await.status, 200);
+    assert!(is_rich(&get(&edge, "/", "ajs_anonymous_id=laptop").send().await));
+    let out = get(&edge, "/logout", &cookies).send().await;
+    assert_eq!(out.header("x-doorstep-user"), None);
+    let lines = out.all("set-cookie").join("\n");
+    assert!(lines.contains("doorstep_user=; ") && lines.contains("ajs_user_id=; "), "{lines}");
+    let reset = edge.request("POST", "/seg/reset").send().await;
+    assert!(reset.all("set-cookie").iter().any(|line| line.starts_with("doorstep_user=; ")));
+
+    // After a change of keys the old signature counts as long as its key is listed.
+    for (keys, rich) in [(format!("{OLD}, {NEW}"), true), (OLD.to_owned(), false)] {
+        let again = self::edge(setup(&origin, &vendor, &keys, "")).await;
+        assert_eq!(is_rich(&get(&again, "/", &cookies).send().await), rich, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_signs_its_identify_is_believed() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let identify = |hash: &str| {
+        let event =
+            json!({"userId": "ceo", "anonymousId": "phone", "context": {"user_hash": hash}});
+        edge.event("i", &event)
+    };
+    let wrong = identify(&CEO_HASH.replace('a', "b")).send().await;
+    assert_eq!((wrong.status, wrong.cookie("doorstep_user")), (200, None));
+    assert!(!is_rich(&get(&edge, "/", "ajs_anonymous_id=phone").send().await));
+    let right = identify(CEO_HASH).send().await;
+    assert!(is_rich(&get(&edge, "/", &jar(&right)).send().await));
+    assert!(is_rich(&get(&edge, "/", "ajs_anonymous_id=phone").send().await));
+    for event in vendor.until(2).await {
+        assert!(event["context"].get("user_hash").is_none(), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_the_sites_own_is_asked_for() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 10m }}",
+        origin.port
+    );
+    let edge = edge(setup(&origin, &vendor, NEW, &check)).await;
+    let page = get(&edge, "/", "sid=ceo-session; other=1").send().await;
+    assert!(is_rich(&page), "{}", page.text());
+    // The visitor's other cookies are not the check's business.
+    assert_eq!(origin.until("/whoami", 1).await[0].header("cookie"), Some("sid=ceo-session"));
+    assert!(is_rich(&get(&edge, "/", &jar(&page)).send().await));
+    assert!(is_rich(&get(&edge, "/", "sid=ceo-session").send().await));
+    for sid in ["nobody", "broken"] {
+        assert!(!is_rich(&get(&edge, "/", &format!("sid={sid}; ajs_user_id=ceo")).send().await));
+    }
+    // Answers are remembered; failures are not.
+    get(&edge, "/", "sid=broken").send().await;
+    let asked: Vec<_> = origin
+        .until("/whoami", 4)
+        .await
+        .into_iter()
+        .filter_map(|asked| asked.header("cookie").map(str::to_owned))
+        .collect();
+    assert_eq!(asked, ["sid=ceo-session", "sid=nobody", "sid=broken", "sid=broken"]);
+}

@@ -1,0 +1,216 @@
+//! Other pages under the same URL: routes, targets, and what happens when the chosen page fails.
+
+use serde_json::json;
+
+use crate::support::edge::{Edge, Setup};
+use crate::support::server::{Reply, Server};
+
+async fn origin() -> Server {
+    Server::start(|asked| match asked.target.split('?').next().unwrap_or_default() {
+        "/gone" => Reply::new(404, &["Content-Type: text/html"], "gone"),
+        "/broken" => Reply::new(503, &["Content-Type: text/html"], "broken"),
+        "/nothing" => Reply::new(404, &["Content-Type: text/html"], "nothing here"),
+        "/deep/links" => Reply::html(
+            "<head></head><a href=next>n</a><img src='./a.png' srcset='b.png 2x'><a href='#top'>t</a><a href='/abs'>a</a>",
+        ),
+        _ => Reply::html(format!("<head></head>{} {}", asked.method, asked.target)),
+    })
+    .await
+}
+
+async fn edge(origin: &Server, other: &Server) -> Edge {
+    let other = other.port;
+    Setup::new(origin.port)
+        .site(&format!(
+            "inject: {{ enabled: false }}
+variations:
+- {{ route: '/products/{{id}}', choose: [{{ when: 'request.query.v == \"1\"', path: '/dealer/{{id}}/x' }}] }}
+- {{ route: '/docs/{{rest=**}}', choose: [{{ path: '/manual/{{rest}}' }}] }}
+- {{ route: /a/*, choose: [{{ when: 'request.query.v == \"1\"', origin: '127.0.0.1:{other}' }}, {{ when: 'request.query.v == \"2\"', origin: '127.0.0.1:{other}', path: /b }}, {{ when: 'request.query.v == \"3\"', origin: '127.0.0.1:1' }}] }}
+- route: [/old, /older]
+  choose: [{{ redirect: /new, status: 307 }}]
+- {{ route: /abroad, choose: [{{ redirect: 'https://other.example/x', allow_other_site: true }}] }}
+- {{ route: /post, choose: [{{ path: /changed }}] }}
+- {{ route: /post-too, methods: all, choose: [{{ path: /changed }}] }}
+- {{ route: /fails, choose: [{{ path: /gone }}] }}
+- {{ route: /breaks, choose: [{{ path: /broken }}] }}
+- {{ route: /stays, choose: [{{ path: /gone, fallback: false }}] }}
+- {{ route: /nothing, choose: [{{ path: /gone }}] }}
+- {{ route: /links, choose: [{{ path: /deep/links, links: path }}] }}
+- {{ route: /same-links, choose: [{{ path: /deep/links }}] }}
+- {{ route: /share, choose: [{{ share: 30%, path: /shared }}] }}"
+        ))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn routes_lead_where_they_say_and_the_address_stays() {
+    let (origin, other) = (
+        origin().await,
+        Server::start(|asked| Reply::html(format!("other {}", asked.target))).await,
+    );
+    let edge = edge(&origin, &other).await;
+    for (target, page) in [
+        ("/products/7?v=1", "GET /dealer/7/x?v=1"),
+        ("/products/a%20b%2f?v=1", "GET /products/a%20b%2f?v=1"),
+        ("/products/a%20b%3f?v=1", "GET /dealer/a%20b%3F/x?v=1"),
+        ("/products/7/more?v=1", "GET /products/7/more?v=1"),
+        ("/docs", "GET /manual/"),
+        ("/docs/a/b?x=1", "GET /manual/a/b?x=1"),
+        ("/docs/../docs/a", "GET /manual/a"),
+        ("/a/x?v=1", "other /a/x?v=1"),
+        ("/a/x?v=2", "other /b?v=2"),
+        ("/a/x", "GET /a/x"),
+        // Nobody listens there.
+        ("/a/x?v=3", "GET /a/x?v=3"),
+    ] {
+        let page_is = edge.get(target).await;
+        assert_eq!(
+            (page_is.status, page_is.text().replace("<head></head>", "")),
+            (200, page.to_owned()),
+            "{target}"
+        );
+        assert_eq!(page_is.header("cache-control"), Some("private"), "{target}");
+    }
+    let moved = edge.get("/older?a=1").await;
+    assert_eq!((moved.status, moved.header("location")), (307, Some("/new?a=1")));
+    assert_eq!(moved.header("cache-control"), Some("private, no-store"));
+    let abroad = edge.get("/abroad").await;
+    assert_eq!((abroad.status, abroad.header("location")), (302, Some("https://other.example/x")));
+    let head = edge.request("HEAD", "/docs/a").send().await;
+    assert_eq!(head.status, 200);
+    assert_eq!(origin.until("/manual/a", 2).await[1].method, "HEAD");
+    for (method, target, page) in [
+        ("POST", "/post", "/post"),
+        ("POST", "/post-too", "/changed"),
+        ("GET", "/post", "/changed"),
+    ] {
+        let got = edge.request(method, target).body("x").send().await.text();
+        assert!(got.ends_with(&format!("{method} {page}")), "{got}");
+    }
+    // Who is asked for twice in advance is decided the same.
+    let prefetch = edge.request("GET", "/docs/p").header("Sec-Purpose", "prefetch").send().await;
+    assert!(prefetch.text().ends_with("/manual/p"));
+}
+
+#[tokio::test]
+async fn a_chosen_page_that_fails_is_replaced_once() {
+    let (origin, other) = (origin().await, Server::start(|_| Reply::html("x")).await);
+    let edge = edge(&origin, &other).await;
+    for (target, status, page, asked) in [
+        ("/fails?q=1", 200, "GET /fails?q=1", vec!["/gone?q=1", "/fails?q=1"]),
+        ("/breaks", 200, "GET /breaks", vec!["/broken", "/breaks"]),
+        ("/stays", 404, "gone", vec!["/gone"]),
+        ("/nothing", 404, "nothing here", vec!["/gone", "/nothing"]),
+    ] {
+        let before = origin.asked().len();
+        let got = edge.get(target).await;
+        assert_eq!(
+            (got.status, got.text().replace("<head></head>", "")),
+            (status, page.to_owned()),
+            "{target}"
+        );
+        let all: Vec<_> =
+            origin.asked().into_iter().skip(before).map(|asked| asked.target).collect();
+        assert_eq!(all, asked, "{target}");
+    }
+    edge.becomes("doorstep_variation_fallbacks_total", &[], 3.0).await;
+    let head = edge.request("HEAD", "/fails").send().await;
+    assert_eq!(head.status, 200);
+}
+
+#[tokio::test]
+async fn relative_links_lead_where_the_page_means() {
+    let (origin, other) = (origin().await, Server::start(|_| Reply::html("x")).await);
+    let edge = edge(&origin, &other).await;
+    let own = edge.get("/links").await.text();
+    for part in [
+        "href=\"/deep/next\"",
+        "src=\"/deep/./a.png\"",
+        "srcset=\"/deep/b.png 2x\"",
+        "'#top'",
+        "'/abs'",
+    ] {
+        assert!(own.contains(part), "{part}: {own}");
+    }
+    assert!(edge.get("/same-links").await.text().contains("<a href=next>"));
+}
+
+#[tokio::test]
+async fn a_share_of_the_visitors_is_always_the_same_one() {
+    let (origin, other) = (origin().await, Server::start(|_| Reply::html("x")).await);
+    let edge = edge(&origin, &other).await;
+    let mut among = 0;
+    for n in 0..200 {
+        let cookie = format!("ajs_anonymous_id=visitor-{n}");
+        let get = || {
+            edge.request("GET", "/share")
+                .header("Accept", "text/html")
+                .header("Cookie", &cookie)
+                .send()
+        };
+        let first = get().await.text().contains("/shared");
+        among += usize::from(first);
+        if n < 20 {
+            assert_eq!(get().await.text().contains("/shared"), first);
+        }
+    }
+    // The draw is fixed: this is what FNV-1a makes of these 200 ids.
+    assert!((45..=75).contains(&among), "{among}");
+}
+
+#[tokio::test]
+async fn traits_leave_as_cookies_and_headers_where_they_may() {
+    let origin = Server::start(|_| Reply::html("<head></head>x")).await;
+    let edge = Setup::new(origin.port)
+        .site(
+            "webhook: { username: u, password: p }
+trait_cookies:
+- { name: signed_up, value: string(traits.signed_up == 1), max_age: 1h, readable: true }
+- { name: city, value: traits.city }
+request_headers: { X-Doorstep-Plan: traits.plan, X-Doorstep-Odd: 'traits.odd' }",
+        )
+        .start()
+        .await;
+    let push = json!({"type": "identify", "userId": "john", "traits": {"signed_up": 1, "city": "Z\u{fc}rich; a=b\r\nSet-Cookie: x=y", "plan": "pr\u{e9}mium\r\nx: y", "odd": [1]}});
+    let pushed =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    assert_eq!(pushed.body(push.to_string()).send().await.status, 200);
+    let page = edge
+        .request("GET", "/john")
+        .header("Accept", "text/html")
+        .header("X-Doorstep-Plan", "mine")
+        .header("x-doorstep-Other", "mine")
+        .header("Cookie", "ajs_user_id=john")
+        .send()
+        .await;
+    let lines = page.all("set-cookie").join("\n");
+    assert!(
+        lines.contains("signed_up=true; SameSite=Lax; Path=/; Domain=shop.example; Max-Age=3600"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains(
+            "city=Z%C3%BCrich%3B%20a%3Db%0D%0ASet-Cookie:%20x%3Dy; HttpOnly; SameSite=Lax; Path=/"
+        ),
+        "{lines}"
+    );
+    let asked = &origin.until("/john", 1).await[0];
+    assert_eq!(asked.header("x-doorstep-plan"), Some("pr%C3%A9mium%0D%0Ax: y"));
+    assert_eq!((asked.header("x-doorstep-other"), asked.header("x-doorstep-odd")), (None, None));
+    // A value of no form is a failure, and a cookie without its trait goes.
+    edge.becomes("doorstep_rule_failures_total", &[], 1.0).await;
+    let nobody = edge
+        .request("GET", "/nobody")
+        .header("Accept", "text/html")
+        .header("Cookie", "signed_up=true; city=x")
+        .send()
+        .await;
+    let lines = nobody.all("set-cookie").join("\n");
+    assert!(
+        lines.contains("signed_up=; ") && lines.contains("city=; ") && lines.contains("Max-Age=0"),
+        "{lines}"
+    );
+    assert_eq!(origin.until("/nobody", 1).await[0].header("x-doorstep-plan"), None);
+}
