@@ -42,12 +42,17 @@ pub(crate) async fn visit(edge: &Edge, steps: Value) -> Visit {
 }
 
 pub(crate) async fn visit_at(url: &str, steps: Value) -> Visit {
+    visit_with(url, steps, Value::Null, Value::Null).await
+}
+
+/// With cookies that the browser has from before, as Playwright has them, and headers that it sends.
+pub(crate) async fn visit_with(url: &str, steps: Value, cookies: Value, headers: Value) -> Visit {
     let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
     let chromium =
         chromium.iter().find(|file| Path::new(file).exists()).expect("make test installs Chromium");
     let input = json!({
         "chromium": chromium, "modules": npm(), "steps": steps,
-        "url": url,
+        "url": url, "cookies": cookies, "headers": headers,
     });
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/visit.mjs");
     let output = tokio::task::spawn_blocking(move || {

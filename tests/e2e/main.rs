@@ -14,6 +14,7 @@ mod browser;
 mod config;
 mod consent;
 mod events;
+mod examples;
 mod experiments;
 mod generic;
 mod hand_over;

@@ -2,9 +2,10 @@
 // (@rudderstack/analytics-js), plus the ids that HttpOnly cookies hide from scripts.
 // `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
 // call, c the edge keeps the identity cookies, a anonymous id, m it was minted for this page, u user id,
-// t client traits.
+// t client traits, x variants by experiment.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
 (function (edge) {
+  if (edge.x) (window.doorstep = window.doorstep || {}).experiments = edge.x;
   var sdk = window.rudderanalytics = window.rudderanalytics || [];
   if (sdk.snippetExecuted || !Array.isArray(sdk)) {
     if (window.console && console.error) console.error("RudderStack snippet included twice.");

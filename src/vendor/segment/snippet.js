@@ -1,9 +1,10 @@
 // What a page needs before the SDK has come: the same queue of stubs as the vendor's snippet
 // (@segment/snippet), plus the ids that HttpOnly cookies hide from scripts.
 // `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
-// call, a anonymous id, m it was minted for this page, u user id, t client traits.
+// call, a anonymous id, m it was minted for this page, u user id, t client traits, x variants by experiment.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
 (function (edge) {
+  if (edge.x) (window.doorstep = window.doorstep || {}).experiments = edge.x;
   var analytics = window.analytics = window.analytics || [];
   if (analytics.initialize) return;
   if (analytics.invoked) {

@@ -27,9 +27,19 @@ function quiet() {
   }
   return document.readyState === "complete" && performance.now() - window.fetchedAt > 1000;
 }
+// Asked from outside of the page: its CSP may forbid what Playwright's own waiting does inside.
+async function comes(page, condition) {
+  const end = Date.now() + 15000;
+  while (!(await page.evaluate(condition).catch(() => false))) {
+    if (Date.now() > end) throw new Error(`did not come: ${condition}`);
+    await page.waitForTimeout(25);
+  }
+}
 const seen = { requests: [], console: [], steps: [] };
 try {
   const context = await browser.newContext({ ignoreHTTPSErrors: true });
+  if (input.cookies) await context.addCookies(input.cookies);
+  if (input.headers) await context.setExtraHTTPHeaders(input.headers);
   const page = await context.newPage();
   page.setDefaultTimeout(15000);
   context.on("request", (request) => seen.requests.push(`${request.method()} ${request.url()}`));
@@ -47,7 +57,7 @@ try {
     }
     if (step.run) await page.evaluate(step.run);
     await Promise.all(waits);
-    if (step.when) await page.waitForFunction(step.when);
+    if (step.when) await comes(page, step.when);
     if (step.quiet) await page.waitForFunction(quiet);
     seen.steps.push({
       value: step.value ? await page.evaluate(step.value) : null,

