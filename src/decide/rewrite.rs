@@ -141,3 +141,6 @@ impl Planned {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! All that a site's configuration decides about a page, found by the page's path.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -102,28 +102,36 @@ pub struct Wants {
 }
 
 /// Told of every rule, where somebody wants to know.
-pub struct Trace(Vec<Value>);
+pub struct Trace {
+    told: Vec<Value>,
+    since: Instant,
+}
 
 impl Trace {
     /// Nothing told yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(Vec::new())
+        Self { told: Vec::new(), since: Instant::now() }
     }
 
     /// What was told, in order.
     #[must_use]
     pub fn told(self) -> Vec<Value> {
-        self.0
+        self.told
     }
 
-    fn tell(&mut self, rule: &str, what: Value, outcome: &str, took: Duration) {
-        let micros = (took.as_secs_f64() * 1e7).round() / 10.0;
+    /// The next rule begins now.
+    fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn tell(&mut self, rule: &str, what: Value, outcome: &str) {
+        let micros = (self.since.elapsed().as_secs_f64() * 1e7).round() / 10.0;
         let mut told = json!({ "rule": rule, "outcome": outcome, "us": micros });
         if let (Some(told), Value::Object(what)) = (told.as_object_mut(), what) {
             told.extend(what);
         }
-        self.0.push(told);
+        self.told.push(told);
     }
 }
 
@@ -182,7 +190,9 @@ impl Rules {
         self.assign(concerned, facts, asking.earlier, &mut decision, trace.as_deref_mut());
         self.choose(concerned, facts, path, &mut decision, trace.as_deref_mut());
         if asking.wants.html {
-            let began = Instant::now();
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.begin();
+            }
             decision.failed += self.client_traits.put(facts, &mut decision.traits);
             let variants = decision.assigned.clone();
             for variant in variants.iter().filter_map(|assigned| self.variant(assigned)) {
@@ -191,7 +201,7 @@ impl Rules {
             self.cookies(facts, &mut decision);
             if let Some(trace) = trace.as_deref_mut().filter(|_| !decision.traits.is_empty()) {
                 let shown = json!({ "traits": decision.traits });
-                trace.tell("client_traits", shown, "given", began.elapsed());
+                trace.tell("client_traits", shown, "given");
             }
             self.rewrite(concerned, facts, &mut decision, trace);
         }
@@ -225,7 +235,9 @@ impl Rules {
         let here = concerned.experiments.iter().map(|index| (index, true));
         for (index, on_page) in here.chain(elsewhere.map(|index| (index, false))) {
             let Some(experiment) = self.experiments.get(*index) else { continue };
-            let began = Instant::now();
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.begin();
+            }
             let (variant, why, failed) = experiment.assign(facts, earlier);
             decision.failed += usize::from(failed);
             if let Some(variant) = variant.and_then(|variant| experiment.variants.get(variant)) {
@@ -238,7 +250,7 @@ impl Rules {
             if let Some(trace) = trace.as_deref_mut() {
                 let name = variant.map(|_| experiment.variant_name(variant));
                 let what = json!({ "experiment": experiment.key.as_str(), "variant": name });
-                trace.tell("experiment", what, why.label(), began.elapsed());
+                trace.tell("experiment", what, why.label());
             }
         }
     }
@@ -271,7 +283,9 @@ impl Rules {
             return;
         };
         for choice in &variation.choices {
-            let began = Instant::now();
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.begin();
+            }
             let overruled = decision.target.is_some();
             if overruled && trace.is_none() {
                 break;
@@ -291,7 +305,7 @@ impl Rules {
                     "page": told(&choice.page.at(&variation.routes, path)),
                 });
                 let outcome = outcome.map_or("not asked: it is decided".into(), |one| one.told());
-                trace.tell("variation", what, &outcome, began.elapsed());
+                trace.tell("variation", what, &outcome);
             }
         }
     }
@@ -308,7 +322,9 @@ impl Rules {
         let variants = assigned.iter().filter_map(|assigned| self.variant(assigned));
         let rules = rules.chain(variants.flat_map(|variant| &variant.rewrite));
         for rule in rules {
-            let began = Instant::now();
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.begin();
+            }
             let outcome = match rule.of(&self.templates, facts) {
                 Ruled::Edit(edit) => {
                     decision.edits.push(edit);
@@ -331,7 +347,7 @@ impl Rules {
                     "when": rule.when.as_ref().map(Expression::source),
                     "values": rule.when.as_ref().map(|when| when.values(facts)),
                 });
-                trace.tell("rewrite", what, &outcome, began.elapsed());
+                trace.tell("rewrite", what, &outcome);
             }
         }
     }

@@ -284,6 +284,11 @@ impl Profile {
         Some(Trait { name: reader.text()?, at: reader.int()?, raw: reader.raw()? })
     }
 
+    fn name_at(body: &[u8], position: Position) -> Option<&[u8]> {
+        let start = usize::try_from(u32::from_le_bytes(position)).ok()?;
+        Reader(body.get(start..)?).text_bytes()
+    }
+
     /// Every trait by name, those deleted included.
     pub fn entries(&self) -> impl Iterator<Item = Trait<'_>> {
         let (table, body) =
@@ -300,8 +305,9 @@ impl Profile {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Trait<'_>> {
         let (_, table, body) = self.sections()?;
+        // Names are compared as bytes, which gives the order of texts, and nothing behind them is read.
         let found = table.binary_search_by(|position| {
-            Self::entry_at(body, *position).map_or("", |entry| entry.name).cmp(name)
+            Self::name_at(body, *position).unwrap_or_default().cmp(name.as_bytes())
         });
         Self::entry_at(body, *table.get(found.ok()?)?).filter(Trait::is_set)
     }

@@ -131,8 +131,13 @@ impl<'b> Reader<'b> {
     }
 
     pub(super) fn text(&mut self) -> Option<&'b str> {
+        std::str::from_utf8(self.text_bytes()?).ok()
+    }
+
+    /// The next text, unchecked.
+    pub(super) fn text_bytes(&mut self) -> Option<&'b [u8]> {
         let length = self.length()?;
-        std::str::from_utf8(self.bytes(length)?).ok()
+        self.bytes(length)
     }
 
     /// The next value, as far as it can be seen without allocating.
