@@ -400,7 +400,7 @@ fn links_from(own: &str, shown: &str) -> Option<Edit> {
     }
     // Known to be a selector.
     let select = Arc::new(Select::parse(LINKED).ok()?);
-    Some(Edit { select, changes: vec![Change::LinksFrom(own.into())], keep: false, first: false })
+    Some(Edit::new(select, vec![Change::LinksFrom(own.into())]))
 }
 
 /// A target as people read it.
@@ -417,3 +417,6 @@ pub fn told(target: &Target) -> Value {
         Target::Elsewhere { to, status } => format!("{status} to {to}").into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

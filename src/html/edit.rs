@@ -67,6 +67,14 @@ pub enum Change {
 /// What a Rust function does to an element. It must leave ASCII alone: pages are in any encoding.
 pub type Custom = Arc<dyn Fn(&mut Element<'_, '_>) + Send + Sync>;
 
+impl Edit {
+    /// `changes` of all elements that `select` finds.
+    #[must_use]
+    pub fn new(select: Arc<Select>, changes: Vec<Change>) -> Self {
+        Self { select, changes, keep: false, first: false }
+    }
+}
+
 impl Select {
     /// Compiles a CSS selector.
     ///

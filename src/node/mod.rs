@@ -27,6 +27,7 @@ use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::{Config, ListenOn, Node, StoreChoice};
+use crate::decide::Decide;
 use crate::edge::{Edge, MAX_HEAD_BYTES};
 use crate::geo::{BadDatabase, Geo};
 use crate::profile::store::{Embedded, ProfileStore, Redis, StoreError};
@@ -49,6 +50,8 @@ pub struct Start {
     pub remove: Option<PathBuf>,
     /// More services of the same process, as the demonstration has them.
     pub beside: Vec<Box<dyn ServiceWithDependents>>,
+    /// What is decided about pages behind the configuration's rules.
+    pub deciders: Vec<Arc<dyn Decide>>,
     /// What to do with the profile store before the first request.
     pub prepare: Option<Prepare>,
 }
@@ -133,6 +136,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         Arc::clone(&geo),
         Arc::clone(&leaving),
     );
+    let edge = start.deciders.iter().cloned().fold(edge, Edge::with_decider);
     let mut proxy = ProxyServiceBuilder::new(&server.configuration, edge)
         .name("edge")
         .server_options(http_options())
