@@ -236,7 +236,7 @@ impl Explain {
 /// Where `edits` match in `page`, and whether a framework would undo them.
 fn matches(page: &[u8], edits: &[Edit]) -> Value {
     let found = edits.iter().map(|edit| {
-        let (mut editor, mut out) = (Editor::new(std::slice::from_ref(edit)), Vec::new());
+        let (mut editor, mut out) = (Editor::new(vec![edit.clone()]), Vec::new());
         let whole = editor.push(page, &mut out).and_then(|()| editor.end(&mut out)).is_ok();
         json!({ "select": edit.select.as_str(), "elements": whole.then(|| editor.changed()) })
     });

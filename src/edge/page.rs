@@ -467,7 +467,7 @@ fn rewrite(
     };
     let made = guard(Feature::Rewriting, || {
         let keep = Keep::of(edits, &site.keep_path);
-        let editor = (!edits.is_empty()).then(|| Editor::new(edits));
+        let editor = (!edits.is_empty()).then(|| Editor::new(edits.to_vec()));
         if site.snippet.is_none() && keep.is_none() {
             return (editor, None, None);
         }

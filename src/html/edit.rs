@@ -12,6 +12,8 @@ pub struct Select {
     text: Box<str>,
     selector: Selector,
     once: bool,
+    /// The id, where that is all that it says.
+    id: Option<Box<str>>,
 }
 
 /// What is done to them.
@@ -86,7 +88,9 @@ impl Select {
         let selector = seen.parse().map_err(|error| {
             format!("`{text}` is not a selector that works while a page streams through: {error}")
         })?;
-        Ok(Self { text: text.into(), selector, once: is_once(text) })
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let id = text.strip_prefix('#').filter(|id| id.bytes().all(plain)).map(Into::into);
+        Ok(Self { text: text.into(), selector, once: is_once(text), id })
     }
 
     /// As it was written.
@@ -97,6 +101,11 @@ impl Select {
 
     pub(super) fn selector(&self) -> &Selector {
         &self.selector
+    }
+
+    /// The id that names the element, where that is all that the selector says.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// Whether a page has at most one such element.

@@ -10,13 +10,20 @@ use lol_html::send::{Element, ElementContentHandlers, HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
 use super::edit::{Change, Edit, as_ascii, escape};
-use super::links;
+use super::{links, seek};
 use crate::telemetry::{Feature, guard};
 
 /// A page whose elements are being changed.
 pub struct Editor {
-    parser: Option<Box<Mutex<Parser>>>,
+    parsing: Parsing,
     state: Arc<Mutex<State>>,
+}
+
+enum Parsing {
+    /// Nothing has come of the page: these are to be made.
+    NotYet(Vec<Edit>),
+    Now(Box<Mutex<Parser>>),
+    Over,
 }
 
 type Parser = HtmlRewriter<'static, Sink>;
@@ -40,28 +47,24 @@ const PIECE_BYTES: usize = 2048;
 impl Editor {
     /// Makes `edits` in a page.
     #[must_use]
-    pub fn new(edits: &[Edit]) -> Self {
-        let state = Arc::new(Mutex::new(State { open: edits.len(), ..State::default() }));
-        let for_sink = Arc::clone(&state);
-        // Every byte means the same in this encoding as in any other that ASCII is a part of, and
-        // every byte comes back as it was. What is put in is ASCII.
-        let encoding = AsciiCompatibleEncoding::new(WINDOWS_1252)
-            .unwrap_or_else(AsciiCompatibleEncoding::utf_8);
-        let mut settings =
-            Settings::new_send().with_strict(false).with_encoding(encoding).with_memory_settings(
-                MemorySettings::new()
-                    .with_preallocated_parsing_buffer_size(0)
-                    .with_max_allowed_memory_usage(MAX_PARSER_BYTES)
-                    .with_graceful_bail_out_on_memory_limit_exceeded(true),
-            );
-        for edit in edits {
-            let handler = handler(edit.clone(), Arc::clone(&state));
-            settings = settings
-                .append_element_content_handler((Cow::Borrowed(edit.select.selector()), handler));
+    pub fn new(edits: Vec<Edit>) -> Self {
+        Self { parsing: Parsing::NotYet(edits), state: Arc::default() }
+    }
+
+    /// The first bytes of a page. Most of the time they are all that has to be read: then this is
+    /// true, and what comes of them is in `out`.
+    fn begin(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        let Parsing::NotYet(edits) = &mut self.parsing else { return false };
+        let edits = std::mem::take(edits);
+        if let Some(Some(made)) = guard(Feature::Rewriting, || seek::all(bytes, &edits)) {
+            out.extend_from_slice(&made);
+            lock(&self.state).changed = edits.len();
+            self.parsing = Parsing::Over;
+            return true;
         }
-        let sink: Sink = Box::new(move |bytes: &[u8]| lock(&for_sink).out.extend_from_slice(bytes));
-        let parser = HtmlRewriter::new(settings, sink);
-        Self { parser: Some(Box::new(Mutex::new(parser))), state }
+        lock(&self.state).open = edits.len();
+        self.parsing = Parsing::Now(Box::new(Mutex::new(parser(&edits, &self.state))));
+        false
     }
 
     /// Adds to `out` what comes of the page's next `bytes`.
@@ -70,7 +73,11 @@ impl Editor {
     /// The parser panicked: what it held is lost.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Lost> {
         let mut rest = bytes;
-        while let Some(parser) = &mut self.parser
+        if matches!(self.parsing, Parsing::NotYet(_)) && !bytes.is_empty() && self.begin(bytes, out)
+        {
+            return Ok(());
+        }
+        while let Parsing::Now(parser) = &mut self.parsing
             && !rest.is_empty()
         {
             let (piece, behind) = rest.split_at(rest.len().min(PIECE_BYTES));
@@ -87,7 +94,7 @@ impl Editor {
                 Some(Err(_)) => {
                     state.gave_up = true;
                     drop(state);
-                    self.parser = None;
+                    self.parsing = Parsing::Over;
                 }
                 Some(Ok(())) if over => {
                     drop(state);
@@ -105,7 +112,9 @@ impl Editor {
     /// # Errors
     /// As [`Editor::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
-        let Some(parser) = self.parser.take() else { return Ok(()) };
+        let Parsing::Now(parser) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
+            return Ok(());
+        };
         let parser = parser.into_inner().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(out, &mut lock(&self.state).out);
         let ended = guard(Feature::Rewriting, || parser.end());
@@ -123,7 +132,7 @@ impl Editor {
     /// Whether all bytes pass as they are from here on.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.parser.is_none()
+        matches!(self.parsing, Parsing::Over)
     }
 
     /// How many elements have been changed.
@@ -146,6 +155,28 @@ pub struct Lost;
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn parser(edits: &[Edit], state: &Arc<Mutex<State>>) -> Parser {
+    let for_sink = Arc::clone(state);
+    // Every byte means the same in this encoding as in any other that ASCII is a part of, and
+    // every byte comes back as it was. What is put in is ASCII.
+    let encoding =
+        AsciiCompatibleEncoding::new(WINDOWS_1252).unwrap_or_else(AsciiCompatibleEncoding::utf_8);
+    let mut settings =
+        Settings::new_send().with_strict(false).with_encoding(encoding).with_memory_settings(
+            MemorySettings::new()
+                .with_preallocated_parsing_buffer_size(0)
+                .with_max_allowed_memory_usage(MAX_PARSER_BYTES)
+                .with_graceful_bail_out_on_memory_limit_exceeded(true),
+        );
+    for edit in edits {
+        let handler = handler(edit.clone(), Arc::clone(state));
+        settings = settings
+            .append_element_content_handler((Cow::Borrowed(edit.select.selector()), handler));
+    }
+    let sink: Sink = Box::new(move |bytes: &[u8]| lock(&for_sink).out.extend_from_slice(bytes));
+    HtmlRewriter::new(settings, sink)
 }
 
 fn handler(edit: Edit, state: Arc<Mutex<State>>) -> ElementContentHandlers<'static> {

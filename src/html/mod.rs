@@ -16,6 +16,7 @@ mod place;
 mod plan;
 mod rewriter;
 mod script;
+mod seek;
 mod splice;
 mod title;
 

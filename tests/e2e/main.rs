@@ -28,6 +28,7 @@ mod profile_tools;
 mod profiles;
 mod prometheus;
 mod redis;
+mod rewriting;
 mod rudderstack;
 mod signed_identity;
 mod sources;

@@ -81,7 +81,7 @@ fn page(config: &Config, value: &Value) -> String {
     let asking = Asking { site: "rewriting", wants, earlier: &Asked, deciders: &[] };
     let concerned = rules.concerning("rewriting", "/", wants, &[]);
     let decision = rules.decide(&concerned, &mut facts, &asking, None);
-    let (mut editor, mut out) = (Editor::new(&decision.edits), Vec::new());
+    let (mut editor, mut out) = (Editor::new(decision.edits.clone()), Vec::new());
     editor.push(PAGE.as_bytes(), &mut out).unwrap();
     editor.end(&mut out).unwrap();
     String::from_utf8(out).unwrap()

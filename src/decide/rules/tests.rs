@@ -107,13 +107,14 @@ fn code_has_the_last_word() {
         (page(&decision), Value::from(decision.traits.clone())),
         (None, json!({"path": "/a/7"}))
     );
-    let (mut editor, mut out) = (crate::html::Editor::new(&decision.edits), Vec::new());
+    let (mut editor, mut out) = (crate::html::Editor::new(decision.edits.clone()), Vec::new());
     editor.push(b"<p>x</p>", &mut out).unwrap();
     editor.end(&mut out).unwrap();
     assert_eq!(out, b"<p seen=\"1\">x</p>");
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list")]
 fn rules_that_can_not_be_meant_are_refused() {
     let refused = |rules: &str| {
         let yaml = format!(

@@ -11,7 +11,7 @@ fn edit(select: &str, changes: Vec<Change>) -> Edit {
 }
 
 fn through(page: &[u8], edits: &[Edit], size: usize) -> (Vec<u8>, Editor) {
-    let (mut editor, mut out) = (Editor::new(edits), Vec::new());
+    let (mut editor, mut out) = (Editor::new(edits.to_vec()), Vec::new());
     for chunk in page.chunks(size) {
         editor.push(chunk, &mut out).unwrap();
     }
@@ -90,7 +90,7 @@ fn parsing_ends_with_the_last_possible_match() {
     let page = format!("<p id=a>x</p><p id=b>y</p>{}", "<i>tail</i>".repeat(5000));
     let edits =
         [edit("#a", vec![Change::Text("1".into())]), edit("#b", vec![Change::Class("c".into())])];
-    let mut editor = Editor::new(&edits);
+    let mut editor = Editor::new(edits.to_vec());
     let mut out = Vec::new();
     editor.push(&page.as_bytes()[..10_000], &mut out).unwrap();
     assert!(editor.is_over());

@@ -1,0 +1,124 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::html::edit::{Change, Edit, Select};
+use crate::html::editor::Editor;
+
+fn edits() -> Vec<Edit> {
+    let edit = |id: &str, changes| Edit::new(Arc::new(Select::parse(id).unwrap()), changes);
+    vec![
+        edit("#a", vec![Change::Text("<t>".into()), Change::Class("k".into())]),
+        edit(
+            "#b",
+            vec![
+                Change::Before("<i>n</i>".into()),
+                Change::Hide,
+                Change::Attribute("title".into(), "\"q'".into()),
+            ],
+        ),
+        edit("#c", vec![Change::Remove]),
+        edit(
+            "#d",
+            vec![
+                Change::Prepend("<u>p</u>".into()),
+                Change::NoAttribute("x".into()),
+                Change::NoClass("y".into()),
+            ],
+        ),
+        edit(
+            "#e",
+            vec![Change::Html("<b>h</b>".into()), Change::Style("color".into(), "red".into())],
+        ),
+    ]
+}
+
+/// What a browser's parser sees of what comes of `page`. In pieces of one byte the parser alone does it.
+fn made(page: &[u8], edits: Vec<Edit>, size: usize) -> String {
+    let (mut editor, mut out) = (Editor::new(edits), Vec::new());
+    for chunk in page.chunks(size) {
+        editor.push(chunk, &mut out).unwrap();
+    }
+    editor.end(&mut out).unwrap();
+    let text = String::from_utf8_lossy(&out).into_owned();
+    scraper::Html::parse_document(&text).html()
+}
+
+const PIECES: [&str; 44] = [
+    "<p id=a class='k z'>",
+    "<div id=\"a\">",
+    "</p>",
+    "</div>",
+    "<p ID='b' style='top:1px;'>",
+    "<img id=b>",
+    "<br id=a />",
+    "<section id=c>",
+    "</section>",
+    "<span id=d x=1 class='y z'>",
+    "</span>",
+    "<em id=e>",
+    "</em>",
+    "<p>",
+    "<div>",
+    "<br>",
+    "text",
+    "<",
+    "< ",
+    "<3",
+    "<!-- <p id=a> -->",
+    "<!-->",
+    "<!--",
+    "-->",
+    "<script>'<p id=a>'</script>",
+    "<script><!-- </script>",
+    "<style><p id=b></style>",
+    "<textarea><p id=c></textarea>",
+    "<textarea id=a>x</textarea>",
+    "<title>t</title>",
+    "<svg><p id=a></svg>",
+    "<template><p id=d></p></template>",
+    "<noscript><p id=e></noscript>",
+    "<!doctype html>",
+    "<?php <p id=a> ?>",
+    "<p id = a>",
+    "<p id=a",
+    ">",
+    "\"",
+    "<a title='>' id=d>",
+    "</a>",
+    "<p id=a id=b>",
+    "<p/id=a>",
+    "</p id=a>",
+];
+
+#[test]
+fn plain_pages_need_no_parser() {
+    let page = "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=z>one<b>two</b></p>\
+        <p id=b>x</p><section id=c><p>gone</p></section><span id=d x=1>s</span><em id=e>old</em></div></body></html>";
+    let out = super::all(page.as_bytes(), &edits()).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=\"z k\">&lt;t&gt;</p>\
+        <i>n</i><p id=b style=\"display: none !important\" title=\"&quot;q&#39;\">x</p><span id=d><u>p</u>s</span>\
+        <em id=e style=\"color: red\"><b>h</b></em></div></body></html>"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+    /// Whichever of the two makes it, a browser sees the same.
+    #[test]
+    fn the_parser_would_have_made_the_same(
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..14),
+        size in 1_usize..60,
+    ) {
+        let page = pieces.concat();
+        // Those that the page may have: with one more, the parser would always be asked.
+        let found = |edit: &Edit| page.contains(&format!("id={}", edit.select.id().unwrap()));
+        let edits: Vec<Edit> = edits().into_iter().filter(found).collect();
+        let made = |size| made(page.as_bytes(), edits.clone(), size);
+        let whole = made(page.len().max(1));
+        prop_assert_eq!(&whole, &made(1), "{}", page);
+        prop_assert_eq!(&whole, &made(size), "{}", page);
+    }
+}

@@ -1,0 +1,185 @@
+//! Changes of elements in pages as they stream through.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::support::edge::{Edge, Setup};
+use crate::support::server::{Reply, Server};
+
+const PAGE: &str = "<html><head><title>t</title></head><body><h1 id=h>Hello</h1><p class=a>one</p><p class=a>two</p></body></html>";
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let mut out = flate2::write::MultiGzDecoder::new(Vec::new());
+    out.write_all(bytes).unwrap();
+    String::from_utf8(out.finish().unwrap()).unwrap()
+}
+
+async fn origin() -> Server {
+    Server::start(|asked| {
+        let html = "Content-Type: text/html; charset=utf-8";
+        match asked.target.as_str() {
+            "/gzip" => Reply::new(200, &[html, "Content-Encoding: gzip"], gzip(PAGE)),
+            "/odd" => Reply::new(200, &[html, "Content-Encoding: zstd"], PAGE),
+            "/utf16" => Reply::new(200, &["Content-Type: text/html; charset=utf-16le"], PAGE),
+            "/etag" => Reply::new(
+                200,
+                &[html, "ETag: \"1\"", "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT"],
+                PAGE,
+            ),
+            "/missing" => Reply::new(404, &[html], PAGE),
+            "/data" => {
+                Reply::new(200, &["Content-Type: application/json"], "{\"h1\":\"<h1 id=h>\"}")
+            }
+            "/large" => Reply::html(PAGE.replace("one", &"<i>x</i>".repeat(700_000))),
+            "/long-tag" => Reply::html(PAGE.replace(
+                "<p class=a>one",
+                &format!("<p class=a title='{}'>one", "x".repeat(400_000)),
+            )),
+            "/strict" => {
+                Reply::new(200, &[html, "Content-Security-Policy: default-src 'self'"], PAGE)
+            }
+            "/latin" => Reply::new(
+                200,
+                &["Content-Type: text/html; charset=iso-8859-1"],
+                [PAGE.as_bytes(), b"\xe9"].concat(),
+            ),
+            _ => Reply::html(PAGE),
+        }
+    })
+    .await
+}
+
+async fn edge(origin: &Server, more: &str) -> Edge {
+    let edge = Setup::new(origin.port)
+        .site(&format!(
+            "webhook: {{ username: u, password: p }}
+consent: {{ denied: request.cookies.no == '1' }}
+client_traits: {{ path: request.path }}
+rewrite:
+- {{ select: h1, when: has(traits.name), set: {{ text: 'Hi {{{{ traits.name }}}}' }} }}
+- {{ select: .a, route: [/gzip, /etag, /long-tag, /latin, /], set: {{ add_class: b }} }}
+- {{ select: '*', route: /all, set: {{ attributes: {{ data-seen: '1' }} }} }}
+- {{ select: nothing-at-all, route: /none, hide: true }}
+- {{ select: h1, route: /kept, when: has(traits.name), persist: true, set: {{ text: Kept }} }}
+{more}"
+        ))
+        .start()
+        .await;
+    let push = json!({"type": "identify", "userId": "ann", "traits": {"name": "<Ann> \u{fc}"}});
+    let pushed =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    assert_eq!(pushed.body(push.to_string()).send().await.status, 200);
+    edge
+}
+
+#[tokio::test]
+async fn pages_of_every_kind_are_changed_or_left_alone() {
+    let origin = origin().await;
+    let edge = edge(&origin, "").await;
+    let get = |path: &str| {
+        edge.request("GET", path).header("Accept", "text/html").header("Cookie", "ajs_user_id=ann")
+    };
+    let hello = "<h1 id=h>Hi &lt;Ann&gt; &#252;</h1>";
+    for path in ["/", "/etag", "/strict"] {
+        let page = get(path).send().await;
+        assert!(
+            page.text().contains(hello) && page.text().contains("</script>"),
+            "{path}: {}",
+            page.text()
+        );
+        assert_eq!(page.header("cache-control"), Some("private"));
+        assert_eq!((page.header("etag"), page.header("last-modified")), (None, None), "{path}");
+    }
+    assert!(get("/").send().await.text().contains("<p class=\"a b\">two</p>"));
+    let packed = get("/gzip").header("Accept-Encoding", "gzip").send().await;
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    let text = gunzip(&packed.body);
+    assert!(text.contains(hello) && text.contains("<p class=\"a b\">one</p>"), "{text}");
+    let latin = get("/latin").send().await;
+    assert!(latin.text().contains(hello) && latin.body.ends_with(b"\xe9"));
+    for path in ["/odd", "/utf16", "/missing"] {
+        let page = get(path).send().await;
+        assert!(page.text() == PAGE, "{path}: {}", page.text());
+    }
+    assert_eq!(get("/data").send().await.text(), "{\"h1\":\"<h1 id=h>\"}");
+    let head = edge
+        .request("HEAD", "/")
+        .header("Accept", "text/html")
+        .header("Cookie", "ajs_user_id=ann")
+        .send()
+        .await;
+    assert_eq!((head.status, head.header("content-length")), (200, None));
+    // Nobody is known: the heading stays, what is for everybody is changed.
+    let nobody = edge.request("GET", "/").header("Accept", "text/html").send().await.text();
+    assert!(nobody.contains("<h1 id=h>Hello</h1>") && nobody.contains("a b"), "{nobody}");
+    // Who allows nothing gets the origin's page.
+    assert_eq!(get("/").header("Cookie", "no=1").send().await.text(), PAGE);
+    let all = get("/all").send().await.text();
+    for tag in ["<html data-seen=\"1\">", "<title data-seen=\"1\">", "<body data-seen=\"1\">"] {
+        assert!(all.contains(tag), "{all}");
+    }
+    get("/none").send().await;
+    for (outcome, count) in [("changed", 8.0), ("unreadable", 2.0)] {
+        edge.reaches("doorstep_html_edits_total", &[("outcome", outcome)], count).await;
+    }
+}
+
+#[tokio::test]
+async fn large_pages_and_long_tags_come_out_whole() {
+    let origin = origin().await;
+    let edge = edge(&origin, "").await;
+    let get = |path: &str| {
+        edge.request("GET", path).header("Accept", "text/html").header("Cookie", "ajs_user_id=ann")
+    };
+    let large = get("/large").send().await.text();
+    assert_eq!(large.matches("<i>x</i>").count(), 700_000);
+    assert!(large.contains("<h1 id=h>Hi") && large.ends_with("<p class=a>two</p></body></html>"));
+    let long = get("/long-tag").send().await.text();
+    assert!(
+        long.contains("<h1 id=h>Hi")
+            && long.contains(&"x".repeat(400_000))
+            && long.ends_with("</html>")
+    );
+    edge.becomes("doorstep_html_edits_total", &[("outcome", "gave_up")], 1.0).await;
+}
+
+#[tokio::test]
+async fn a_change_is_kept_with_and_without_a_snippet() {
+    let origin = origin().await;
+    for (more, snippet) in [("", true), ("inject: { enabled: false }", false)] {
+        let edge = edge(&origin, more).await;
+        let get = |path: &str, cookie: &str| {
+            edge.request("GET", path).header("Accept", "text/html").header("Cookie", cookie)
+        };
+        let page = get("/kept", "ajs_user_id=ann").send().await.text();
+        assert!(page.contains(r#"[{"c":[["text","Kept"]],"f":false,"s":"h1"}]"#), "{page}");
+        assert_eq!(page.contains("analytics.load"), snippet);
+        assert!(!get("/kept", "x=y").send().await.text().contains("MutationObserver"));
+        assert!(!get("/", "ajs_user_id=ann").send().await.text().contains("MutationObserver"));
+    }
+    let edge = edge(&origin, "").await;
+    let keep = edge.get("/seg/keep.js").await;
+    assert_eq!(
+        (keep.status, keep.header("content-type")),
+        (200, Some("text/javascript; charset=utf-8"))
+    );
+    assert!(keep.text().contains("doorstep-keep"));
+}
+
+#[tokio::test]
+async fn a_snippet_as_a_file_knows_its_page() {
+    let origin = origin().await;
+    let edge = edge(&origin, "").await;
+    let get = |referrer: &str| edge.request("GET", "/seg/snippet.js").header("Referer", referrer);
+    let own = get("http://shop.example/strict?x=1").send().await.text();
+    assert!(own.contains(r#""t":{"path":"/strict"}"#), "{own}");
+    let other = get("http://evil.example/strict").send().await.text();
+    assert!(other.contains(r#""t":{"path":"/seg/snippet.js"}"#), "{other}");
+}
