@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use http::Uri;
+use http::{HeaderValue, Uri};
 use serde_json::{Map, Value, json};
 
 use super::profile::{chain, shown};
@@ -14,7 +14,9 @@ use crate::decide::{
 };
 use crate::geo::{Geo, Place};
 use crate::html::{Edit, Editor, framework};
-use crate::identity::{AnonymousId, IdError, UserId, Visitor, read};
+use crate::identity::{
+    AnonymousId, IdError, Purpose, USER_SIGNATURE, UserId, Visitor, cookie, read,
+};
 use crate::node::{StartError, open_store};
 use crate::profile::ProfileKey;
 use crate::profile::store::ProfileStore;
@@ -141,7 +143,20 @@ impl Explain {
         if !self.cookie.is_empty() {
             headers.push(("cookie".to_owned(), self.cookie.join("; ")));
         }
-        let visitor = self.visitor(site, &headers)?;
+        let mut visitor = self.visitor(site, &headers)?;
+        // A cookie's id counts only with its signature; one that was named here is taken for granted.
+        let said = visitor.user.clone().filter(|_| site.identity.signed && self.user_id.is_none());
+        let unsigned = said.filter(|user| {
+            let cookies = headers.iter().filter(|(name, _)| name == "cookie");
+            let values: Vec<_> =
+                cookies.filter_map(|(_, value)| HeaderValue::from_str(value).ok()).collect();
+            let parts = [&*site.name, user.as_str()];
+            !cookie(&values, USER_SIGNATURE)
+                .is_some_and(|signature| site.signing_keys.admits(Purpose::User, &parts, signature))
+        });
+        if unsigned.is_some() {
+            visitor.user = None;
+        }
         let key = match (&visitor.user, &visitor.anonymous) {
             (Some(user), _) => Some(ProfileKey::user(&site.name, user)),
             (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id)),
@@ -168,6 +183,7 @@ impl Explain {
         let (rules, decision) = rules(site, &mut facts, self.wanted()?);
         let ids = json!({
             "user_id": visitor.user.as_ref().map(UserId::as_str),
+            "unsigned_user_id": unsigned.as_ref().map(UserId::as_str),
             "anonymous_id": visitor.anonymous.as_ref().map(AnonymousId::as_str),
         });
         let told = json!({

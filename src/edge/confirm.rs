@@ -1,6 +1,6 @@
 //! Whether a browser is the user that it says it is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
@@ -28,6 +28,8 @@ pub(super) struct Confirmed {
 /// Who sessions belong to, by a hash of the session's cookie.
 pub(super) struct Sessions(TinyUfo<u128, (Instant, Option<UserId>)>);
 
+/// A check that does not answer is left alone that long: pages must not wait for it one by one.
+const PAUSE: Duration = Duration::from_secs(5);
 /// About 200 bytes each.
 const MAX_SESSIONS: usize = 50_000;
 /// Largest answer of a check.
@@ -82,12 +84,24 @@ impl Edge {
         {
             return user;
         }
-        let user = self.ask(check, session).await?;
-        self.sessions.0.force_put(key, (Instant::now(), user.clone()), 1);
-        user
+        let pause = xxh3_128([site.name.as_bytes(), b"\0pause"].concat().as_slice());
+        if self.sessions.0.get(&pause).is_some_and(|(at, _)| at.elapsed() < PAUSE) {
+            return None;
+        }
+        match self.ask(check, session).await {
+            Some(user) => {
+                self.sessions.0.force_put(key, (Instant::now(), user.clone()), 1);
+                user
+            }
+            None => {
+                tracing::warn!(site = &*site.name, "`identity.check` does not answer");
+                self.sessions.0.force_put(pause, (Instant::now(), None), 1);
+                None
+            }
+        }
     }
 
-    /// Asks the site. `None` where it does not answer: then nothing is remembered either.
+    /// Asks the site. `None` where it does not answer.
     async fn ask(&self, check: &IdentityCheck, session: &str) -> Option<Option<UserId>> {
         let cookie = HeaderValue::from_str(&format!("{}={session}", check.cookie)).ok()?;
         let headers = [(header::COOKIE, cookie), (header::USER_AGENT, USER_AGENT)];

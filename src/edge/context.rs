@@ -161,7 +161,9 @@ impl Page {
     /// Gives the page that was chosen up for the one that everybody gets, once. `false` where that is what
     /// failed.
     pub(super) fn fall_back(&mut self) -> bool {
-        let falls = matches!(self.target(), Some(Target::Other { fallback: true, .. }));
+        // What has a body, or changes something, is not asked twice.
+        let falls =
+            self.safe && matches!(self.target(), Some(Target::Other { fallback: true, .. }));
         if falls {
             self.fell_back = true;
         }

@@ -406,7 +406,7 @@ impl ProxyHttp for Edge {
     /// Before the cache: nothing of a visitor.
     async fn upstream_response_filter(
         &self,
-        session: &mut Session,
+        _: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
@@ -419,7 +419,7 @@ impl ProxyHttp for Edge {
             }
         }
         let failed = response.status == StatusCode::NOT_FOUND || response.status.is_server_error();
-        if failed && session.req_header().method.is_idempotent() && falls_back(context) {
+        if failed && falls_back(context) {
             // Nothing has been sent: the request goes out again, for the page that everybody gets.
             return Error::e_explain(ErrorType::Custom(FELL_BACK), "the chosen page failed")
                 .map_err(Error::into_up);

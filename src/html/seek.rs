@@ -55,7 +55,9 @@ pub(super) fn all(page: &[u8], edits: &[Edit]) -> Option<Vec<u8>> {
         let id = tag.id();
         let is_it = |edit: &&Edit| id.is_some() && edit.select.id().map(str::as_bytes) == id;
         let Some(position) = open.iter().position(is_it) else {
-            at = past(page, &tag, end)?;
+            at = past(page, &tag, end, &|inner: &Tag<'_>| {
+                open.iter().any(|edit| inner.id() == edit.select.id().map(str::as_bytes))
+            })?;
             continue;
         };
         let edit = open.remove(position);
@@ -384,12 +386,22 @@ fn read_tag(page: &[u8], start: usize) -> Option<(Tag<'_>, usize)> {
     Some((Tag { start, name, attributes, closes }, at + 1))
 }
 
-/// Where the page goes on behind `tag`, which ends at `end`: behind all of it where it is no markup.
-fn past(page: &[u8], tag: &Tag<'_>, end: usize) -> Option<usize> {
+/// Where the page goes on behind `tag`, which ends at `end`: behind all of it where its content is read in
+/// ways of its own. None of what is `wanted` may be in there.
+fn past(
+    page: &[u8],
+    tag: &Tag<'_>,
+    end: usize,
+    wanted: &dyn Fn(&Tag<'_>) -> bool,
+) -> Option<usize> {
     if !tag.is_special() {
         return Some(end);
     }
-    if tag.closes || !tag.is(&["script", "style", "title", "textarea"]) {
+    if tag.is(&["svg"]) {
+        return past_svg(page, tag, end, wanted);
+    }
+    let raw = ["script", "style", "title", "textarea", "noscript", "iframe"];
+    if tag.closes || !tag.is(&raw) {
         return None;
     }
     let script = tag.is(&["script"]);
@@ -412,6 +424,35 @@ fn past(page: &[u8], tag: &Tag<'_>, end: usize) -> Option<usize> {
     }
 }
 
+/// A picture in the page: plain elements up to its end.
+fn past_svg(
+    page: &[u8],
+    tag: &Tag<'_>,
+    end: usize,
+    wanted: &dyn Fn(&Tag<'_>) -> bool,
+) -> Option<usize> {
+    if tag.closes {
+        return Some(end);
+    }
+    let plain =
+        ["path", "g", "circle", "rect", "line", "polyline", "polygon", "ellipse", "use", "defs"];
+    let mut at = end;
+    loop {
+        let step = next(page, at)?;
+        at = step.end;
+        match step.what {
+            What::Start(inner) if !inner.is(&plain) || wanted(&inner) => return None,
+            What::End(name) if name.eq_ignore_ascii_case(b"svg") => return Some(at),
+            What::End(name)
+                if !plain.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())) =>
+            {
+                return None;
+            }
+            What::Start(_) | What::End(_) | What::Other => {}
+        }
+    }
+}
+
 /// Where the end tag of `tag`, whose content begins at `end`, begins and ends.
 fn close(page: &[u8], tag: &Tag<'_>, end: usize) -> Option<(usize, usize)> {
     let mut inside: Vec<&[u8]> = Vec::new();
@@ -422,7 +463,7 @@ fn close(page: &[u8], tag: &Tag<'_>, end: usize) -> Option<(usize, usize)> {
         match step.what {
             What::Other => {}
             What::Start(inner) => {
-                at = past(page, &inner, step.end)?;
+                at = past(page, &inner, step.end, &|_| false)?;
                 if !inner.is_void() && !inner.is_special() {
                     inside.push(inner.name);
                 }

@@ -44,7 +44,7 @@ fn made(page: &[u8], edits: Vec<Edit>, size: usize) -> String {
     scraper::Html::parse_document(&text).html()
 }
 
-const PIECES: [&str; 44] = [
+const PIECES: [&str; 51] = [
     "<p id=a class='k z'>",
     "<div id=\"a\">",
     "</p>",
@@ -76,8 +76,15 @@ const PIECES: [&str; 44] = [
     "<textarea id=a>x</textarea>",
     "<title>t</title>",
     "<svg><p id=a></svg>",
+    "<svg viewBox=x><path id=b /><g></g></svg>",
+    "<svg/>",
+    "<svg><g>",
+    "</svg>",
     "<template><p id=d></p></template>",
     "<noscript><p id=e></noscript>",
+    "<noscript>",
+    "</noscript>",
+    "<iframe><p id=a></iframe>",
     "<!doctype html>",
     "<?php <p id=a> ?>",
     "<p id = a>",
@@ -102,6 +109,18 @@ fn plain_pages_need_no_parser() {
         <i>n</i><p id=b style=\"display: none !important\" title=\"&quot;q&#39;\">x</p><span id=d><u>p</u>s</span>\
         <em id=e style=\"color: red\"><b>h</b></em></div></body></html>"
     );
+}
+
+#[test]
+fn a_real_page_is_plain_enough() {
+    let page = include_bytes!("../../../benches/data/40k.html");
+    let edit = |id: &str, change| Edit::new(Arc::new(Select::parse(id).unwrap()), vec![change]);
+    let edits = [
+        edit("#main-content", Change::Class("red".into())),
+        edit("#copy-path", Change::Text("x".into())),
+        edit("#rustdoc-toc", Change::Hide),
+    ];
+    assert!(super::all(page, &edits).is_some());
 }
 
 proptest! {
