@@ -10,7 +10,8 @@ use lol_html::send::{Element, ElementContentHandlers, HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
 use super::edit::{Change, Edit, as_ascii, escape};
-use super::{links, seek};
+use super::links;
+use super::seek::{Left, Seeker, Sought};
 use crate::telemetry::{Feature, guard};
 
 /// A page whose elements are being changed.
@@ -22,6 +23,8 @@ pub struct Editor {
 enum Parsing {
     /// Nothing has come of the page: these are to be made.
     NotYet(Vec<Edit>),
+    /// Without a parser, as long as the page is plain.
+    Seeking(Box<Seeker>),
     Now(Box<Mutex<Parser>>),
     Over,
 }
@@ -37,6 +40,8 @@ struct State {
     /// Edits that may still find an element, or are not through with theirs.
     open: usize,
     gave_up: bool,
+    /// Bytes that come out again and have gone out before.
+    skip: usize,
 }
 
 /// The most that the parser may hold: a longer tag or comment ends the attempt.
@@ -51,20 +56,47 @@ impl Editor {
         Self { parsing: Parsing::NotYet(edits), state: Arc::default() }
     }
 
-    /// The first bytes of a page. Most of the time they are all that has to be read: then this is
-    /// true, and what comes of them is in `out`.
-    fn begin(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
-        let Parsing::NotYet(edits) = &mut self.parsing else { return false };
-        let edits = std::mem::take(edits);
-        if let Some(Some(made)) = guard(Feature::Rewriting, || seek::all(bytes, &edits)) {
-            out.extend_from_slice(&made);
-            lock(&self.state).changed = edits.len();
-            self.parsing = Parsing::Over;
-            return true;
+    /// Seeks what it can. `true` when nothing is left for a parser to do with `bytes`.
+    fn seek(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Lost> {
+        if let Parsing::NotYet(edits) = &mut self.parsing {
+            self.parsing = match Seeker::new(std::mem::take(edits)) {
+                Ok(seeker) => Parsing::Seeking(Box::new(seeker)),
+                Err(edits) => self.parse(&edits),
+            };
         }
+        let Parsing::Seeking(seeker) = &mut self.parsing else { return Ok(false) };
+        let sought = guard(Feature::Rewriting, || seeker.push(bytes, out)).ok_or(Lost)?;
+        lock(&self.state).changed = seeker.changed();
+        match sought {
+            Sought::More => {}
+            Sought::Done => self.parsing = Parsing::Over,
+            Sought::Odd => self.go_on(out)?,
+        }
+        Ok(true)
+    }
+
+    /// A parser goes on where seeking has stopped: it reads what has been seen, so that it knows what is
+    /// open.
+    fn go_on(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
+        let Parsing::Seeking(seeker) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
+            return Ok(());
+        };
+        let Left { open, seen, held, changed } = seeker.left();
+        self.parsing = self.parse(&open);
+        let mut again = Vec::new();
+        self.push(&seen, &mut again)?;
+        {
+            let mut state = lock(&self.state);
+            state.changed = changed;
+            // What the parser holds back of it has gone out already.
+            state.skip = seen.len().saturating_sub(again.len());
+        }
+        self.push(&held, out)
+    }
+
+    fn parse(&self, edits: &[Edit]) -> Parsing {
         lock(&self.state).open = edits.len();
-        self.parsing = Parsing::Now(Box::new(Mutex::new(parser(&edits, &self.state))));
-        false
+        Parsing::Now(Box::new(Mutex::new(parser(edits, &self.state))))
     }
 
     /// Adds to `out` what comes of the page's next `bytes`.
@@ -73,8 +105,8 @@ impl Editor {
     /// The parser panicked: what it held is lost.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Lost> {
         let mut rest = bytes;
-        if matches!(self.parsing, Parsing::NotYet(_)) && !bytes.is_empty() && self.begin(bytes, out)
-        {
+        let seeking = matches!(self.parsing, Parsing::NotYet(_) | Parsing::Seeking(_));
+        if seeking && !bytes.is_empty() && self.seek(bytes, out)? {
             return Ok(());
         }
         while let Parsing::Now(parser) = &mut self.parsing
@@ -112,6 +144,9 @@ impl Editor {
     /// # Errors
     /// As [`Editor::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
+        if matches!(self.parsing, Parsing::Seeking(_)) {
+            self.go_on(out)?;
+        }
         let Parsing::Now(parser) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
             return Ok(());
         };
@@ -175,7 +210,12 @@ fn parser(edits: &[Edit], state: &Arc<Mutex<State>>) -> Parser {
         settings = settings
             .append_element_content_handler((Cow::Borrowed(edit.select.selector()), handler));
     }
-    let sink: Sink = Box::new(move |bytes: &[u8]| lock(&for_sink).out.extend_from_slice(bytes));
+    let sink: Sink = Box::new(move |bytes: &[u8]| {
+        let mut state = lock(&for_sink);
+        let skipped = state.skip.min(bytes.len());
+        state.skip -= skipped;
+        state.out.extend_from_slice(bytes.get(skipped..).unwrap_or_default());
+    });
     HtmlRewriter::new(settings, sink)
 }
 

@@ -1,10 +1,149 @@
-//! Edits of elements that are named by their id, made without a parser where all of them are in the first
-//! bytes of a page: to build one and to read a page with it costs more than all the rest. Anything unusual
-//! in front of the last of them leaves the whole page to the parser.
+//! Edits of elements that are named by their id, made without a parser: to build one and to read a page with
+//! it costs more than all the rest. Anything unusual leaves the page to the parser, which reads it from the
+//! beginning, so that it knows what is open, and goes on where this has stopped.
 
 use memchr::{memchr, memmem};
 
 use super::edit::{Change, Edit, as_ascii, escape};
+
+/// Looks for elements in a page as it comes.
+pub(super) struct Seeker {
+    /// Edits that are still to be made.
+    open: Vec<Edit>,
+    /// Bytes that are not through.
+    held: Vec<u8>,
+    /// All before them, as the page had it.
+    seen: Vec<u8>,
+    changed: usize,
+}
+
+/// How it stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// More of the page is needed.
+    More,
+    /// All is made: the rest passes as it is.
+    Done,
+    /// The parser has to go on.
+    Odd,
+}
+
+/// What a parser goes on with.
+pub(super) struct Left {
+    pub(super) open: Vec<Edit>,
+    pub(super) seen: Vec<u8>,
+    pub(super) held: Vec<u8>,
+    pub(super) changed: usize,
+}
+
+/// Why there is no answer.
+enum Stop {
+    /// It is not all there yet.
+    More,
+    /// It is unusual.
+    Odd,
+}
+
+type Found<T> = Result<T, Stop>;
+
+/// A longer tag, comment or element is left to the parser.
+const MAX_HELD: usize = 64 * 1024;
+/// So is a page whose elements come later.
+const MAX_SEEN: usize = 256 * 1024;
+
+impl Seeker {
+    /// Makes `edits`, if they are such that this can.
+    pub(super) fn new(edits: Vec<Edit>) -> Result<Self, Vec<Edit>> {
+        if edits.is_empty() || !can(&edits) {
+            return Err(edits);
+        }
+        Ok(Self { open: edits, held: Vec::new(), seen: Vec::new(), changed: 0 })
+    }
+
+    /// How many elements have been changed.
+    pub(super) fn changed(&self) -> usize {
+        self.changed
+    }
+
+    /// What is left for the parser.
+    pub(super) fn left(self) -> Left {
+        let Self { open, held, seen, changed } = self;
+        Left { open, seen, held, changed }
+    }
+
+    /// Adds to `out` what comes of the page's next `bytes`.
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Sought {
+        self.held.extend_from_slice(bytes);
+        let page = std::mem::take(&mut self.held);
+        // Up to where `out` stands for the page, and up to where it is through.
+        let (mut written, mut at) = (0, 0);
+        let stop = loop {
+            if self.open.is_empty() {
+                out.extend_from_slice(page.get(written..).unwrap_or_default());
+                return Sought::Done;
+            }
+            match self.step(&page, at, &mut written, out) {
+                Ok(next) => at = next,
+                Err(stop) => break stop,
+            }
+        };
+        // Text passes at once: only what begins with `<` may have to wait.
+        let text = memchr(b'<', page.get(at..).unwrap_or_default());
+        let at = text.map_or(page.len(), |text| at + text);
+        out.extend_from_slice(page.get(written..at).unwrap_or_default());
+        self.seen.extend_from_slice(page.get(..at).unwrap_or_default());
+        self.held = page.get(at..).unwrap_or_default().to_vec();
+        match stop {
+            Stop::More if self.held.len() < MAX_HELD && self.seen.len() < MAX_SEEN => Sought::More,
+            Stop::More | Stop::Odd => Sought::Odd,
+        }
+    }
+
+    /// One tag further: where the page goes on behind it.
+    fn step(
+        &mut self,
+        page: &[u8],
+        at: usize,
+        written: &mut usize,
+        out: &mut Vec<u8>,
+    ) -> Found<usize> {
+        let Step { what, end, .. } = next(page, at)?;
+        let What::Start(tag) = what else { return Ok(end) };
+        let is = |edit: &Edit, tag: &Tag<'_>| {
+            let id = tag.id();
+            id.is_some() && edit.select.id().map(str::as_bytes) == id
+        };
+        let Some(position) = self.open.iter().position(|edit| is(edit, &tag)) else {
+            return past(page, &tag, end, &|inner| self.open.iter().any(|edit| is(edit, inner)));
+        };
+        // Two edits of one element are the parser's, and so are elements without markup in them.
+        let others = self.open.iter().enumerate().filter(|(index, _)| *index != position);
+        if others.clone().any(|(_, edit)| is(edit, &tag)) || tag.is_special() {
+            return Err(Stop::Odd);
+        }
+        let edit = self.open.get(position).ok_or(Stop::Odd)?;
+        let mut made = Vec::new();
+        let behind = make(page, &tag, end, edit, &mut made)?;
+        let mut gone = page.get(end..behind).unwrap_or_default();
+        if edit.changes.iter().any(|change| matches!(change, Change::Remove)) {
+            // Its end tag has gone as well.
+            let end = gone.iter().rposition(|byte| *byte == b'<').unwrap_or(0);
+            gone = gone.get(..end).unwrap_or_default();
+        }
+        let in_it = |edit: &Edit| {
+            memmem::find(gone, edit.select.id().unwrap_or_default().as_bytes()).is_some()
+        };
+        if others.clone().any(|(_, edit)| in_it(edit)) {
+            return Err(Stop::Odd);
+        }
+        out.extend_from_slice(page.get(*written..tag.start).unwrap_or_default());
+        out.extend_from_slice(&made);
+        *written = behind;
+        self.open.remove(position);
+        self.changed += 1;
+        Ok(behind)
+    }
+}
 
 /// Whether all of `edits` can be made here.
 fn can(edits: &[Edit]) -> bool {
@@ -32,49 +171,8 @@ fn is_of_tag(change: &Change) -> bool {
     )
 }
 
-/// What comes of `page`, the first bytes of one, where all of `edits` can be made in them; `None` where
-/// that is not certain.
-pub(super) fn all(page: &[u8], edits: &[Edit]) -> Option<Vec<u8>> {
-    let there = |edit: &Edit| {
-        let id = edit.select.id().unwrap_or_default();
-        memmem::find(page, id.as_bytes()).is_some()
-    };
-    if edits.is_empty() || !can(edits) || !edits.iter().all(there) {
-        return None;
-    }
-    let mut open: Vec<&Edit> = edits.iter().collect();
-    let mut out = Vec::with_capacity(page.len() + 512);
-    // Up to where `out` stands for the page.
-    let (mut written, mut at) = (0, 0);
-    while !open.is_empty() {
-        let Step { what, end, .. } = next(page, at)?;
-        let What::Start(tag) = what else {
-            at = end;
-            continue;
-        };
-        let id = tag.id();
-        let is_it = |edit: &&Edit| id.is_some() && edit.select.id().map(str::as_bytes) == id;
-        let Some(position) = open.iter().position(is_it) else {
-            at = past(page, &tag, end, &|inner: &Tag<'_>| {
-                open.iter().any(|edit| inner.id() == edit.select.id().map(str::as_bytes))
-            })?;
-            continue;
-        };
-        let edit = open.remove(position);
-        // Two edits of one element are the parser's, and so are elements without markup in them.
-        if open.iter().any(is_it) || tag.is_special() {
-            return None;
-        }
-        out.extend_from_slice(page.get(written..tag.start)?);
-        at = make(page, &tag, end, edit, &mut out)?;
-        written = at;
-    }
-    out.extend_from_slice(page.get(written..)?);
-    Some(out)
-}
-
-/// Makes `edit` at `tag`, and says where the page goes on. `None` where that can't be known here.
-fn make(page: &[u8], tag: &Tag<'_>, end: usize, edit: &Edit, out: &mut Vec<u8>) -> Option<usize> {
+/// Makes `edit` at `tag`, and says where the page goes on.
+fn make(page: &[u8], tag: &Tag<'_>, end: usize, edit: &Edit, out: &mut Vec<u8>) -> Found<usize> {
     let mut attributes = tag.attributes.clone();
     let mut changed = false;
     let (mut content, mut behind) = (None, end);
@@ -82,7 +180,7 @@ fn make(page: &[u8], tag: &Tag<'_>, end: usize, edit: &Edit, out: &mut Vec<u8>) 
         match change {
             Change::Before(markup) => out.extend_from_slice(as_ascii(markup).as_bytes()),
             Change::Remove => {
-                return if tag.is_void() { Some(end) } else { close(page, tag, end)?.1.into() };
+                return if tag.is_void() { Ok(end) } else { Ok(close(page, tag, end)?.1) };
             }
             Change::Prepend(markup) if !tag.is_void() => content = Some(as_ascii(markup)),
             Change::Text(text) if !tag.is_void() => {
@@ -109,10 +207,10 @@ fn make(page: &[u8], tag: &Tag<'_>, end: usize, edit: &Edit, out: &mut Vec<u8>) 
         }
         out.extend_from_slice(if tag.closes { b"/>" } else { b">" });
     } else {
-        out.extend_from_slice(page.get(tag.start..end)?);
+        out.extend_from_slice(page.get(tag.start..end).unwrap_or_default());
     }
     out.extend_from_slice(content.unwrap_or_default().as_bytes());
-    Some(behind)
+    Ok(behind)
 }
 
 fn alter(attributes: &mut Vec<Attribute<'_>>, change: &Change) {
@@ -284,141 +382,142 @@ impl Tag<'_> {
     }
 }
 
-/// What stands at the next `<` from `at` on. `None` where it is not all there, or unusual.
-fn next(page: &[u8], at: usize) -> Option<Step<'_>> {
+/// What stands at the next `<` from `at` on.
+fn next(page: &[u8], at: usize) -> Found<Step<'_>> {
     let mut at = at;
     loop {
-        at += memchr(b'<', page.get(at..)?)?;
-        let rest = page.get(at..)?;
+        at += memchr(b'<', slice(page.get(at..))?).ok_or(Stop::More)?;
+        let rest = slice(page.get(at..))?;
         match rest {
             [b'<', b'!', b'-', b'-', ..] => {
-                let inner = rest.get(4..)?;
-                let end = memmem::find(inner, b"-->")?;
+                let inner = slice(rest.get(4..))?;
+                let end = memmem::find(inner, b"-->").ok_or(Stop::More)?;
                 let odd = inner.starts_with(b">") || inner.starts_with(b"->");
-                if odd || memmem::find(inner.get(..end)?, b"--!>").is_some() {
-                    return None;
+                if odd || memmem::find(slice(inner.get(..end))?, b"--!>").is_some() {
+                    return Err(Stop::Odd);
                 }
-                return Some(Step { what: What::Other, start: at, end: at + 4 + end + 3 });
+                return Ok(Step { what: What::Other, start: at, end: at + 4 + end + 3 });
             }
             [b'<', b'!', ..] => {
-                let doctype = rest.get(2..9)?.eq_ignore_ascii_case(b"doctype");
-                let end = memchr(b'>', rest).filter(|_| doctype)?;
-                return Some(Step { what: What::Other, start: at, end: at + end + 1 });
+                let doctype = slice(rest.get(2..9))?.eq_ignore_ascii_case(b"doctype");
+                if !doctype {
+                    return Err(Stop::Odd);
+                }
+                let end = memchr(b'>', rest).ok_or(Stop::More)?;
+                return Ok(Step { what: What::Other, start: at, end: at + end + 1 });
             }
             [b'<', b'/', letter, ..] if letter.is_ascii_alphabetic() => {
-                let end = memchr(b'>', rest)?;
-                let name = rest.get(2..end)?.trim_ascii_end();
+                let end = memchr(b'>', rest).ok_or(Stop::More)?;
+                let name = slice(rest.get(2..end))?.trim_ascii_end();
                 let bare = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-                return bare.then_some(Step {
-                    what: What::End(name),
-                    start: at,
-                    end: at + end + 1,
-                });
+                if !bare {
+                    return Err(Stop::Odd);
+                }
+                return Ok(Step { what: What::End(name), start: at, end: at + end + 1 });
             }
             [b'<', letter, ..] if letter.is_ascii_alphabetic() => {
                 let (tag, end) = read_tag(page, at)?;
-                return Some(Step { what: What::Start(tag), start: at, end });
+                return Ok(Step { what: What::Start(tag), start: at, end });
             }
-            [b'<', b'/' | b'?', ..] | [b'<'] => return None,
+            [b'<'] | [b'<', b'/'] => return Err(Stop::More),
+            [b'<', b'/' | b'?', ..] => return Err(Stop::Odd),
             // Text.
             _ => at += 1,
         }
     }
 }
 
-fn read_tag(page: &[u8], start: usize) -> Option<(Tag<'_>, usize)> {
+fn read_tag(page: &[u8], start: usize) -> Found<(Tag<'_>, usize)> {
     let space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c');
     let mut at = start + 1;
-    while page.get(at)?.is_ascii_alphanumeric() || *page.get(at)? == b'-' {
+    while byte(page, at)?.is_ascii_alphanumeric() || byte(page, at)? == b'-' {
         at += 1;
     }
-    let name = page.get(start + 1..at)?;
+    let name = slice(page.get(start + 1..at))?;
     let (mut attributes, mut closes) = (Vec::new(), false);
     loop {
         let from = at;
-        while space(page.get(at)?) {
+        while space(&byte(page, at)?) {
             at += 1;
         }
-        match *page.get(at)? {
+        match byte(page, at)? {
             b'>' => break,
-            b'/' if *page.get(at + 1)? == b'>' => {
+            b'/' if byte(page, at + 1)? == b'>' => {
                 closes = true;
                 at += 1;
                 break;
             }
             // Behind a name comes a space; quotes and the like in names are unusual.
-            byte if from == at || matches!(byte, b'/' | b'"' | b'\'' | b'=' | b'<') => return None,
+            byte if from == at || matches!(byte, b'/' | b'"' | b'\'' | b'=' | b'<') => {
+                return Err(Stop::Odd);
+            }
             _ => {}
         }
         let begun = at;
-        while !space(page.get(at)?) && !matches!(page.get(at)?, b'=' | b'>' | b'/') {
-            if matches!(page.get(at)?, b'"' | b'\'' | b'<' | 0) {
-                return None;
+        while !space(&byte(page, at)?) && !matches!(&byte(page, at)?, b'=' | b'>' | b'/') {
+            if matches!(&byte(page, at)?, b'"' | b'\'' | b'<' | 0) {
+                return Err(Stop::Odd);
             }
             at += 1;
         }
-        let own_name = page.get(begun..at)?;
+        let own_name = slice(page.get(begun..at))?;
         let mut value: &[u8] = b"";
-        if *page.get(at)? == b'=' {
+        if byte(page, at)? == b'=' {
             at += 1;
-            match *page.get(at)? {
+            match byte(page, at)? {
                 quote @ (b'"' | b'\'') => {
-                    let length = memchr(quote, page.get(at + 1..)?)?;
-                    value = page.get(at + 1..at + 1 + length)?;
+                    let length = memchr(quote, slice(page.get(at + 1..))?).ok_or(Stop::More)?;
+                    value = slice(page.get(at + 1..at + 1 + length))?;
                     at += length + 2;
                 }
-                byte if space(&byte) || byte == b'>' => return None,
+                byte if space(&byte) || byte == b'>' => return Err(Stop::Odd),
                 _ => {
                     let from = at;
-                    while !space(page.get(at)?) && *page.get(at)? != b'>' {
-                        if matches!(page.get(at)?, b'"' | b'\'' | b'<' | b'=' | b'`') {
-                            return None;
+                    while !space(&byte(page, at)?) && byte(page, at)? != b'>' {
+                        if matches!(&byte(page, at)?, b'"' | b'\'' | b'<' | b'=' | b'`') {
+                            return Err(Stop::Odd);
                         }
                         at += 1;
                     }
-                    value = page.get(from..at)?;
+                    value = slice(page.get(from..at))?;
                 }
             }
         }
-        let raw = page.get(begun..at)?;
+        let raw = slice(page.get(begun..at))?;
         attributes.push(Attribute::Own(raw, own_name, value));
     }
-    Some((Tag { start, name, attributes, closes }, at + 1))
+    Ok((Tag { start, name, attributes, closes }, at + 1))
 }
 
 /// Where the page goes on behind `tag`, which ends at `end`: behind all of it where its content is read in
 /// ways of its own. None of what is `wanted` may be in there.
-fn past(
-    page: &[u8],
-    tag: &Tag<'_>,
-    end: usize,
-    wanted: &dyn Fn(&Tag<'_>) -> bool,
-) -> Option<usize> {
+fn past(page: &[u8], tag: &Tag<'_>, end: usize, wanted: &dyn Fn(&Tag<'_>) -> bool) -> Found<usize> {
     if !tag.is_special() {
-        return Some(end);
+        return Ok(end);
     }
     if tag.is(&["svg"]) {
         return past_svg(page, tag, end, wanted);
     }
     let raw = ["script", "style", "title", "textarea", "noscript", "iframe"];
     if tag.closes || !tag.is(&raw) {
-        return None;
+        return Err(Stop::Odd);
     }
     let script = tag.is(&["script"]);
     let mut at = end;
     loop {
-        at += memchr(b'<', page.get(at..)?)?;
-        let rest = page.get(at..)?;
+        at += memchr(b'<', slice(page.get(at..))?).ok_or(Stop::More)?;
+        let rest = slice(page.get(at..))?;
         // In a script this opens states in which an end tag is none.
-        if script && rest.starts_with(b"<!--") {
-            return None;
+        if script && byte(rest, 1)? == b'!' {
+            return Err(Stop::Odd);
         }
-        let named = rest.get(2..2 + tag.name.len())?.eq_ignore_ascii_case(tag.name);
-        if rest.get(1) == Some(&b'/') && named && rest.get(2 + tag.name.len())? == &b'>' {
-            return Some(at + 3 + tag.name.len());
-        }
-        if rest.get(1) == Some(&b'/') && named {
-            return None;
+        if byte(rest, 1)? == b'/'
+            && slice(rest.get(2..2 + tag.name.len()))?.eq_ignore_ascii_case(tag.name)
+        {
+            return match byte(rest, 2 + tag.name.len())? {
+                b'>' => Ok(at + 3 + tag.name.len()),
+                _ => Err(Stop::Odd),
+            };
         }
         at += 1;
     }
@@ -430,9 +529,10 @@ fn past_svg(
     tag: &Tag<'_>,
     end: usize,
     wanted: &dyn Fn(&Tag<'_>) -> bool,
-) -> Option<usize> {
+) -> Found<usize> {
+    // The parser and browsers do not agree about what follows.
     if tag.closes {
-        return Some(end);
+        return Err(Stop::Odd);
     }
     let plain =
         ["path", "g", "circle", "rect", "line", "polyline", "polygon", "ellipse", "use", "defs"];
@@ -441,12 +541,12 @@ fn past_svg(
         let step = next(page, at)?;
         at = step.end;
         match step.what {
-            What::Start(inner) if !inner.is(&plain) || wanted(&inner) => return None,
-            What::End(name) if name.eq_ignore_ascii_case(b"svg") => return Some(at),
+            What::Start(inner) if !inner.is(&plain) || wanted(&inner) => return Err(Stop::Odd),
+            What::End(name) if name.eq_ignore_ascii_case(b"svg") => return Ok(at),
             What::End(name)
                 if !plain.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())) =>
             {
-                return None;
+                return Err(Stop::Odd);
             }
             What::Start(_) | What::End(_) | What::Other => {}
         }
@@ -454,7 +554,7 @@ fn past_svg(
 }
 
 /// Where the end tag of `tag`, whose content begins at `end`, begins and ends.
-fn close(page: &[u8], tag: &Tag<'_>, end: usize) -> Option<(usize, usize)> {
+fn close(page: &[u8], tag: &Tag<'_>, end: usize) -> Found<(usize, usize)> {
     let mut inside: Vec<&[u8]> = Vec::new();
     let mut at = end;
     loop {
@@ -472,14 +572,22 @@ fn close(page: &[u8], tag: &Tag<'_>, end: usize) -> Option<(usize, usize)> {
                 match inside.iter().rposition(|open| open.eq_ignore_ascii_case(name)) {
                     Some(position) => inside.truncate(position),
                     None if tag.name.eq_ignore_ascii_case(name) => {
-                        return Some((step.start, step.end));
+                        return Ok((step.start, step.end));
                     }
                     // It may end an element around this one.
-                    None => return None,
+                    None => return Err(Stop::Odd),
                 }
             }
         }
     }
+}
+
+fn byte(page: &[u8], at: usize) -> Found<u8> {
+    page.get(at).copied().ok_or(Stop::More)
+}
+
+fn slice(found: Option<&[u8]>) -> Found<&[u8]> {
+    found.ok_or(Stop::More)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::{Seeker, Sought};
 use crate::html::edit::{Change, Edit, Select};
 use crate::html::editor::Editor;
 
@@ -33,7 +34,11 @@ fn edits() -> Vec<Edit> {
     ]
 }
 
-/// What a browser's parser sees of what comes of `page`. In pieces of one byte the parser alone does it.
+fn seeker(edits: Vec<Edit>) -> Seeker {
+    Seeker::new(edits).map_err(|_| "can't be sought").unwrap()
+}
+
+/// What a browser's parser sees of what comes of `page`.
 fn made(page: &[u8], edits: Vec<Edit>, size: usize) -> String {
     let (mut editor, mut out) = (Editor::new(edits), Vec::new());
     for chunk in page.chunks(size) {
@@ -100,9 +105,10 @@ const PIECES: [&str; 51] = [
 
 #[test]
 fn plain_pages_need_no_parser() {
-    let page = "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=z>one<b>two</b></p>\
-        <p id=b>x</p><section id=c><p>gone</p></section><span id=d x=1>s</span><em id=e>old</em></div></body></html>";
-    let out = super::all(page.as_bytes(), &edits()).unwrap();
+    let page = "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=z>1<i>2</i></p>\
+        <p id=b>x</p><section id=c><p>3</p></section><span id=d x=1>s</span><em id=e>4</em></div></body></html>";
+    let mut out = Vec::new();
+    assert_eq!(seeker(edits()).push(page.as_bytes(), &mut out), Sought::Done);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=\"z k\">&lt;t&gt;</p>\
@@ -115,12 +121,17 @@ fn plain_pages_need_no_parser() {
 fn a_real_page_is_plain_enough() {
     let page = include_bytes!("../../../benches/data/40k.html");
     let edit = |id: &str, change| Edit::new(Arc::new(Select::parse(id).unwrap()), vec![change]);
-    let edits = [
+    let edits = vec![
         edit("#main-content", Change::Class("red".into())),
         edit("#copy-path", Change::Text("x".into())),
         edit("#rustdoc-toc", Change::Hide),
     ];
-    assert!(super::all(page, &edits).is_some());
+    let (mut seeker, mut out) = (seeker(edits), Vec::new());
+    // As it comes from a socket: what is plain goes out at once.
+    assert_eq!(seeker.push(&page[..4000], &mut out), Sought::More);
+    assert!(out.len() > 3000);
+    assert_eq!(seeker.push(&page[4000..], &mut out), Sought::Done);
+    assert!(out.ends_with(&page[20_000..]));
 }
 
 proptest! {
@@ -135,9 +146,14 @@ proptest! {
         // Those that the page may have: with one more, the parser would always be asked.
         let found = |edit: &Edit| page.contains(&format!("id={}", edit.select.id().unwrap()));
         let edits: Vec<Edit> = edits().into_iter().filter(found).collect();
-        let made = |size| made(page.as_bytes(), edits.clone(), size);
-        let whole = made(page.len().max(1));
-        prop_assert_eq!(&whole, &made(1), "{}", page);
-        prop_assert_eq!(&whole, &made(size), "{}", page);
+        let sought = |size| made(page.as_bytes(), edits.clone(), size);
+        // A change that can't be sought leaves all to the parser.
+        let mut with_more = edits.clone();
+        let nothing = Arc::new(Select::parse("nothing").unwrap());
+        with_more.push(Edit::new(nothing, vec![Change::Hide]));
+        let parsed = made(page.as_bytes(), with_more, page.len().max(1));
+        prop_assert_eq!(&parsed, &sought(page.len().max(1)), "{}", page);
+        prop_assert_eq!(&parsed, &sought(1), "{}", page);
+        prop_assert_eq!(&parsed, &sought(size), "{}", page);
     }
 }
