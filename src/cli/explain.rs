@@ -320,7 +320,7 @@ fn rules<'f>(
         "trait_cookies": cookies,
         "request_headers": headers,
         "edits": edits.collect::<Vec<_>>(),
-        "failed": decision.failed,
+        "failed": decision.failed.iter().map(|name| &**name).collect::<Vec<_>>(),
         "refused": decision.refused,
         "us": (took.as_secs_f64() * 1e7).round() / 10.0,
     });

@@ -77,7 +77,7 @@ impl Problem {
 }
 
 /// `/sites/0/variations/1` → `sites[0].variations[1]`.
-fn readable(pointer: &str) -> String {
+pub(super) fn readable(pointer: &str) -> String {
     let mut out = String::new();
     for part in pointer.split('/').skip(1) {
         if part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty() {

@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use super::compile::Checking;
 use super::file::{self, Links, Methods};
+use super::problem::readable;
 use super::site::{condition, expression, page_path};
 use crate::decide::{
     Choice, ClientTraits, Experiment, ExperimentKey, Expression, HashVersion, Holdout, Landing,
@@ -69,6 +70,11 @@ struct Given<'g> {
 impl Compiler<'_, '_> {
     fn problem(&mut self, place: &str, message: impl Into<String>) {
         self.checking.problem(place, message);
+    }
+
+    /// The place of a rule in its site.
+    fn name(&self, at: &str) -> Arc<str> {
+        readable(at.strip_prefix(self.at).unwrap_or(at)).into()
     }
 
     fn condition(&mut self, place: &str, text: &str) -> Option<Expression> {
@@ -190,7 +196,7 @@ impl Compiler<'_, '_> {
             self.problem(at, "expected `path`, `origin` or `redirect`");
             return None;
         };
-        Some(Choice { when: when?, share, page })
+        Some(Choice { name: self.name(at), when: when?, share, page })
     }
 
     #[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
@@ -479,7 +485,8 @@ impl Compiler<'_, '_> {
         }
         let (keep, first) = (given.persist, given.first);
         let select = Arc::new(select?);
-        good.then_some(RewriteRule { select, when: when?, changes, keep, first })
+        let name = self.name(at);
+        good.then_some(RewriteRule { name, select, when: when?, changes, keep, first })
     }
 
     fn set(&mut self, at: &str, given: &file::Rewrite, out: &mut Vec<Planned>) -> Option<()> {

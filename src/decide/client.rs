@@ -1,6 +1,8 @@
 //! What leaves the edge of a profile: traits that a page may see, cookies, and headers for the origin.
 //! Full profiles never do.
 
+use std::sync::Arc;
+
 use cel::Value as Cel;
 use cel::objects::Key;
 use http::{HeaderName, HeaderValue};
@@ -57,23 +59,18 @@ impl ClientTraits {
         &self.0
     }
 
-    /// Puts the values for one visitor into `out`, and says how many expressions failed. What is absent is
-    /// left out.
-    pub fn put(&self, facts: &Facts<'_>, out: &mut Map<String, Value>) -> usize {
-        let mut failed = 0;
+    /// Puts the values for one visitor into `out`, and the names of those whose expression failed into
+    /// `failed`. What is absent is left out.
+    pub fn put(&self, facts: &Facts<'_>, out: &mut Map<String, Value>, failed: &mut Vec<Arc<str>>) {
         for (name, expression) in &self.0 {
-            match expression.evaluate(facts) {
-                Ok(Some(value)) => match json(&value) {
-                    Some(value) => {
-                        out.insert(name.to_string(), value);
-                    }
-                    None => failed += 1,
-                },
+            match expression.evaluate(facts).map(|value| value.map(|value| json(&value))) {
+                Ok(Some(Some(value))) => {
+                    out.insert(name.to_string(), value);
+                }
                 Ok(None) => {}
-                Err(_) => failed += 1,
+                Ok(Some(None)) | Err(_) => failed.push(format!("client_traits.{name}").into()),
             }
         }
-        failed
     }
 }
 

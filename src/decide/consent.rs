@@ -44,16 +44,20 @@ impl ConsentRules {
         self.denied.is_none() && self.limited.is_none()
     }
 
-    /// What is allowed by `facts`, which have `null` for what is absent, and how many rules could not be decided: each of those allows nothing.
+    /// What is allowed by `facts`, which have `null` for what is absent, and the rules that
+    /// could not be decided: each of those allows nothing.
     #[must_use]
-    pub fn of(&self, facts: &Facts<'_>) -> (Consent, usize) {
-        let (mut consent, mut failed) = (Consent::Given, 0);
-        for (rule, means) in [(&self.denied, Consent::Denied), (&self.limited, Consent::Limited)] {
+    pub fn of(&self, facts: &Facts<'_>) -> (Consent, Vec<&'static str>) {
+        let (mut consent, mut failed) = (Consent::Given, Vec::new());
+        for (name, rule, means) in [
+            ("consent.denied", &self.denied, Consent::Denied),
+            ("consent.limited", &self.limited, Consent::Limited),
+        ] {
             match rule.as_ref().map(|rule| rule.test(facts)) {
                 Some(Outcome::True) => consent = consent.max(means),
                 Some(Outcome::Failed(_)) => {
                     consent = Consent::Denied;
-                    failed += 1;
+                    failed.push(name);
                 }
                 Some(Outcome::False) | None => {}
             }

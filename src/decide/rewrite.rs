@@ -8,7 +8,9 @@ use crate::html::{Change, Edit, Select, is_safe_style};
 /// One rule: which elements, when, and what is done to them.
 #[derive(Debug)]
 pub struct RewriteRule {
-    /// How people call it: its selector.
+    /// Where it stands in the site's configuration: names it in metrics.
+    pub name: Arc<str>,
+    /// The elements.
     pub select: Arc<Select>,
     /// When it is true; always, where it says nothing.
     pub when: Option<Expression>,

@@ -86,8 +86,8 @@ pub struct Decision {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Experiments on this page.
     pub assigned: SmallVec<[Assigned; 2]>,
-    /// Expressions and templates that failed.
-    pub failed: usize,
+    /// Rules whose expression or template failed, as they stand in the site's configuration.
+    pub failed: Vec<Arc<str>>,
     /// Values that could not stand where they would have landed.
     pub refused: usize,
 }
@@ -193,10 +193,10 @@ impl Rules {
             if let Some(trace) = trace.as_deref_mut() {
                 trace.begin();
             }
-            decision.failed += self.client_traits.put(facts, &mut decision.traits);
+            self.client_traits.put(facts, &mut decision.traits, &mut decision.failed);
             let variants = decision.assigned.clone();
             for variant in variants.iter().filter_map(|assigned| self.variant(assigned)) {
-                decision.failed += variant.traits.put(facts, &mut decision.traits);
+                variant.traits.put(facts, &mut decision.traits, &mut decision.failed);
             }
             self.cookies(facts, &mut decision);
             if let Some(trace) = trace.as_deref_mut().filter(|_| !decision.traits.is_empty()) {
@@ -239,7 +239,9 @@ impl Rules {
                 trace.begin();
             }
             let (variant, why, failed) = experiment.assign(facts, earlier);
-            decision.failed += usize::from(failed);
+            if failed {
+                decision.failed.push(format!("experiments.{}", experiment.key.as_str()).into());
+            }
             if let Some(variant) = variant.and_then(|variant| experiment.variants.get(variant)) {
                 facts.assign(experiment.key.as_str(), variant.name.as_str());
             }
@@ -295,7 +297,7 @@ impl Rules {
                 Some(Outcome::True) => {
                     decision.target = Some(choice.page.at(&variation.routes, path));
                 }
-                Some(Outcome::Failed(_)) => decision.failed += 1,
+                Some(Outcome::Failed(_)) => decision.failed.push(Arc::clone(&choice.name)),
                 Some(Outcome::False) | None => {}
             }
             if let Some(trace) = trace.as_deref_mut() {
@@ -337,7 +339,7 @@ impl Rules {
                     "left out: a value can't stand there".to_owned()
                 }
                 Ruled::Unmade(Unmade::Failed(why)) => {
-                    decision.failed += 1;
+                    decision.failed.push(Arc::clone(&rule.name));
                     format!("failed, left out: {why}")
                 }
             };
@@ -356,7 +358,7 @@ impl Rules {
         for (index, cookie) in self.cookies.iter().enumerate() {
             match client::text(&cookie.value, facts) {
                 Ok(value) => decision.cookies.push((index, value)),
-                Err(_) => decision.failed += 1,
+                Err(_) => decision.failed.push(format!("trait_cookies.{}", cookie.name).into()),
             }
         }
     }
@@ -366,7 +368,7 @@ impl Rules {
             match header.of(facts) {
                 Ok(Some(value)) => decision.headers.push((header.name.clone(), value)),
                 Ok(None) => {}
-                Err(_) => decision.failed += 1,
+                Err(_) => decision.failed.push(format!("request_headers.{}", header.name).into()),
             }
         }
     }

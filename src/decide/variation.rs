@@ -1,5 +1,7 @@
 //! Which page a visitor gets under a URL.
 
+use std::sync::Arc;
+
 use super::bucket::{self, Version};
 use super::{Expression, Facts, Outcome, PathTemplate, RoutePattern};
 use crate::identity::Visitor;
@@ -18,6 +20,8 @@ pub struct Variation {
 /// A condition and the page that it leads to.
 #[derive(Debug)]
 pub struct Choice {
+    /// Where it stands in the site's configuration: names it in metrics.
+    pub name: Arc<str>,
     /// When it is true; always, where it says nothing…
     pub when: Option<Expression>,
     /// …of this share of the visitors…

@@ -36,15 +36,17 @@ impl Edge {
         let decided = guard(Feature::Decision, || {
             site.consent.of(&Facts::new(visitor, None, &asked).with_null_for_absent())
         });
-        let (consent, failed) = decided.unwrap_or((Consent::Denied, 1));
-        site.metrics.rule_failures.inc_by(failed as u64);
+        let (consent, failed) = decided.unwrap_or((Consent::Denied, vec!["consent"]));
+        for rule in failed {
+            site.metrics.rule_failed(rule);
+        }
         consent
     }
 
-    /// Whether `rule` is true of the request.
+    /// Whether a rule is true of the request; its name is for the metric.
     pub(super) fn is_true(
         &self,
-        rule: Option<&Expression>,
+        (name, rule): (&str, Option<&Expression>),
         site: &Site,
         visitor: &Visitor,
         request: &RequestHeader,
@@ -54,7 +56,7 @@ impl Edge {
         let asked = self.asked(request, request.uri.path(), context);
         let tested = guard(Feature::Decision, || rule.test(&Facts::new(visitor, None, &asked)));
         if !matches!(tested, Some(Outcome::True | Outcome::False)) {
-            site.metrics.rule_failures.inc();
+            site.metrics.rule_failed(name);
         }
         tested == Some(Outcome::True)
     }

@@ -191,8 +191,8 @@ pub(super) fn flags(site: &Site, decision: &Decision) -> Map<String, Value> {
 }
 
 fn count(site: &Site, decision: &Decision) {
-    if decision.failed > 0 {
-        site.metrics.rule_failures.inc_by(decision.failed as u64);
+    for rule in &decision.failed {
+        site.metrics.rule_failed(rule);
     }
     if decision.refused > 0 {
         site.metrics.rule_refusals.inc_by(decision.refused as u64);

@@ -146,7 +146,7 @@ impl Edge {
         };
         let visitor = visitor(site, request);
         let consent = self.consent(site, &visitor, request, context);
-        let bot = self.is_true(site.bots.as_ref(), site, &visitor, request, context);
+        let bot = self.is_true(("bots", site.bots.as_ref()), site, &visitor, request, context);
         if consent == Consent::Denied || bot {
             let why = if bot { EventDrop::Bot } else { EventDrop::Consent };
             site.metrics.event_dropped(why);

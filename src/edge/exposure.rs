@@ -110,7 +110,7 @@ impl Edge {
             }
             let request = session.req_header();
             let visitor = &sights.visitor;
-            if self.is_true(site.bots.as_ref(), site, visitor, request, context) {
+            if self.is_true(("bots", site.bots.as_ref()), site, visitor, request, context) {
                 continue;
             }
             let Some(event) = exposure(session, context, site, sight) else { continue };

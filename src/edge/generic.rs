@@ -81,7 +81,7 @@ impl Edge {
         let request = session.req_header();
         let visitor = visitor(site, request);
         let consent = self.consent(site, &visitor, request, context);
-        let bot = self.is_true(site.bots.as_ref(), site, &visitor, request, context);
+        let bot = self.is_true(("bots", site.bots.as_ref()), site, &visitor, request, context);
         // What is in it is not known, so nothing of it can be left out: less than all is nothing.
         if consent != Consent::Given || bot {
             site.metrics.event_dropped(if bot { EventDrop::Bot } else { EventDrop::Consent });

@@ -42,8 +42,8 @@ impl Edge {
             return false;
         }
         let visitor = super::page::visitor(site, request);
-        self.is_true(rule, site, &visitor, request, context)
-            && !self.is_true(site.bots.as_ref(), site, &visitor, request, context)
+        self.is_true(("inject.edge_page_views", rule), site, &visitor, request, context)
+            && !self.is_true(("bots", site.bots.as_ref()), site, &visitor, request, context)
     }
 
     /// Tells every vendor of the site. Nobody waits for it.

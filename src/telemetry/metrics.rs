@@ -133,8 +133,10 @@ pub static PAGES: Counters = counter!(
 /// Rules that failed at run time.
 pub static RULE_FAILURES: Counters = counter!(
     "rule_failures_total",
-    "Expressions that failed at run time and counted as false.",
-    "site"
+    "Expressions that failed at run time and counted as false, by where they stand in the site's \
+     configuration.",
+    "site",
+    "rule"
 );
 /// Values that were not put into a page.
 pub static RULE_REFUSALS: Counters = counter!(

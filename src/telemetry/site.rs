@@ -39,8 +39,6 @@ pub struct SiteMetrics {
     pub origin: Histogram,
     /// Time to the vendor CDN's first byte.
     pub cdn: Histogram,
-    /// Expressions that failed.
-    pub rule_failures: IntCounter,
     /// Values that could not stand where they would have landed.
     pub rule_refusals: IntCounter,
     /// Chosen pages that failed.
@@ -100,7 +98,6 @@ impl SiteMetrics {
             added: ADDED_SECONDS.with_label_values(&[site]),
             origin: upstream("origin"),
             cdn: upstream("cdn"),
-            rule_failures: RULE_FAILURES.with_label_values(&[site]),
             events_accepted: EVENTS_ACCEPTED.with_label_values(&[site]),
         }
     }
@@ -130,6 +127,11 @@ impl SiteMetrics {
     /// Counts what became of the snippet.
     pub fn rewrite(&self, outcome: Rewrite) {
         add(&self.rewrites, outcome.index());
+    }
+
+    /// Counts a rule that failed at run time, by where it stands in the site's configuration.
+    pub fn rule_failed(&self, rule: &str) {
+        RULE_FAILURES.with_label_values(&[&*self.site, rule]).inc();
     }
 
     /// Counts what became of a page's edits.

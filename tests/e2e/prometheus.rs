@@ -104,7 +104,7 @@ async fn every_query_has_an_answer_on_a_node_under_load() {
     let edge = Setup::new(origin.port).vendor(vendor.port())
         .node(&format!("profiles: {{ store: {{ redis: {{ urls: ['{}'] }} }} }}", redis.url()))
         .site(&source)
-        .site("webhook: { username: u, password: p }\nvariations:\n- { route: /, choose: [{ when: traits.red, path: /red }, { when: 'traits.red > 1', path: /x }] }
+        .site("webhook: { username: u, password: p }\nvariations:\n- { route: /, choose: [{ when: 'traits.red > 1', path: /x }, { when: traits.red, path: /red }] }
 rewrite: [{ select: head, hide: true }]
 experiments: [{ key: e, route: /, variants: [{ name: a }] }]")
         .start().await;
