@@ -222,6 +222,10 @@ impl Compiler<'_, '_> {
             let own = skeleton.starts_with('/') && !skeleton.starts_with("//");
             if own {
                 page_path(self.checking, &place, &skeleton)?;
+                if routes.iter().any(|route| route.matches(&skeleton)) {
+                    self.problem(&place, "this leads to itself: the browser would never arrive");
+                    return None;
+                }
             } else if !abroad || Endpoint::parse(&skeleton).is_err() || !skeleton.contains("://") {
                 let why = "expected a path of this site; a URL needs `allow_other_site: true`";
                 self.problem(&place, why);

@@ -83,6 +83,7 @@ impl RewriteRule {
                 changes,
                 keep: self.keep,
                 first: self.first,
+                of_page: false,
             }),
             Err(why) => Ruled::Unmade(why),
         }

@@ -322,14 +322,16 @@ impl Rules {
         let rules = concerned.rewrite.iter().filter_map(|index| self.rewrite.get(*index));
         let assigned = decision.assigned.clone();
         let variants = assigned.iter().filter_map(|assigned| self.variant(assigned));
-        let rules = rules.chain(variants.flat_map(|variant| &variant.rewrite));
-        for rule in rules {
+        let of_variants = variants.flat_map(|variant| {
+            variant.rewrite.iter().map(move |rule| (rule, variant.page.is_some()))
+        });
+        for (rule, of_page) in rules.map(|rule| (rule, false)).chain(of_variants) {
             if let Some(trace) = trace.as_deref_mut() {
                 trace.begin();
             }
             let outcome = match rule.of(&self.templates, facts) {
                 Ruled::Edit(edit) => {
-                    decision.edits.push(edit);
+                    decision.edits.push(Edit { of_page, ..edit });
                     "true".to_owned()
                 }
                 Ruled::No => "false".to_owned(),
@@ -383,6 +385,20 @@ impl Concerned {
 }
 
 impl Decision {
+    /// What is left where the page that was chosen has failed: nothing of a variant that has a page of its
+    /// own.
+    pub fn without_page(&mut self, rules: &Rules) {
+        self.target = None;
+        self.edits.retain(|edit| !edit.of_page);
+        self.assigned.retain(|assigned| {
+            let variant = rules.variant(assigned).filter(|variant| variant.page.is_some());
+            for (name, _) in variant.iter().flat_map(|variant| variant.traits.all()) {
+                self.traits.remove(&**name);
+            }
+            variant.is_none()
+        });
+    }
+
     /// Whether the visitor gets anything that not everybody gets.
     #[must_use]
     pub fn is_personal(&self) -> bool {
@@ -402,7 +418,8 @@ fn links_from(own: &str, shown: &str) -> Option<Edit> {
     }
     // Known to be a selector.
     let select = Arc::new(Select::parse(LINKED).ok()?);
-    Some(Edit::new(select, vec![Change::LinksFrom(own.into())]))
+    let links = Edit::new(select, vec![Change::LinksFrom(own.into())]);
+    Some(Edit { of_page: true, ..links })
 }
 
 /// A target as people read it.

@@ -1,5 +1,6 @@
 //! Whether a browser is the user that it says it is.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ pub(super) struct Confirmed {
 }
 
 /// Who sessions belong to, by a hash of the session's cookie.
-pub(super) struct Sessions(TinyUfo<u128, (Instant, Option<UserId>)>);
+pub(super) struct Sessions(LazyLock<TinyUfo<u128, (Instant, Option<UserId>)>>);
 
 /// A check that does not answer is left alone that long: pages must not wait for it one by one.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -37,7 +38,8 @@ const MAX_ANSWER_BYTES: usize = 4096;
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self(TinyUfo::new(MAX_SESSIONS, MAX_SESSIONS))
+        // Made at the first use: most nodes ask for no sessions.
+        Self(LazyLock::new(|| TinyUfo::new(MAX_SESSIONS, MAX_SESSIONS)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who has seen which variant: told once to the vendors, with the ids that the browser's own events have.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::header;
 use pingora_proxy::Session;
@@ -33,14 +33,15 @@ struct Sight {
 
 /// What this node has told. The browser's cookie says the same from the next page on, so that what is
 /// forgotten here is told again only to visitors of one page; a vendor knows the message by its id.
-pub(super) struct Seen(TinyUfo<u128, ()>);
+pub(super) struct Seen(LazyLock<TinyUfo<u128, ()>>);
 
 /// About 100 bytes each.
 const MAX_SEEN: usize = 100_000;
 
 impl Default for Seen {
     fn default() -> Self {
-        Self(TinyUfo::new(MAX_SEEN, MAX_SEEN))
+        // Made at the first use: most nodes have no experiments.
+        Self(LazyLock::new(|| TinyUfo::new(MAX_SEEN, MAX_SEEN)))
     }
 }
 
@@ -49,24 +50,20 @@ impl Seen {
         self.0.get(&message).is_some()
     }
 
-    /// What `decision` has a visitor see, and the variants that the browser is to keep. `fell_back` where
-    /// the chosen page failed: who has not seen a variant does not count.
+    /// What `decision` has a visitor see, and the variants that the browser is to keep.
     pub(super) fn sights(
         &self,
         site: &Site,
         decision: &Decision,
         kept: &Kept,
         visitor: &Visitor,
-        fell_back: bool,
     ) -> (Kept, Option<Sights>) {
         let (mut kept, mut all) = (kept.clone(), Vec::new());
         let experiments = site.rules.experiments.all();
         kept.retain(|key| experiments.iter().any(|experiment| experiment.key == *key));
         for assigned in &decision.assigned {
             let Some(experiment) = experiments.get(assigned.experiment) else { continue };
-            let variant = assigned.variant.and_then(|variant| experiment.variants.get(variant));
-            let unseen = fell_back && variant.is_some_and(|variant| variant.page.is_some());
-            if !assigned.why.counts() || unseen {
+            if !assigned.why.counts() {
                 continue;
             }
             let name = experiment.variant_name(assigned.variant);

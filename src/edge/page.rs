@@ -29,8 +29,8 @@ use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
 use crate::html::{
-    Body, Change, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Markup, PageKey, Plans,
-    Rewriter, Title,
+    Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Markup, PageKey, Plans, Rewriter,
+    Title,
 };
 use crate::identity::{AnonymousId, OtherCookie, Visitor, cookie, cookie_value, read};
 use crate::site::Site;
@@ -328,6 +328,9 @@ fn shown_page(
         make_private(response)?;
     }
     let get = session.req_header().method != Method::HEAD;
+    if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
+        decision.without_page(&site.rules);
+    }
     let handed = match &mut page.decision {
         Some(decision) => {
             let flags = flags(site, decision);
@@ -337,8 +340,7 @@ fn shown_page(
     };
     if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
         let lines = trait_cookies(site, decision, session.req_header(), host, secure);
-        let (kept, sights) =
-            known.seen.sights(site, decision, given.kept(), &visitor, page.fell_back);
+        let (kept, sights) = known.seen.sights(site, decision, given.kept(), &visitor);
         let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
         page.sights = sights.filter(|_| counts).map(Box::new);
         for line in lines.into_iter().chain(given.cookies(site, &kept, context)) {
@@ -363,14 +365,10 @@ fn shown_page(
         base: None,
         page_call: !page.tells_view,
     };
-    let mut edits = match &mut page.decision {
+    let edits = match &mut page.decision {
         Some(decision) => std::mem::take(&mut decision.edits),
         None => Vec::new(),
     };
-    if page.fell_back {
-        // Those of the page that was given up.
-        edits.retain(|edit| !matches!(edit.changes.first(), Some(Change::LinksFrom(_))));
-    }
     rewrite(session, context, known.plans, site, handover, &edits, title.clone(), response)?;
     page.view = title.map(|title| Box::new(View { visitor, title }));
     Ok(())

@@ -27,6 +27,9 @@ pub struct Edit {
     pub keep: bool,
     /// To the first alone.
     pub first: bool,
+    /// Only in the page that was chosen for the visitor, and not in the one that everybody gets where that
+    /// one fails.
+    pub of_page: bool,
 }
 
 /// One change of an element. Texts are as they are meant: they are escaped where they land.
@@ -73,7 +76,7 @@ impl Edit {
     /// `changes` of all elements that `select` finds.
     #[must_use]
     pub fn new(select: Arc<Select>, changes: Vec<Change>) -> Self {
-        Self { select, changes, keep: false, first: false }
+        Self { select, changes, keep: false, first: false, of_page: false }
     }
 }
 

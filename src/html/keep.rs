@@ -100,10 +100,8 @@ mod tests {
     #[test]
     fn only_what_is_to_be_kept_is_told() {
         let edit = |keep, changes| Edit {
-            select: Arc::new(Select::parse("a.b").unwrap()),
-            changes,
             keep,
-            first: false,
+            ..Edit::new(Arc::new(Select::parse("a.b").unwrap()), changes)
         };
         assert!(Keep::of(&[edit(false, vec![Change::Hide])], "/k").is_none());
         let text = Change::Text("</script>\u{e9}".into());

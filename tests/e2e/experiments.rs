@@ -41,7 +41,7 @@ experiments:
   - {{ name: control }}
   - {{ name: short, path: /short, rewrite: [{{ select: h1, set: {{ text: 'Simple {{{{ experiments.pricing }}}}' }} }}], traits: {{ size: \"'small'\" }} }}
 - {{ key: menu, route: /menu, variants: [{{ name: control }}, {{ name: short, path: /short }}] }}
-- {{ key: gone, route: /gone, variants: [{{ name: a, path: /short-gone }}] }}
+- {{ key: gone, route: /gone, variants: [{{ name: a, path: /short-gone, traits: {{ gone: \"'a'\" }}, rewrite: [{{ select: h1, set: {{ text: Gone }} }}] }}] }}
 - {{ key: over, route: /over, ends: 2020-01-01T00:00:00Z, variants: [{{ name: a, path: /a }}] }}
 - {{ key: later, route: /over, starts: 2999-01-01T00:00:00Z, variants: [{{ name: a, path: /a }}] }}
 - {{ key: held, route: /held, holdout: {{ key: h, share: 100% }}, variants: [{{ name: a, path: /a }}] }}
@@ -179,7 +179,9 @@ async fn only_pages_that_are_seen_by_people_count() {
     assert_eq!(head.send().await.status, 200);
     // A variant whose page failed was not seen.
     let gone = get(&edge, "/gone", &cookie).send().await;
-    assert!(gone.status == 200 && gone.text().contains("/gone"));
+    let text = gone.text();
+    assert!(gone.status == 200 && text.contains("<h1>Prices</h1>/gone"), "{text}");
+    assert!(!text.contains("\"x\":") && !text.contains("\"gone\":"), "{text}");
     assert_eq!(gone.cookie("doorstep_experiments"), None);
     for path in ["/over", "/none", "/company"] {
         let page = get(&edge, path, &cookie).send().await;

@@ -155,6 +155,7 @@ fn rules_that_can_not_be_meant_are_refused() {
             "variations: [{ route: /a, choose: [{ redirect: /b, path: /c }] }]",
             "`redirect` stands alone",
         ),
+        ("variations: [{ route: /a/*, choose: [{ redirect: /a/b }] }]", "this leads to itself"),
         (
             "variations: [{ route: /a, choose: [{ redirect: /b, status: 301 }] }]",
             "expected 302 or 307",

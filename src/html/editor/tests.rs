@@ -7,7 +7,7 @@ use crate::html::edit::Select;
 
 fn edit(select: &str, changes: Vec<Change>) -> Edit {
     let select = Arc::new(Select::parse(select).unwrap());
-    Edit { select, changes, keep: false, first: false }
+    Edit::new(select, changes)
 }
 
 fn through(page: &[u8], edits: &[Edit], size: usize) -> (Vec<u8>, Editor) {
