@@ -10,6 +10,7 @@ mod context;
 mod decide;
 mod event;
 mod exposure;
+mod failure;
 mod generic;
 mod limits;
 mod page;
@@ -53,6 +54,7 @@ pub use strict::MAX_HEAD_BYTES;
 
 use answer::Answer;
 use context::{AssetWay, Context, Page, Way};
+use failure::{error_page, failure_status, falls_back};
 use target::Authority;
 
 /// Doorstep as a part of a Pingora server.
@@ -564,16 +566,6 @@ impl ProxyHttp for Edge {
     }
 }
 
-/// Gives a chosen page that has failed up for the one that everybody gets.
-fn falls_back(context: &mut Context) -> bool {
-    let Way::Page(page) = &mut context.way else { return false };
-    let falls = page.fall_back();
-    if let (true, Some(site)) = (falls, &context.site) {
-        site.metrics.fallbacks.inc();
-    }
-    falls
-}
-
 /// Whose file is on its way.
 fn sdk<'s>(way: &AssetWay, site: &'s Site) -> Result<&'s Sdk> {
     let why = "the site does not have this vendor";
@@ -599,44 +591,6 @@ fn nothing() -> Answer {
 fn only_get() -> Answer {
     Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method")
         .with(header::ALLOW, "GET, HEAD")
-}
-
-/// The status for an error: 0 when the client is gone.
-fn failure_status(error: &Error) -> u16 {
-    match (error.etype(), error.esource()) {
-        (ErrorType::HTTPStatus(code), _) => *code,
-        (
-            ErrorType::ConnectTimedout
-            | ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout
-            | ErrorType::TLSHandshakeTimedout,
-            ErrorSource::Upstream,
-        ) => 504,
-        (_, ErrorSource::Upstream) => 502,
-        (
-            ErrorType::WriteError
-            | ErrorType::ReadError
-            | ErrorType::ConnectionClosed
-            | ErrorType::WriteTimedout,
-            ErrorSource::Downstream,
-        ) => 0,
-        (ErrorType::ReadTimedout, ErrorSource::Downstream) => 408,
-        (_, ErrorSource::Downstream) => 400,
-        (_, ErrorSource::Internal | ErrorSource::Unset) => 500,
-    }
-}
-
-fn error_page(status: StatusCode) -> Answer {
-    let reason = status.canonical_reason().unwrap_or("Error");
-    let code = status.as_u16();
-    Answer::new(
-        status,
-        "text/html; charset=utf-8",
-        format!(
-            "<!doctype html><html lang=en><meta charset=utf-8><title>{code} {reason}</title>\
-             <h1>{code} {reason}</h1><p>The page can't be shown at the moment. Please try again.</html>\n"
-        ),
-    )
 }
 
 fn write_record(session: &Session, error: Option<&Error>, context: &Context, status: u16) {

@@ -13,13 +13,13 @@ use crate::support::server::{Piece, Reply, Server};
 const PAGE: &str = "<!doctype html><html><head><title>t</title></head><body>Hello</body></html>";
 const SNIPPET: &str = "<script>(function (edge) {";
 
-fn gzip(text: &str) -> Vec<u8> {
+pub(crate) fn gzip(text: &str) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(text.as_bytes()).unwrap();
     gzip.finish().unwrap()
 }
 
-fn gunzip(bytes: &[u8]) -> String {
+pub(crate) fn gunzip(bytes: &[u8]) -> String {
     let mut out = flate2::write::MultiGzDecoder::new(Vec::new());
     out.write_all(bytes).unwrap();
     String::from_utf8(out.finish().unwrap()).unwrap()

@@ -1,25 +1,12 @@
 //! Changes of elements in pages as they stream through.
 
-use std::io::Write;
-
 use serde_json::json;
 
+use crate::pages::{gunzip, gzip};
 use crate::support::edge::{Edge, Setup};
 use crate::support::server::{Reply, Server};
 
 const PAGE: &str = "<html><head><title>t</title></head><body><h1 id=h>Hello</h1><p class=a>one</p><p class=a>two</p></body></html>";
-
-fn gzip(text: &str) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(text.as_bytes()).unwrap();
-    gzip.finish().unwrap()
-}
-
-fn gunzip(bytes: &[u8]) -> String {
-    let mut out = flate2::write::MultiGzDecoder::new(Vec::new());
-    out.write_all(bytes).unwrap();
-    String::from_utf8(out.finish().unwrap()).unwrap()
-}
 
 async fn origin() -> Server {
     Server::start(|asked| {
