@@ -115,6 +115,8 @@ pub(super) struct Page {
     pub(super) concerned: Concerned,
     /// Who asks. Read when it is needed.
     pub(super) visitor: Option<Visitor>,
+    /// Who that is as far as somebody has vouched for it, once the page has been decided.
+    pub(super) known_as: Option<Visitor>,
     /// A user whom somebody has vouched for just now.
     pub(super) confirmed: Option<UserId>,
     /// What the request brings of earlier pages.

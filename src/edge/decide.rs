@@ -127,6 +127,8 @@ impl Edge {
             });
             page.explained = Some(all);
         }
+        // Only experiments ask for it later.
+        page.known_as = (!decision.assigned.is_empty()).then(|| known_as.clone());
         page.visitor = Some(own);
         page.decision = Some(Box::new(decision));
     }

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Edge;
 use super::context::Context;
 use super::page_view::{Page, about};
+use super::preview::without_token;
 use crate::decide::{Assigned, Consent, Decision, Kept};
 use crate::identity::{AnonymousId, UserId, Visitor};
 use crate::profile::{ProfileKey, Update, now_millis};
@@ -20,6 +21,8 @@ use crate::vendor::Kind;
 /// The variants that a visitor sees on a page.
 pub(super) struct Sights {
     visitor: Visitor,
+    /// The visitor as far as somebody has vouched for it: whose profile may be written.
+    known_as: Visitor,
     all: Vec<Sight>,
 }
 
@@ -56,7 +59,7 @@ impl Seen {
         site: &Site,
         decision: &Decision,
         kept: &Kept,
-        visitor: &Visitor,
+        (visitor, known_as): (&Visitor, &Visitor),
     ) -> (Kept, Option<Sights>) {
         let (mut kept, mut all) = (kept.clone(), Vec::new());
         let experiments = site.rules.experiments.all();
@@ -76,7 +79,11 @@ impl Seen {
             }
             all.push(Sight { assigned: *assigned, message, told });
         }
-        let sights = (!all.is_empty()).then(|| Sights { visitor: visitor.clone(), all });
+        let sights = (!all.is_empty()).then(|| Sights {
+            visitor: visitor.clone(),
+            known_as: known_as.clone(),
+            all,
+        });
         (kept, sights)
     }
 }
@@ -102,7 +109,7 @@ impl Edge {
         for sight in &sights.all {
             let Assigned { experiment, variant, .. } = sight.assigned;
             site.metrics.experiment_page(experiment, variant);
-            if sight.told || site.exposures == Exposures::None {
+            if sight.told {
                 continue;
             }
             let request = session.req_header();
@@ -110,16 +117,20 @@ impl Edge {
             if self.is_true(("bots", site.bots.as_ref()), site, visitor, request, context) {
                 continue;
             }
-            let Some(event) = exposure(session, context, site, sight) else { continue };
             let kind = match site.exposures {
-                Exposures::Identify => Kind::Identify,
-                Exposures::Track | Exposures::None => Kind::Track,
+                Exposures::Identify => Some(Kind::Identify),
+                Exposures::Track => Some(Kind::Track),
+                Exposures::None => None,
             };
-            if self.tell(session, context, site, (kind, &event), visitor, consent) {
-                self.seen.0.put(sight.message, (), 1);
+            if let Some(kind) = kind {
+                let Some(event) = exposure(session, context, site, sight) else { continue };
+                if !self.tell(session, context, site, (kind, &event), visitor, consent) {
+                    continue;
+                }
                 site.metrics.exposure(experiment, variant);
             }
-            self.keep_by_trait(site, sight, visitor);
+            self.seen.0.put(sight.message, (), 1);
+            self.keep_by_trait(site, sight, &sights.known_as);
         }
     }
 
@@ -151,11 +162,14 @@ fn exposure(session: &Session, context: &Context, site: &Site, sight: &Sight) ->
     let variant = experiment.variant_name(sight.assigned.variant);
     let request = session.req_header();
     let referrer = request.headers.get(header::REFERER).and_then(|value| value.to_str().ok());
+    // A preview link is nobody's business behind the edge.
+    let query = request.uri.query();
+    let bare = query.and_then(without_token);
     let page = about(&Page {
         scheme: context.client.scheme(),
         authority: context.authority.as_str(),
         path: request.uri.path(),
-        query: request.uri.query().unwrap_or_default(),
+        query: bare.as_deref().or(query).unwrap_or_default(),
         referrer: referrer.unwrap_or_default(),
         language: None,
         title: None,

@@ -339,8 +339,9 @@ fn shown_page(
         None => Handed::default(),
     };
     if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
+        let known_as = page.known_as.take().unwrap_or_default();
         let lines = trait_cookies(site, decision, session.req_header(), host, secure);
-        let (kept, sights) = known.seen.sights(site, decision, given.kept(), &visitor);
+        let (kept, sights) = known.seen.sights(site, decision, given.kept(), (&visitor, &known_as));
         let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
         page.sights = sights.filter(|_| counts).map(Box::new);
         for line in lines.into_iter().chain(given.cookies(site, &kept, context)) {

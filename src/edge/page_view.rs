@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Edge;
 use super::context::Context;
 use super::event::ip;
+use super::preview::without_token;
 use crate::decide::Consent;
 use crate::html::Title;
 use crate::identity::Visitor;
@@ -59,11 +60,12 @@ impl Edge {
         let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
         let title = view.title.lock().unwrap_or_else(PoisonError::into_inner);
         let uri = &request.uri;
+        let bare = uri.query().and_then(without_token);
         let event = event(&Page {
             scheme: context.client.scheme(),
             authority: context.authority.as_str(),
             path: uri.path(),
-            query: uri.query().unwrap_or_default(),
+            query: bare.as_deref().or(uri.query()).unwrap_or_default(),
             referrer: text(header::REFERER).unwrap_or_default(),
             language: text(header::ACCEPT_LANGUAGE),
             title: title.get(),

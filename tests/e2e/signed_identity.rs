@@ -37,6 +37,7 @@ signing_keys: [{keys}]
 identity: {{ signed: true, user_hash_secret: hash-secret{more} }}
 client_traits: {{ salary: traits.salary }}
 enrich: {{ profile: [salary] }}
+experiments: [{{ key: e, route: /tested, sticky: [trait], variants: [{{ name: a }}] }}]
 variations: [{{ route: /, choose: [{{ when: has(traits.salary), path: /rich }}, {{ when: \"has(ids.user_id)\", path: /known }}] }}]"
         ))
 }
@@ -97,6 +98,30 @@ async fn typing_another_name_shows_nobody_elses_page() {
     assert_eq!(told[0]["userId"], "ceo");
     assert!(told[0]["context"].get("profile").is_none(), "{}", told[0]);
     assert!(!is_rich(&get(&edge, "/", "ajs_anonymous_id=mine").send().await));
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_vouches_for_writes_to_no_profile() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "").site("exposures: none")).await;
+    let cookies = jar(&get(&edge, "/login", "").send().await);
+    let keeps = |id: &'static str| {
+        let edge = &edge;
+        async move { edge.cli(&["profile", "get", id]).await.1.contains("doorstep_experiment_e") }
+    };
+    get(&edge, "/tested", "ajs_user_id=ceo; ajs_anonymous_id=liar").send().await;
+    crate::support::eventually("the browser's own profile has it", || async {
+        keeps("anonymous_id:liar").await.then_some(())
+    })
+    .await;
+    assert!(!keeps("user_id:ceo").await);
+    // Nothing is told, and a variant is kept all the same.
+    get(&edge, "/tested", &format!("{cookies}; ajs_anonymous_id=own")).send().await;
+    crate::support::eventually("the user's profile has it", || async {
+        keeps("user_id:ceo").await.then_some(())
+    })
+    .await;
+    assert!(vendor.events().is_empty());
 }
 
 #[tokio::test]
