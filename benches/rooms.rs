@@ -8,6 +8,7 @@
 )]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use doorstep::cache::{MemoryStorage, key};
 use doorstep::config::{Config, load};
 use doorstep::decide::{Asking, Earlier, ExperimentKey, Facts, RequestFacts, Wants};
-use doorstep::html::{Body, Coding, Csp, Injector, Markup, Rewriter};
+use doorstep::html::{Body, Change, Coding, Csp, Edit, Editor, Injector, Markup, Rewriter, Select};
 use doorstep::identity::{UserId, Visitor, read};
 use doorstep::profile::{Lifetimes, Memory, Profile, ProfileKey, State, Update};
 use doorstep::site::{Route, normal_path};
@@ -211,6 +212,39 @@ fn injection(c: &mut Criterion) {
     }
 }
 
+/// Three rules in a page, as it streams through: up to the last of three ids, to its end, and to its end by
+/// the parser.
+fn editing(c: &mut Criterion) {
+    for (kind, selectors) in [
+        ("ids", ["#main-content", "#copy-path", "#rustdoc-toc"]),
+        ("any", [".src", "h1", "section > h2 a"]),
+        ("parser", [".src", "h1:not(.x)", "section > h2 a"]),
+    ] {
+        let changes = [Change::Class("red".into()), Change::Text("x".into()), Change::Hide];
+        let select = |select: &str| Arc::new(Select::parse(select).unwrap());
+        let edits = selectors.iter().zip(changes);
+        let edits: Vec<Edit> =
+            edits.map(|(one, change)| Edit::new(select(one), vec![change])).collect();
+        let mut group = c.benchmark_group(format!("html/edit/{kind}"));
+        for (name, page) in PAGES {
+            group.throughput(Throughput::Bytes(page.len() as u64));
+            group.bench_with_input(BenchmarkId::from_parameter(name), page, |b, page| {
+                b.iter_batched(
+                    || (Editor::new(edits.clone()), Vec::with_capacity(page.len() + 1024)),
+                    |(mut editor, mut out)| {
+                        for chunk in page.chunks(65_536) {
+                            editor.push(chunk, &mut out).unwrap();
+                        }
+                        editor.end(&mut out).unwrap();
+                        out
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+}
+
 /// The snippet itself, with one visitor's ids.
 fn snippet(c: &mut Criterion) {
     let snippet = new_snippet();
@@ -258,5 +292,5 @@ fn asset(c: &mut Criterion) {
     });
 }
 
-criterion_group!(rooms, routing, cookies, decision, profile, snippet, injection, asset);
+criterion_group!(rooms, routing, cookies, decision, profile, snippet, injection, editing, asset);
 criterion_main!(rooms);

@@ -3,18 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use encoding_rs::WINDOWS_1252;
-use lol_html::Selector;
 use lol_html::send::Element;
 
-/// Which elements of a page.
-pub struct Select {
-    text: Box<str>,
-    selector: Selector,
-    once: bool,
-    /// The id, where that is all that it says.
-    id: Option<Box<str>>,
-}
+use super::select::Select;
 
 /// What is done to them.
 #[derive(Clone)]
@@ -78,63 +69,33 @@ impl Edit {
     pub fn new(select: Arc<Select>, changes: Vec<Change>) -> Self {
         Self { select, changes, keep: false, first: false, of_page: false }
     }
-}
 
-impl Select {
-    /// Compiles a CSS selector.
-    ///
-    /// # Errors
-    /// What of it is not understood.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        // The page's bytes are read as this encoding, whatever it is in: so is the selector.
-        let (seen, _) = WINDOWS_1252.decode_without_bom_handling(text.as_bytes());
-        let selector = seen.parse().map_err(|error| {
-            format!("`{text}` is not a selector that works while a page streams through: {error}")
-        })?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        let id = text.strip_prefix('#').filter(|id| id.bytes().all(plain)).map(Into::into);
-        Ok(Self { text: text.into(), selector, once: is_once(text), id })
-    }
-
-    /// As it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    pub(super) fn selector(&self) -> &Selector {
-        &self.selector
-    }
-
-    /// The id that names the element, where that is all that the selector says.
-    pub(super) fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    /// Whether a page has at most one such element.
+    /// Whether it is about one element alone.
     pub(super) fn is_once(&self) -> bool {
-        self.once
+        self.first || self.select.is_once()
     }
 }
 
-/// An id is given once, and of these elements there is one.
-fn is_once(selector: &str) -> bool {
-    let last = selector.rsplit([' ', '>', '+', '~']).next().unwrap_or_default();
-    !selector.contains(',')
-        && !selector.contains([':', '"', '\''])
-        && (last.contains('#') || matches!(last, "html" | "head" | "body"))
+impl Change {
+    /// Whether something is done where the element ends.
+    pub(super) fn needs_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Text(_)
+                | Self::Html(_)
+                | Self::Json(_)
+                | Self::Remove
+                | Self::Append(_)
+                | Self::After(_)
+                | Self::Custom(_)
+        )
+    }
 }
 
 impl fmt::Debug for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What is put in may be personal.
         write!(f, "Edit({})", self.select.as_str())
-    }
-}
-
-impl fmt::Debug for Select {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
 
@@ -296,23 +257,5 @@ mod tests {
         ] {
             assert!(!is_safe_style(wrong), "{wrong}");
         }
-    }
-
-    #[test]
-    fn selectors_that_match_once_are_known() {
-        for (selector, once) in [
-            ("#a", true),
-            ("div#a.b", true),
-            ("main > #a", true),
-            ("body", true),
-            ("#a p", false),
-            ("a", false),
-            ("#a, #b", false),
-            ("[title='#a']", false),
-        ] {
-            assert_eq!(Select::parse(selector).unwrap().is_once(), once, "{selector}");
-        }
-        assert!(Select::parse("a:hover").unwrap_err().contains("a:hover"));
-        assert!(Select::parse("").is_err());
     }
 }

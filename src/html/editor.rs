@@ -11,7 +11,7 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
 use super::edit::{Change, Edit, as_ascii, escape};
 use super::links;
-use super::seek::{Left, Seeker, Sought};
+use super::seek::{Left, Seeker, Standing};
 use crate::telemetry::{Feature, guard};
 
 /// A page whose elements are being changed.
@@ -40,8 +40,6 @@ struct State {
     /// Edits that may still find an element, or are not through with theirs.
     open: usize,
     gave_up: bool,
-    /// Bytes that come out again and have gone out before.
-    skip: usize,
 }
 
 /// The most that the parser may hold: a longer tag or comment ends the attempt.
@@ -56,6 +54,14 @@ impl Editor {
         Self { parsing: Parsing::NotYet(edits), state: Arc::default() }
     }
 
+    /// The same by the parser alone.
+    #[cfg(test)]
+    pub(super) fn parsed(edits: &[Edit]) -> Self {
+        let mut editor = Self::new(Vec::new());
+        editor.parsing = editor.parse(edits);
+        editor
+    }
+
     /// Seeks what it can. `true` when nothing is left for a parser to do with `bytes`.
     fn seek(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Lost> {
         if let Parsing::NotYet(edits) = &mut self.parsing {
@@ -68,29 +74,23 @@ impl Editor {
         let sought = guard(Feature::Rewriting, || seeker.push(bytes, out)).ok_or(Lost)?;
         lock(&self.state).changed = seeker.changed();
         match sought {
-            Sought::More => {}
-            Sought::Done => self.parsing = Parsing::Over,
-            Sought::Odd => self.go_on(out)?,
+            Standing::More => {}
+            Standing::Done => self.parsing = Parsing::Over,
+            Standing::Odd => self.go_on(out)?,
         }
         Ok(true)
     }
 
-    /// A parser goes on where seeking has stopped: it reads what has been seen, so that it knows what is
-    /// open.
+    /// A parser goes on where seeking has stopped: it reads the tags of what is open.
     fn go_on(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
         let Parsing::Seeking(seeker) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
             return Ok(());
         };
-        let Left { open, seen, held, changed } = seeker.left();
-        self.parsing = self.parse(&open);
-        let mut again = Vec::new();
-        self.push(&seen, &mut again)?;
-        {
-            let mut state = lock(&self.state);
-            state.changed = changed;
-            // What the parser holds back of it has gone out already.
-            state.skip = seen.len().saturating_sub(again.len());
-        }
+        let Left { edits, tags, held, changed } = seeker.left();
+        self.parsing = self.parse(&edits);
+        // What comes of them has gone out.
+        self.push(&tags, &mut Vec::new())?;
+        lock(&self.state).changed = changed;
         self.push(&held, out)
     }
 
@@ -144,8 +144,13 @@ impl Editor {
     /// # Errors
     /// As [`Editor::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
-        if matches!(self.parsing, Parsing::Seeking(_)) {
-            self.go_on(out)?;
+        if let Parsing::Seeking(seeker) = &mut self.parsing {
+            if let Some(held) = seeker.last() {
+                out.extend_from_slice(held);
+                self.parsing = Parsing::Over;
+            } else {
+                self.go_on(out)?;
+            }
         }
         let Parsing::Now(parser) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
             return Ok(());
@@ -211,16 +216,13 @@ fn parser(edits: &[Edit], state: &Arc<Mutex<State>>) -> Parser {
             .append_element_content_handler((Cow::Borrowed(edit.select.selector()), handler));
     }
     let sink: Sink = Box::new(move |bytes: &[u8]| {
-        let mut state = lock(&for_sink);
-        let skipped = state.skip.min(bytes.len());
-        state.skip -= skipped;
-        state.out.extend_from_slice(bytes.get(skipped..).unwrap_or_default());
+        lock(&for_sink).out.extend_from_slice(bytes);
     });
     HtmlRewriter::new(settings, sink)
 }
 
 fn handler(edit: Edit, state: Arc<Mutex<State>>) -> ElementContentHandlers<'static> {
-    let once = edit.first || edit.select.is_once();
+    let once = edit.is_once();
     let mut done = false;
     ElementContentHandlers::default().element(move |element: &mut Element<'_, '_>| {
         if once && done {
@@ -248,21 +250,6 @@ fn handler(edit: Edit, state: Arc<Mutex<State>>) -> ElementContentHandlers<'stat
         }
         Ok(())
     })
-}
-
-impl Change {
-    fn needs_end(&self) -> bool {
-        matches!(
-            self,
-            Self::Text(_)
-                | Self::Html(_)
-                | Self::Json(_)
-                | Self::Remove
-                | Self::Append(_)
-                | Self::After(_)
-                | Self::Custom(_)
-        )
-    }
 }
 
 fn make(change: &Change, element: &mut Element<'_, '_>) {
@@ -311,7 +298,14 @@ fn make(change: &Change, element: &mut Element<'_, '_>) {
         Change::Prepend(markup) => element.prepend(&html(markup), ContentType::Html),
         Change::Append(markup) => element.append(&html(markup), ContentType::Html),
         Change::After(markup) => element.after(&html(markup), ContentType::Html),
-        Change::LinksFrom(folder) => links::rebase(element, folder),
+        Change::LinksFrom(folder) => {
+            for name in links::NAMES {
+                let own = element.get_attribute(name);
+                if let Some(rebased) = own.and_then(|own| links::rebased(name, &own, folder)) {
+                    set(element, name, &rebased);
+                }
+            }
+        }
         Change::Custom(custom) => custom(element),
     }
 }
@@ -331,13 +325,14 @@ fn is_data(element: &Element<'_, '_>) -> bool {
 
 fn style(element: &mut Element<'_, '_>, property: &str, value: &str) {
     let own = element.get_attribute("style").unwrap_or_default();
-    let own = own.trim().trim_end_matches(';');
+    // Of pages in UTF-8, what looks like a space behind ASCII is half a character.
+    let own = own.trim_ascii().trim_end_matches(';');
     let own = if own.is_empty() { String::new() } else { format!("{own}; ") };
     set(element, "style", &format!("{own}{property}: {}", escape(value)));
 }
 
 /// `value` is escaped. What the page itself says keeps its references.
-pub(super) fn set(element: &mut Element<'_, '_>, name: &str, value: &str) {
+fn set(element: &mut Element<'_, '_>, name: &str, value: &str) {
     // Names are checked when they are loaded. The parser escapes quotes alone.
     let _ = element.set_attribute(name, &value.replace('"', "&quot;"));
 }

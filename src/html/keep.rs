@@ -95,7 +95,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::html::edit::Select;
+    use crate::html::select::Select;
 
     #[test]
     fn only_what_is_to_be_kept_is_told() {

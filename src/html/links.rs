@@ -1,40 +1,32 @@
 //! Relative links of a page that is shown under another path than its own.
 
-use lol_html::send::Element;
-
-use super::editor::set;
+use super::edit::as_ascii;
 
 /// Elements that may have links.
 pub const LINKED: &str = "[href], [src], [action], [formaction], [poster], [srcset], [data]";
 
-const SINGLE: [&str; 6] = ["href", "src", "action", "formaction", "poster", "data"];
+/// The attributes that are or have links.
+pub(super) const NAMES: [&str; 7] =
+    ["href", "src", "action", "formaction", "poster", "data", "srcset"];
 
-/// Makes the relative links of `element` lead where they led from `folder`, which ends with a slash.
-pub(super) fn rebase(element: &mut Element<'_, '_>, folder: &str) {
-    // Where a page says itself what its links are relative to, only that has to be right.
-    for name in SINGLE {
-        if let Some(link) = element.get_attribute(name)
-            && is_relative(&link)
-        {
-            set(element, name, &format!("{folder}{}", link.trim_start()));
-        }
+/// The value of the attribute `name`, whose relative links are to lead where they led from `folder`, which
+/// ends with a slash. None where nothing is to be changed. The value has its references, as in a page.
+pub(super) fn rebased(name: &str, value: &str, folder: &str) -> Option<String> {
+    let rebase = |link: &str| format!("{}{}", as_ascii(folder), link.trim_ascii_start());
+    if name != "srcset" {
+        return is_relative(value).then(|| rebase(value));
     }
-    if let Some(list) = element.get_attribute("srcset") {
-        let rebased: Vec<String> = list
-            .split(", ")
-            .map(|one| {
-                let one = one.trim_start();
-                if is_relative(one) { format!("{folder}{one}") } else { one.to_owned() }
-            })
-            .collect();
-        set(element, "srcset", &rebased.join(", "));
-    }
+    let links = value.split(", ").map(str::trim_ascii_start);
+    links.clone().any(is_relative).then(|| {
+        let rebased = |one| if is_relative(one) { rebase(one) } else { one.to_owned() };
+        links.map(rebased).collect::<Vec<_>>().join(", ")
+    })
 }
 
 /// Whether a link is relative to the folder of its page (RFC 3986, 4.2). Queries and fragments are about
 /// the page itself, which the browser knows under its own URL.
 fn is_relative(link: &str) -> bool {
-    let link = link.trim_start();
+    let link = link.trim_ascii_start();
     let scheme =
         link.find([':', '/', '?', '#']).is_some_and(|at| link.get(at..at + 1) == Some(":"));
     !link.is_empty() && !link.starts_with(['/', '?', '#', '\\']) && !scheme

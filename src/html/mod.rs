@@ -17,6 +17,7 @@ mod plan;
 mod rewriter;
 mod script;
 mod seek;
+mod select;
 mod splice;
 mod title;
 
@@ -24,7 +25,7 @@ pub use body::{Body, Broken, Passed};
 pub use coding::Coding;
 pub use csp::{Csp, Way};
 pub use edit::{
-    Change, Custom, Edit, Select, escape_everywhere, is_code_attribute, is_safe_style, is_safe_url,
+    Change, Custom, Edit, escape_everywhere, is_code_attribute, is_safe_style, is_safe_url,
     is_url_attribute,
 };
 pub use editor::Editor;
@@ -35,5 +36,6 @@ pub use links::LINKED;
 pub use plan::{PageKey, Plan, Plans};
 pub use rewriter::{Edited, Rewriter};
 pub use script::{minify, push_script_json};
+pub use select::Select;
 pub use splice::splice;
 pub use title::Title;

@@ -3,7 +3,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::html::edit::Select;
+use crate::html::select::Select;
 
 fn edit(select: &str, changes: Vec<Change>) -> Edit {
     let select = Arc::new(Select::parse(select).unwrap());
@@ -113,7 +113,7 @@ fn a_page_that_the_parser_gives_up_on_comes_out_whole() {
     let long = format!("<p>a</p><a title='{}'>b</a><p>c</p>", "x".repeat(400_000));
     for size in [1000, 1 << 20] {
         let (out, editor) =
-            through(long.as_bytes(), &[edit("p, [title]", vec![Change::Hide])], size);
+            through(long.as_bytes(), &[edit("p, [title^=x]", vec![Change::Hide])], size);
         assert!(editor.gave_up());
         let out = String::from_utf8(out).unwrap();
         assert!(out.ends_with("<p>c</p>") && out.contains(&"x".repeat(400_000)), "{size}");

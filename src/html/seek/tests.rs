@@ -2,12 +2,17 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Seeker, Sought};
-use crate::html::edit::{Change, Edit, Select};
+use super::{Seeker, Standing};
+use crate::html::edit::{Change, Edit};
 use crate::html::editor::Editor;
+use crate::html::links::LINKED;
+use crate::html::select::Select;
+
+fn edit(select: &str, changes: Vec<Change>) -> Edit {
+    Edit::new(Arc::new(Select::parse(select).unwrap()), changes)
+}
 
 fn edits() -> Vec<Edit> {
-    let edit = |id: &str, changes| Edit::new(Arc::new(Select::parse(id).unwrap()), changes);
     vec![
         edit("#a", vec![Change::Text("<t>".into()), Change::Class("k".into())]),
         edit(
@@ -31,6 +36,21 @@ fn edits() -> Vec<Edit> {
             "#e",
             vec![Change::Html("<b>h</b>".into()), Change::Style("color".into(), "red".into())],
         ),
+        edit("body", vec![Change::Prepend("<hr>".into()), Change::Append("<hr>".into())]),
+        edit("h1", vec![Change::Text("t".into())]),
+        Edit { first: true, ..edit("p", vec![Change::Append("<i>".into())]) },
+        edit(".k", vec![Change::Attribute("TITLE".into(), "\u{e9}".into())]),
+        edit("p.z", vec![Change::Hide, Change::After("<b>\u{e9}</b>".into())]),
+        edit("ul .y", vec![Change::Before("1".into()), Change::After("2".into())]),
+        edit("ul > li", vec![Change::Class("q".into()), Change::Before("3".into())]),
+        edit("div *", vec![Change::Style("top".into(), "0".into())]),
+        Edit { first: true, ..edit("div p, main h1", vec![Change::Html("x".into())]) },
+        edit("[data-x='1 2'], my-box", vec![Change::NoAttribute("data-x".into())]),
+        edit(LINKED, vec![Change::LinksFrom("/f/".into())]),
+        edit(".y", vec![Change::Remove, Change::Before("4".into()), Change::After("5".into())]),
+        edit("script", vec![Change::Attribute("nonce".into(), "1".into())]),
+        edit("img", vec![Change::After("6".into()), Change::Prepend("7".into())]),
+        edit("nothing", vec![Change::Hide]),
     ]
 }
 
@@ -38,18 +58,16 @@ fn seeker(edits: Vec<Edit>) -> Seeker {
     Seeker::new(edits).map_err(|_| "can't be sought").unwrap()
 }
 
-/// What a browser's parser sees of what comes of `page`.
-fn made(page: &[u8], edits: Vec<Edit>, size: usize) -> String {
-    let (mut editor, mut out) = (Editor::new(edits), Vec::new());
+fn made(page: &[u8], mut editor: Editor, size: usize) -> (String, usize) {
+    let mut out = Vec::new();
     for chunk in page.chunks(size) {
         editor.push(chunk, &mut out).unwrap();
     }
     editor.end(&mut out).unwrap();
-    let text = String::from_utf8_lossy(&out).into_owned();
-    scraper::Html::parse_document(&text).html()
+    (String::from_utf8_lossy(&out).into_owned(), editor.changed())
 }
 
-const PIECES: [&str; 51] = [
+const PIECES: &[&str] = &[
     "<p id=a class='k z'>",
     "<div id=\"a\">",
     "</p>",
@@ -101,6 +119,26 @@ const PIECES: [&str; 51] = [
     "<p id=a id=b>",
     "<p/id=a>",
     "</p id=a>",
+    "<ul class=k><li id=d>",
+    "<LI data-x='1 2' class=\"z  y\"/>",
+    "</li>",
+    "</UL>",
+    "<h1>",
+    "</h1>",
+    "<my-box data-x>",
+    "</My-Box>",
+    "<body class=z><main>",
+    "</main></body>",
+    "<select><option class=y>",
+    "</select>",
+    "<a href=x.png class=y>",
+    "<a href='/x'id=e src=\"y\">",
+    "<script data-x src=a>",
+    "</script>",
+    "\u{e9}",
+    "<p title='\u{e9}' style='x:\u{e0}'>",
+    "<!-- x -->",
+    "<math><mi id=a></math>",
 ];
 
 #[test]
@@ -108,7 +146,8 @@ fn plain_pages_need_no_parser() {
     let page = "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=z>1<i>2</i></p>\
         <p id=b>x</p><section id=c><p>3</p></section><span id=d x=1>s</span><em id=e>4</em></div></body></html>";
     let mut out = Vec::new();
-    assert_eq!(seeker(edits()).push(page.as_bytes(), &mut out), Sought::Done);
+    let ids = edits().into_iter().take(5).collect();
+    assert_eq!(seeker(ids).push(page.as_bytes(), &mut out), Standing::Done);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "<!doctype html><html><head><title>x</title></head><body><div><p id=a class=\"z k\">&lt;t&gt;</p>\
@@ -120,40 +159,45 @@ fn plain_pages_need_no_parser() {
 #[test]
 fn a_real_page_is_plain_enough() {
     let page = include_bytes!("../../../benches/data/40k.html");
-    let edit = |id: &str, change| Edit::new(Arc::new(Select::parse(id).unwrap()), vec![change]);
     let edits = vec![
-        edit("#main-content", Change::Class("red".into())),
-        edit("#copy-path", Change::Text("x".into())),
-        edit("#rustdoc-toc", Change::Hide),
+        edit("#main-content", vec![Change::Class("red".into())]),
+        edit("#copy-path", vec![Change::Text("x".into())]),
+        edit("#rustdoc-toc", vec![Change::Hide]),
     ];
-    let (mut seeker, mut out) = (seeker(edits), Vec::new());
+    let (mut ids, mut out) = (seeker(edits), Vec::new());
     // As it comes from a socket: what is plain goes out at once.
-    assert_eq!(seeker.push(&page[..4000], &mut out), Sought::More);
+    assert_eq!(ids.push(&page[..4000], &mut out), Standing::More);
     assert!(out.len() > 3000);
-    assert_eq!(seeker.push(&page[4000..], &mut out), Sought::Done);
+    assert_eq!(ids.push(&page[4000..], &mut out), Standing::Done);
     assert!(out.ends_with(&page[20_000..]));
+
+    let edits = vec![
+        edit("h1", vec![Change::Text("x".into())]),
+        edit("section > h2 a", vec![Change::Class("red".into())]),
+        edit(".src", vec![Change::Hide]),
+    ];
+    let (mut all, mut out) = (seeker(edits.clone()), Vec::new());
+    assert_eq!(all.push(page, &mut out), Standing::More);
+    assert_eq!(all.last(), Some(&b""[..]));
+    let (parsed, changed) = made(page, Editor::parsed(&edits), 4096);
+    assert!(changed > 10);
+    assert_eq!((String::from_utf8(out).unwrap(), all.changed()), (parsed, changed));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
-    /// Whichever of the two makes it, a browser sees the same.
+    /// Whichever of the two makes it, it is the same.
     #[test]
     fn the_parser_would_have_made_the_same(
-        pieces in proptest::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..14),
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..25),
+        edits in proptest::sample::subsequence(edits(), 1..4),
         size in 1_usize..60,
     ) {
         let page = pieces.concat();
-        // Those that the page may have: with one more, the parser would always be asked.
-        let found = |edit: &Edit| page.contains(&format!("id={}", edit.select.id().unwrap()));
-        let edits: Vec<Edit> = edits().into_iter().filter(found).collect();
-        let sought = |size| made(page.as_bytes(), edits.clone(), size);
-        // A change that can't be sought leaves all to the parser.
-        let mut with_more = edits.clone();
-        let nothing = Arc::new(Select::parse("nothing").unwrap());
-        with_more.push(Edit::new(nothing, vec![Change::Hide]));
-        let parsed = made(page.as_bytes(), with_more, page.len().max(1));
-        prop_assert_eq!(&parsed, &sought(page.len().max(1)), "{}", page);
-        prop_assert_eq!(&parsed, &sought(1), "{}", page);
-        prop_assert_eq!(&parsed, &sought(size), "{}", page);
+        let parsed = made(page.as_bytes(), Editor::parsed(&edits), page.len().max(1));
+        for size in [page.len().max(1), 1, size] {
+            let sought = made(page.as_bytes(), Editor::new(edits.clone()), size);
+            prop_assert_eq!(&parsed, &sought, "{} of {:?} in {}", size, edits, page);
+        }
     }
 }

@@ -1,0 +1,348 @@
+//! Tags and comments as they stand in a page, read where they are.
+
+use memchr::{memchr, memmem};
+
+/// What stands at a place of a page.
+pub(super) enum Token<'p> {
+    Start(Tag<'p>),
+    End(EndTag<'p>),
+    /// A comment or a doctype, which ends there.
+    Other(usize),
+}
+
+/// A start tag that is all there.
+pub(super) struct Tag<'p> {
+    pub(super) start: usize,
+    /// Behind it.
+    pub(super) end: usize,
+    pub(super) name: &'p [u8],
+    pub(super) id: Option<&'p [u8]>,
+    pub(super) class: Option<&'p [u8]>,
+    /// `/>`.
+    pub(super) closes: bool,
+    /// What stands behind its name, up to the byte that ends it.
+    inside: &'p [u8],
+}
+
+/// An end tag that is all there.
+pub(super) struct EndTag<'p> {
+    pub(super) start: usize,
+    /// Behind it.
+    pub(super) end: usize,
+    pub(super) name: &'p [u8],
+}
+
+/// An attribute as the page has it.
+pub(super) struct Attribute<'p> {
+    pub(super) raw: &'p [u8],
+    pub(super) name: &'p [u8],
+    pub(super) value: &'p [u8],
+}
+
+/// How an element is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Usual,
+    /// Nothing can be in it.
+    Void,
+    /// What is in it is text up to the end tag of this name.
+    Text(&'static str),
+    Svg,
+    /// In ways that are left to the parser.
+    Strange,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It is not all there yet.
+    More,
+    /// It is unusual.
+    Odd,
+}
+
+pub(super) type Found<T> = Result<T, Stop>;
+
+/// Elements that are not usual. All others are.
+const UNUSUAL: [(&str, Kind); 29] = [
+    ("script", Kind::Text("script")),
+    ("img", Kind::Void),
+    ("br", Kind::Void),
+    ("link", Kind::Void),
+    ("meta", Kind::Void),
+    ("input", Kind::Void),
+    ("hr", Kind::Void),
+    ("svg", Kind::Svg),
+    ("source", Kind::Void),
+    ("style", Kind::Text("style")),
+    ("title", Kind::Text("title")),
+    ("textarea", Kind::Text("textarea")),
+    ("noscript", Kind::Text("noscript")),
+    ("iframe", Kind::Text("iframe")),
+    ("area", Kind::Void),
+    ("base", Kind::Void),
+    ("basefont", Kind::Void),
+    ("bgsound", Kind::Void),
+    ("col", Kind::Void),
+    ("embed", Kind::Void),
+    ("keygen", Kind::Void),
+    ("param", Kind::Void),
+    ("track", Kind::Void),
+    ("wbr", Kind::Void),
+    ("xmp", Kind::Text("xmp")),
+    ("noembed", Kind::Text("noembed")),
+    ("noframes", Kind::Text("noframes")),
+    ("math", Kind::Strange),
+    ("plaintext", Kind::Strange),
+];
+
+/// How long their names are: a bit for each length, by the first letter.
+static LENGTHS: [u32; 32] = {
+    let mut lengths = [0; 32];
+    let mut index = 0;
+    while index < UNUSUAL.len() {
+        #[expect(clippy::indexing_slicing, reason = "while compiling")]
+        {
+            let name = UNUSUAL[index].0.as_bytes();
+            lengths[(name[0] & 0x1f) as usize] |= 1 << name.len();
+        }
+        index += 1;
+    }
+    lengths
+};
+
+const NAME: u8 = 1;
+const SPACE: u8 = 2;
+const ATTRIBUTE: u8 = 4;
+const UNQUOTED: u8 = 8;
+
+/// What each byte can be a part of.
+static PARTS: [u8; 256] = {
+    let mut parts = [0; 256];
+    let mut byte = 0_usize;
+    while byte < 256 {
+        let mut part = 0;
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let one = byte as u8;
+        if one.is_ascii_alphanumeric() || one == b'-' {
+            part |= NAME;
+        }
+        if matches!(one, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c') {
+            part |= SPACE;
+        } else if !matches!(one, b'"' | b'\'' | b'<' | b'>' | b'=' | 0) {
+            if one != b'/' {
+                part |= ATTRIBUTE;
+            }
+            if one != b'`' {
+                part |= UNQUOTED;
+            }
+        }
+        #[expect(clippy::indexing_slicing, reason = "while compiling")]
+        {
+            parts[byte] = part;
+        }
+        byte += 1;
+    }
+    parts
+};
+
+/// The first place from `at` on whose byte is no `part`.
+#[inline]
+fn behind(page: &[u8], at: usize, part: u8) -> Found<usize> {
+    let rest = page.get(at..).ok_or(Stop::More)?;
+    let other = |byte: &u8| PARTS.get(usize::from(*byte)).is_none_or(|parts| parts & part == 0);
+    rest.iter().position(other).map(|length| at + length).ok_or(Stop::More)
+}
+
+/// Reads what stands at `at`, which is the next `<` from there on that begins something. `at` is moved over
+/// the text before.
+#[inline]
+pub(super) fn next<'p>(page: &'p [u8], at: &mut usize) -> Found<Token<'p>> {
+    loop {
+        // One tag behind the other is as frequent as text.
+        if page.get(*at) != Some(&b'<') {
+            let text = memchr(b'<', page.get(*at..).unwrap_or_default());
+            *at = text.map_or(page.len(), |text| *at + text);
+        }
+        let rest = page.get(*at..).unwrap_or_default();
+        match rest {
+            [b'<', letter, ..] if letter.is_ascii_alphabetic() => {
+                return Ok(Token::Start(start_tag(page, *at)?));
+            }
+            [b'<', b'/', letter, ..] if letter.is_ascii_alphabetic() => {
+                let after = behind(page, *at + 2, NAME)?;
+                let name = slice(page.get(*at + 2..after))?;
+                let end = behind(page, after, SPACE)?;
+                return match page.get(end) {
+                    Some(b'>') => Ok(Token::End(EndTag { start: *at, end: end + 1, name })),
+                    _ => Err(Stop::Odd),
+                };
+            }
+            [b'<', b'!', b'-', b'-', inner @ ..] => {
+                let end = memmem::find(inner, b"-->");
+                let text = inner.get(..end.unwrap_or(inner.len())).unwrap_or_default();
+                let odd = inner.starts_with(b">") || inner.starts_with(b"->");
+                if odd || memmem::find(text, b"--!>").is_some() {
+                    return Err(Stop::Odd);
+                }
+                return Ok(Token::Other(*at + 4 + end.ok_or(Stop::More)? + 3));
+            }
+            [b'<', b'!', ..] => {
+                let doctype = slice(rest.get(2..9))?.eq_ignore_ascii_case(b"doctype");
+                if !doctype {
+                    return Err(Stop::Odd);
+                }
+                let end = memchr(b'>', rest).ok_or(Stop::More)?;
+                return Ok(Token::Other(*at + end + 1));
+            }
+            [] | [b'<'] | [b'<', b'/'] => return Err(Stop::More),
+            [_, b'/' | b'?', ..] => return Err(Stop::Odd),
+            // Text.
+            _ => *at += 1,
+        }
+    }
+}
+
+/// Moves `at` to the end tag of an element whose content is text and which is called `name`.
+pub(super) fn end_of_text(page: &[u8], at: &mut usize, name: &str) -> Found<()> {
+    loop {
+        let text = memchr(b'<', page.get(*at..).unwrap_or_default());
+        *at = text.map_or(page.len(), |text| *at + text);
+        match page.get(*at + 1).ok_or(Stop::More)? {
+            // In a script this opens states in which an end tag is none.
+            b'!' if name == "script" => return Err(Stop::Odd),
+            b'/' => {
+                let end = *at + 2 + name.len();
+                let given = slice(page.get(*at + 2..end))?;
+                if given.eq_ignore_ascii_case(name.as_bytes()) {
+                    return match page.get(end).ok_or(Stop::More)? {
+                        b'>' => Ok(()),
+                        _ => Err(Stop::Odd),
+                    };
+                }
+                *at += 1;
+            }
+            _ => *at += 1,
+        }
+    }
+}
+
+#[inline]
+fn start_tag(page: &[u8], start: usize) -> Found<Tag<'_>> {
+    let mut at = behind(page, start + 1, NAME)?;
+    let name = slice(page.get(start + 1..at))?;
+    let (begun, mut id, mut class, mut closes) = (at, None, None, false);
+    // Whether an attribute may follow without a space.
+    let mut apart = false;
+    loop {
+        let from = at;
+        at = behind(page, at, SPACE)?;
+        match page.get(at).ok_or(Stop::More)? {
+            b'>' => break,
+            b'/' => {
+                if *page.get(at + 1).ok_or(Stop::More)? != b'>' {
+                    return Err(Stop::Odd);
+                }
+                closes = true;
+                break;
+            }
+            _ if from == at && !apart => return Err(Stop::Odd),
+            _ => {}
+        }
+        let (attribute, end) = attribute(page, at)?;
+        match attribute.name.len() {
+            2 if id.is_none() && attribute.name.eq_ignore_ascii_case(b"id") => {
+                id = Some(attribute.value);
+            }
+            5 if class.is_none() && attribute.name.eq_ignore_ascii_case(b"class") => {
+                class = Some(attribute.value);
+            }
+            _ => {}
+        }
+        apart = matches!(attribute.raw.last(), Some(b'"' | b'\''));
+        at = end;
+    }
+    let inside = slice(page.get(begun..=at))?;
+    let end = at + 1 + usize::from(closes);
+    Ok(Tag { start, end, name, id, class, closes, inside })
+}
+
+/// The attribute that begins at `start`, and where it ends.
+#[inline]
+fn attribute(page: &[u8], start: usize) -> Found<(Attribute<'_>, usize)> {
+    let named = behind(page, start, ATTRIBUTE)?;
+    let name = slice(page.get(start..named))?;
+    let (mut value, mut end): (&[u8], _) = (b"", named);
+    match page.get(named).ok_or(Stop::More)? {
+        b'=' => match page.get(named + 1).ok_or(Stop::More)? {
+            quote @ (b'"' | b'\'') => {
+                let rest = page.get(named + 2..).unwrap_or_default();
+                let length = memchr(*quote, rest).ok_or(Stop::More)?;
+                value = rest.get(..length).unwrap_or_default();
+                end = named + 2 + length + 1;
+            }
+            _ => {
+                end = behind(page, named + 1, UNQUOTED)?;
+                value = slice(page.get(named + 1..end))?;
+                let over = page.get(end).is_some_and(|byte| *byte == b'>' || is_space(*byte));
+                if value.is_empty() || !over {
+                    return Err(Stop::Odd);
+                }
+            }
+        },
+        b'>' | b'/' if !name.is_empty() => {}
+        byte if !name.is_empty() && is_space(*byte) => {}
+        // Quotes and the like in names are unusual.
+        _ => return Err(Stop::Odd),
+    }
+    if name.is_empty() {
+        return Err(Stop::Odd);
+    }
+    let raw = slice(page.get(start..end))?;
+    Ok((Attribute { raw, name, value }, end))
+}
+
+impl<'p> Tag<'p> {
+    /// Its attributes, in their order.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = Attribute<'p>> + use<'p> {
+        let inside = self.inside;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            at = behind(inside, at, SPACE).ok()?;
+            let (found, end) = attribute(inside, at).ok()?;
+            at = end;
+            Some(found)
+        })
+    }
+
+    #[inline]
+    pub(super) fn kind(&self) -> Kind {
+        let lengths = self.name.first().and_then(|first| LENGTHS.get(usize::from(first & 0x1f)));
+        if lengths.is_none_or(|lengths| lengths & (1 << self.name.len().min(31)) == 0) {
+            return Kind::Usual;
+        }
+        let is = |(name, _): &&(&str, Kind)| self.name.eq_ignore_ascii_case(name.as_bytes());
+        UNUSUAL.iter().find(is).map_or(Kind::Usual, |(_, kind)| *kind)
+    }
+}
+
+/// Whether elements of this name are plain in a picture, and lead out of it in no way.
+pub(super) fn is_plain_in_svg(name: &[u8]) -> bool {
+    ["path", "g", "circle", "rect", "line", "polyline", "polygon", "ellipse", "use", "defs"]
+        .iter()
+        .any(|plain| name.eq_ignore_ascii_case(plain.as_bytes()))
+}
+
+/// The words of a list that is separated by spaces.
+pub(super) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| is_space(*byte)).filter(|word| !word.is_empty())
+}
+
+#[inline]
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')
+}
+
+fn slice(found: Option<&[u8]>) -> Found<&[u8]> {
+    found.ok_or(Stop::More)
+}
