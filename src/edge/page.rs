@@ -257,18 +257,20 @@ pub(super) fn to_visitor(
         promote_cookies(&site, context.client.secure, response)?;
     }
     let said = said_by_origin(&site, response);
+    let html = response.status == StatusCode::OK && page.shown && is_html(response);
+    // By the validators of the origin, before they are dropped.
+    let key = if html { page_key(session, &site, &page, response) } else { None };
     if page.concerned.varies {
         make_private(response)?;
         drop_validators(response);
     }
-    let html = response.status == StatusCode::OK && page.shown && is_html(response);
     if html && page.consent == Consent::Denied {
         site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
         // Another visitor's answer would be another one.
         make_private(response)?;
         no_identity(&site, session, context, response)?;
     } else if html {
-        shown_page(session, context, known, &site, &mut page, response)?;
+        shown_page(session, context, (known, key), &site, &mut page, response)?;
     }
     match (said, page.confirmed.take()) {
         (Some(Said::Nobody), _) => disown(&site, context, response)?,
@@ -305,7 +307,7 @@ fn told_to_the_holder(
 fn shown_page(
     session: &mut Session,
     context: &mut Context,
-    known: Remembered<'_>,
+    (known, key): (Remembered<'_>, Option<(PageKey, usize)>),
     site: &Site,
     page: &mut Page,
     response: &mut ResponseHeader,
@@ -370,7 +372,8 @@ fn shown_page(
         Some(decision) => std::mem::take(&mut decision.edits),
         None => Vec::new(),
     };
-    rewrite(session, context, known.plans, site, handover, &edits, title.clone(), response)?;
+    let with = (handover, &*edits, title.clone());
+    rewrite(session, context, known.plans, site, key, with, response)?;
     page.view = title.map(|title| Box::new(View { visitor, title }));
     Ok(())
 }
@@ -427,15 +430,13 @@ pub(super) fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
 }
 
 /// Sets up what is done to the page's bytes.
-#[allow(clippy::too_many_arguments, reason = "each is another part of one page")]
 fn rewrite(
     session: &mut Session,
     context: &mut Context,
     plans: &Plans,
     site: &Site,
-    handover: Handover<'_>,
-    edits: &[Edit],
-    title: Option<Arc<Mutex<Title>>>,
+    key: Option<(PageKey, usize)>,
+    (handover, edits, title): (Handover<'_>, &[Edit], Option<Arc<Mutex<Title>>>),
     response: &mut ResponseHeader,
 ) -> Result<()> {
     let coding = Coding::of(text(response, &header::CONTENT_ENCODING));
@@ -459,14 +460,19 @@ fn rewrite(
     for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
         csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
     }
-    let key = if coding == Coding::Identity && edits.is_empty() {
-        page_key(session, site, response)
-    } else {
-        None
+    let key = key.filter(|_| coding == Coding::Identity);
+    // What is edited is as long as the visitor's traits make it.
+    let (key, edits_key) = match key {
+        Some((key, _)) if !edits.is_empty() => (None, Some(key.of_edits(edits))),
+        key => (key, None),
     };
     let made = guard(Feature::Rewriting, || {
         let keep = Keep::of(edits, &site.keep_path);
         let editor = (!edits.is_empty()).then(|| Editor::new(edits.to_vec()));
+        let editor = match edits_key.map(|key| plans.places(key)) {
+            None | Some(Some(None)) => editor,
+            Some(known) => editor.map(|editor| editor.with_places(known.flatten())),
+        };
         if site.snippet.is_none() && keep.is_none() {
             return (editor, None, None);
         }
@@ -488,7 +494,7 @@ fn rewrite(
         response.insert_header(header::CONTENT_LENGTH, length + adds)?;
         return Ok(());
     }
-    context.page_key = key.map(|(key, _)| key);
+    context.page_key = key.map(|(key, _)| key).or(edits_key);
     context.body = Body::new(coding, Rewriter::new(editor, injector));
     response.remove_header(&header::CONTENT_LENGTH);
     if session.req_header().version == Version::HTTP_10 {
@@ -503,13 +509,25 @@ fn rewrite(
 
 /// What a page's bytes follow from, and its length, where the origin vouches for them: by a strong
 /// ETag (RFC 9110, 8.8.1).
-fn page_key(session: &Session, site: &Site, response: &ResponseHeader) -> Option<(PageKey, usize)> {
+fn page_key(
+    session: &Session,
+    site: &Site,
+    page: &Page,
+    response: &ResponseHeader,
+) -> Option<(PageKey, usize)> {
     let etag = response.headers.get(header::ETAG)?.as_bytes();
     let length = response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
     let target = session.req_header().raw_path();
     let strong =
         etag.starts_with(b"\"") && !response.headers.contains_key(header::TRANSFER_ENCODING);
-    let parts = [site.name.as_bytes(), target, etag, length.as_bytes()];
+    // Pages that are chosen for a visitor stand under one target.
+    let chosen = match page.target() {
+        Some(Target::Other { path, .. }) => path.as_deref().unwrap_or_default(),
+        _ => "",
+    };
+    let origin = page.other_origin().unwrap_or(usize::MAX).to_le_bytes();
+    let site = site.name.as_bytes();
+    let parts = [site, target, chosen.as_bytes(), &origin, etag, length.as_bytes()];
     strong.then(|| PageKey::of(&parts)).zip(length.parse().ok())
 }
 
@@ -542,6 +560,10 @@ pub(super) fn body(
             }
             if let (Some(key), Some(plan)) = (context.page_key, passed.plan) {
                 plans.put(key, plan);
+            }
+            let astray = passed.edited.is_some_and(|edited| edited.gave_up);
+            if let (Some(key), true) = (context.page_key, astray || passed.places.is_some()) {
+                plans.put_places(key, passed.places.filter(|_| !astray));
             }
             Ok(())
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::coding::{Coding, Decoder, Encoder};
-use super::{Edited, Plan, Rewriter, Title};
+use super::{Edited, Places, Plan, Rewriter, Title};
 use crate::telemetry::Rewrite;
 
 /// A page's body on its way to one visitor.
@@ -33,7 +33,7 @@ pub struct Plain {
 }
 
 /// What has become of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
     /// Of the snippet, where one was to be put in.
     pub outcome: Option<Rewrite>,
@@ -41,6 +41,8 @@ pub struct Passed {
     pub edited: Option<Edited>,
     /// Where its place was, if it was plain to see: for the next time.
     pub plan: Option<Plan>,
+    /// Where its elements were found, if that was not known: for the next time.
+    pub places: Option<Arc<Places>>,
 }
 
 /// What a compressed page passes through. `None` once it is finished.
@@ -157,13 +159,14 @@ impl Stage {
     fn tell(&mut self) -> Passed {
         self.told = true;
         // Where it was decoded, the place is not that of the bytes.
-        Passed { plan: None, ..self.rewriter.passed() }
+        Passed { plan: None, places: None, ..self.rewriter.passed() }
     }
 }
 
 impl Rewriter {
     fn passed(&self) -> Passed {
-        Passed { outcome: self.outcome(), edited: self.edited(), plan: self.plan() }
+        let places = self.learned();
+        Passed { outcome: self.outcome(), edited: self.edited(), plan: self.plan(), places }
     }
 }
 

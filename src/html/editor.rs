@@ -11,22 +11,34 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
 use super::edit::{Change, Edit, as_ascii, escape};
 use super::links;
-use super::seek::{Left, Seeker, Standing};
+use super::seek::{Left, Patches, Places, Seeker, Standing, Went};
 use crate::telemetry::{Feature, guard};
 
 /// A page whose elements are being changed.
 pub struct Editor {
     parsing: Parsing,
+    memory: Memory,
     state: Arc<Mutex<State>>,
 }
 
 enum Parsing {
     /// Nothing has come of the page: these are to be made.
     NotYet(Vec<Edit>),
+    /// As a page that has been seen before.
+    Patching(Box<Patches>),
     /// Without a parser, as long as the page is plain.
     Seeking(Box<Seeker>),
     Now(Box<Mutex<Parser>>),
     Over,
+}
+
+/// What is known of a page whose bytes somebody vouches for.
+enum Memory {
+    /// Nobody does.
+    Off,
+    Wanted,
+    Known(Arc<Places>),
+    Learned(Arc<Places>),
 }
 
 type Parser = HtmlRewriter<'static, Sink>;
@@ -51,7 +63,24 @@ impl Editor {
     /// Makes `edits` in a page.
     #[must_use]
     pub fn new(edits: Vec<Edit>) -> Self {
-        Self { parsing: Parsing::NotYet(edits), state: Arc::default() }
+        Self { parsing: Parsing::NotYet(edits), memory: Memory::Off, state: Arc::default() }
+    }
+
+    /// Of a page that will be the same the next time: with the places that it had the last time, if it has
+    /// been seen.
+    #[must_use]
+    pub fn with_places(mut self, places: Option<Arc<Places>>) -> Self {
+        self.memory = places.map_or(Memory::Wanted, Memory::Known);
+        self
+    }
+
+    /// The places that it turned out to have: for the next time.
+    #[must_use]
+    pub fn learned(&self) -> Option<&Arc<Places>> {
+        match &self.memory {
+            Memory::Learned(places) => Some(places),
+            Memory::Off | Memory::Wanted | Memory::Known(_) => None,
+        }
     }
 
     /// The same by the parser alone.
@@ -65,20 +94,57 @@ impl Editor {
     /// Seeks what it can. `true` when nothing is left for a parser to do with `bytes`.
     fn seek(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Lost> {
         if let Parsing::NotYet(edits) = &mut self.parsing {
-            self.parsing = match Seeker::new(std::mem::take(edits)) {
-                Ok(seeker) => Parsing::Seeking(Box::new(seeker)),
-                Err(edits) => self.parse(&edits),
-            };
+            let edits = std::mem::take(edits);
+            self.parsing = self.begin(edits);
         }
-        let Parsing::Seeking(seeker) = &mut self.parsing else { return Ok(false) };
-        let sought = guard(Feature::Rewriting, || seeker.push(bytes, out)).ok_or(Lost)?;
-        lock(&self.state).changed = seeker.changed();
-        match sought {
-            Standing::More => {}
-            Standing::Done => self.parsing = Parsing::Over,
-            Standing::Odd => self.go_on(out)?,
+        match &mut self.parsing {
+            Parsing::Patching(patches) => {
+                let went = guard(Feature::Rewriting, || patches.push(bytes, out)).ok_or(Lost)?;
+                if went != Went::On {
+                    lock(&self.state).gave_up = went == Went::Astray;
+                    self.parsing = Parsing::Over;
+                }
+            }
+            Parsing::Seeking(seeker) => {
+                let sought = guard(Feature::Rewriting, || seeker.push(bytes, out)).ok_or(Lost)?;
+                lock(&self.state).changed = seeker.changed();
+                match sought {
+                    Standing::More => {}
+                    Standing::Done => self.remember(),
+                    Standing::Odd => self.go_on(out)?,
+                }
+            }
+            Parsing::NotYet(_) | Parsing::Now(_) | Parsing::Over => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn begin(&mut self, edits: Vec<Edit>) -> Parsing {
+        if let Memory::Known(places) = &self.memory {
+            if let Some(patches) = Patches::new(Arc::clone(places), &edits) {
+                lock(&self.state).changed = patches.changed();
+                return Parsing::Patching(Box::new(patches));
+            }
+            self.memory = Memory::Wanted;
+        }
+        match Seeker::new(edits) {
+            Ok(mut seeker) => {
+                if matches!(self.memory, Memory::Wanted) {
+                    seeker.remember();
+                }
+                Parsing::Seeking(Box::new(seeker))
+            }
+            Err(edits) => self.parse(&edits),
+        }
+    }
+
+    /// All has been sought.
+    fn remember(&mut self) {
+        if let Parsing::Seeking(mut seeker) = std::mem::replace(&mut self.parsing, Parsing::Over)
+            && let Some(places) = seeker.places()
+        {
+            self.memory = Memory::Learned(Arc::new(places));
+        }
     }
 
     /// A parser goes on where seeking has stopped: it reads the tags of what is open.
@@ -105,8 +171,7 @@ impl Editor {
     /// The parser panicked: what it held is lost.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Lost> {
         let mut rest = bytes;
-        let seeking = matches!(self.parsing, Parsing::NotYet(_) | Parsing::Seeking(_));
-        if seeking && !bytes.is_empty() && self.seek(bytes, out)? {
+        if !bytes.is_empty() && self.seek(bytes, out)? {
             return Ok(());
         }
         while let Parsing::Now(parser) = &mut self.parsing
@@ -144,13 +209,19 @@ impl Editor {
     /// # Errors
     /// As [`Editor::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
-        if let Parsing::Seeking(seeker) = &mut self.parsing {
-            if let Some(held) = seeker.last() {
-                out.extend_from_slice(held);
-                self.parsing = Parsing::Over;
-            } else {
-                self.go_on(out)?;
+        match &self.parsing {
+            Parsing::Seeking(seeker) => match seeker.last() {
+                Some(held) => {
+                    out.extend_from_slice(held);
+                    self.remember();
+                }
+                None => self.go_on(out)?,
+            },
+            Parsing::Patching(patches) => {
+                patches.end(out);
+                lock(&self.state).gave_up = true;
             }
+            Parsing::NotYet(_) | Parsing::Now(_) | Parsing::Over => {}
         }
         let Parsing::Now(parser) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
             return Ok(());

@@ -186,6 +186,11 @@ impl Injector {
         lock(&self.state).outcome
     }
 
+    /// Whether all that comes passes as it is, and is read by nobody.
+    pub(super) fn is_through(&self) -> bool {
+        matches!(self.parser, Parsing::Over) && self.title.is_none()
+    }
+
     /// The most bytes that it adds to a page.
     #[must_use]
     pub fn adds(&self) -> usize {

@@ -36,6 +36,7 @@ pub use links::LINKED;
 pub use plan::{PageKey, Plan, Plans};
 pub use rewriter::{Edited, Rewriter};
 pub use script::{minify, push_script_json};
+pub use seek::Places;
 pub use select::Select;
 pub use splice::splice;
 pub use title::Title;

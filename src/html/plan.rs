@@ -1,8 +1,15 @@
-//! Where the snippet goes in pages that have been seen before. With that the length of such a page
-//! is known before its body comes: it needs no chunks, and no packet of its own for the last one.
+//! Where the snippet goes in pages that have been seen before, and where the elements are that are edited.
+//! With the first the length of such a page is known before its body comes: it needs no chunks, and no
+//! packet of its own for the last one. With the second it need not be read.
+
+use std::hash::{Hash, Hasher};
+use std::mem::discriminant;
+use std::sync::Arc;
 
 use tinyufo::TinyUfo;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use super::{Edit, Places};
 
 /// A page by all that its bytes follow from: site, target, strong ETag and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +25,20 @@ impl PageKey {
             framed.extend_from_slice(part);
         }
         Self(xxh3_128(&framed))
+    }
+
+    /// The key of what `edits` find in the page. What they put in is not a part of it.
+    #[must_use]
+    pub fn of_edits(self, edits: &[Edit]) -> Self {
+        let mut hasher = Xxh3::new();
+        self.hash(&mut hasher);
+        for edit in edits {
+            edit.select.as_str().hash(&mut hasher);
+            edit.first.hash(&mut hasher);
+            hasher.write_usize(edit.changes.len());
+            edit.changes.iter().for_each(|change| discriminant(change).hash(&mut hasher));
+        }
+        Self(hasher.digest128())
     }
 }
 
@@ -45,14 +66,24 @@ impl Plan {
 }
 
 /// Plans of the pages seen last. Whoever asks often stays.
-pub struct Plans(TinyUfo<PageKey, (PageKey, Plan)>);
+pub struct Plans {
+    snippets: TinyUfo<PageKey, (PageKey, Plan)>,
+    /// None for a page that is not what its origin says.
+    edits: TinyUfo<PageKey, (PageKey, Option<Arc<Places>>)>,
+}
 
 /// About 100 bytes each.
 const MAX_PLANS: usize = 32 * 1024;
+/// What places weigh together, in units of so many bytes: 8 MiB.
+const MAX_UNITS: usize = 8 * 1024 * 1024 / UNIT;
+const UNIT: usize = 256;
 
 impl Default for Plans {
     fn default() -> Self {
-        Self(TinyUfo::new(MAX_PLANS, MAX_PLANS))
+        Self {
+            snippets: TinyUfo::new(MAX_PLANS, MAX_PLANS),
+            edits: TinyUfo::new(MAX_UNITS, MAX_UNITS / 4),
+        }
     }
 }
 
@@ -61,12 +92,26 @@ impl Plans {
     #[must_use]
     pub fn get(&self, key: PageKey) -> Option<Plan> {
         // The cache compares hashes of keys alone.
-        self.0.get(&key).filter(|(own, _)| *own == key).map(|(_, plan)| plan)
+        self.snippets.get(&key).filter(|(own, _)| *own == key).map(|(_, plan)| plan)
     }
 
     /// Remembers the plan of a page.
     pub fn put(&self, key: PageKey, plan: Plan) {
-        self.0.put(key, (key, plan), 1);
+        self.snippets.put(key, (key, plan), 1);
+    }
+
+    /// What is known of where edits find their elements: nothing, or that it can't be known, or where.
+    #[must_use]
+    pub fn places(&self, key: PageKey) -> Option<Option<Arc<Places>>> {
+        self.edits.get(&key).filter(|(own, _)| *own == key).map(|(_, places)| places)
+    }
+
+    /// Remembers where edits find their elements, or that this can't be known: the page is not what its
+    /// origin says.
+    pub fn put_places(&self, key: PageKey, places: Option<Arc<Places>>) {
+        let size = places.as_ref().map_or(0, |places| places.size());
+        let units = u16::try_from(size / UNIT + 1).unwrap_or(u16::MAX);
+        self.edits.put(key, (key, places), units);
     }
 }
 

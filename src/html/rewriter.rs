@@ -1,7 +1,9 @@
 //! All that is done to a page's bytes: its elements are changed, then the snippet is put in.
 
+use std::sync::Arc;
+
 use super::editor::Lost;
-use super::{Editor, Injector, Plan};
+use super::{Editor, Injector, Places, Plan};
 use crate::telemetry::Rewrite;
 
 /// A page on its way. What is not to be done is not there.
@@ -11,6 +13,9 @@ pub struct Rewriter {
     injector: Option<Injector>,
     scratch: Vec<u8>,
 }
+
+/// About what edits add to a page, in bytes.
+const EDITS: usize = 1024;
 
 /// What became of a page's edits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +36,10 @@ impl Rewriter {
     /// Adds to `out` what comes of the page's next `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Lost> {
         match (&mut self.editor, &mut self.injector) {
+            (Some(editor), Some(injector)) if injector.is_through() => editor.push(bytes, out)?,
             (Some(editor), Some(injector)) if !editor.is_over() => {
                 self.scratch.clear();
+                self.scratch.reserve(bytes.len() + EDITS);
                 editor.push(bytes, &mut self.scratch)?;
                 injector.push(&self.scratch, out);
             }
@@ -80,6 +87,11 @@ impl Rewriter {
         self.injector.as_ref().filter(|_| self.editor.is_none()).and_then(Injector::plan)
     }
 
+    /// Where its elements were found, if they were not known.
+    pub(super) fn learned(&self) -> Option<Arc<Places>> {
+        self.editor.as_ref().and_then(Editor::learned).map(Arc::clone)
+    }
+
     /// Bytes that have been added by the snippet.
     pub(super) fn added(&self) -> usize {
         self.injector.as_ref().map_or(0, Injector::added)
@@ -87,7 +99,6 @@ impl Rewriter {
 
     /// About the most bytes that are added to a page.
     pub(super) fn adds(&self) -> usize {
-        const EDITS: usize = 1024;
         self.injector.as_ref().map_or(0, Injector::adds)
             + if self.editor.is_some() { EDITS } else { 0 }
     }

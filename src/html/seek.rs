@@ -5,11 +5,15 @@
 mod elements;
 mod interest;
 mod made;
+mod patches;
+mod places;
 mod tag;
 
 use elements::Elements;
 use interest::Interest;
 use made::{AtEnd, Made};
+pub(super) use patches::{Patches, Went};
+pub use places::Places;
 use tag::{EndTag, Kind, Stop, Tag, Token};
 
 use super::edit::{Change, Edit};
@@ -34,12 +38,18 @@ pub(super) struct Seeker {
     /// Bytes that are not through.
     held: Vec<u8>,
     changed: usize,
+    /// Where in the page the first of them is.
+    from: usize,
+    /// Where elements were found, if somebody wants to know.
+    places: Option<Places>,
 }
 
 /// The end of an element that has been changed.
 struct End {
     /// By these: a bit for each.
     edits: u64,
+    /// The element's number among the places.
+    place: Option<usize>,
     made: AtEnd,
 }
 
@@ -129,7 +139,19 @@ impl Seeker {
             svg: false,
             held: Vec::new(),
             changed: 0,
+            from: 0,
+            places: None,
         })
+    }
+
+    /// Remembers where it finds elements.
+    pub(super) fn remember(&mut self) {
+        self.places = Some(Places::default());
+    }
+
+    /// Where it has found elements, once it is done or the page has ended.
+    pub(super) fn places(&mut self) -> Option<Places> {
+        self.places.take().filter(|_| self.unfinished == 0)
     }
 
     /// How many elements have been changed.
@@ -182,8 +204,8 @@ impl Seeker {
         if !self.emptying {
             part.pass(part.at);
         }
-        let held = page.get(part.at..).unwrap_or_default().to_vec();
-        self.held = held;
+        self.from += part.at;
+        self.held = page.get(part.at..).unwrap_or_default().to_vec();
         match stop {
             Stop::More if self.held.len() < MAX_HELD => Standing::More,
             Stop::More | Stop::Odd => Standing::Odd,
@@ -224,12 +246,15 @@ impl Seeker {
         }
         let mut end = None;
         if found.edits != 0 {
-            let made = self.made(found.edits, tag, kind).ok_or(Stop::Odd)?;
+            let edits = self.numbered().filter(|(number, _)| found.edits & number != 0);
+            let edits = edits.map(|(_, sought)| &sought.edit);
+            let made = Made::of(edits, tag).ok_or(Stop::Odd)?;
+            let place = self.place(|places, from| places.add(found.edits, from + tag.start, raw));
             part.pass(tag.start);
             made.write(tag, raw, part.out);
             part.written = tag.end;
-            let at_end = made.at_end().filter(|_| kind != Kind::Void);
-            end = at_end.map(|made| Box::new(End { edits: found.edits, made }));
+            let edits = found.edits;
+            end = made.at_end().map(|made| Box::new(End { edits, place, made }));
             self.close(found.edits);
         }
         let is_open = kind != Kind::Void && !(self.svg && tag.closes);
@@ -247,16 +272,13 @@ impl Seeker {
         Ok(())
     }
 
-    /// What `found` makes of `tag`. None where only the parser can make it.
-    fn made<'p>(&self, found: u64, tag: &Tag<'p>, kind: Kind) -> Option<Made<'p>> {
-        let mut made = Made::default();
-        let changes = self.numbered().filter(|(number, _)| found & number != 0);
-        for change in changes.flat_map(|(_, sought)| &sought.edit.changes) {
-            if !made.make(change, tag, kind) {
-                return None;
-            }
+    /// Adds to what is remembered of the page, if that is wanted. All is forgotten where it gets too much.
+    fn place<T>(&mut self, add: impl FnOnce(&mut Places, usize) -> Option<T>) -> Option<T> {
+        let added = add(self.places.as_mut()?, self.from);
+        if added.is_none() {
+            self.places = None;
         }
-        Some(made)
+        added
     }
 
     /// Those that want one element alone have had it.
@@ -283,19 +305,16 @@ impl Seeker {
         if let Some(elements) = &mut self.elements
             && let Some(end) = elements.pop(tag.name)?
         {
-            let made = end.made;
+            let raw = part.page.get(tag.start..tag.end).unwrap_or_default();
             self.unfinished -= 1;
-            if made.is_emptied {
+            if end.made.is_emptied {
                 self.emptying = false;
                 part.written = tag.start;
             }
             part.pass(tag.start);
-            part.out.extend_from_slice(made.before.as_bytes());
-            if made.is_gone {
-                part.written = tag.end;
-            }
-            part.pass(tag.end);
-            part.out.extend_from_slice(made.after.as_bytes());
+            end.made.write(raw, part.out);
+            part.written = tag.end;
+            self.place(|places, from| places.end(end.place?, from + tag.start, raw));
         }
         part.at = tag.end;
         Ok(())

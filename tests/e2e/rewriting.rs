@@ -138,6 +138,48 @@ async fn large_pages_and_long_tags_come_out_whole() {
 }
 
 #[tokio::test]
+async fn pages_that_have_been_seen_are_changed_for_whoever_comes() {
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Server::start(move |_| {
+        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        // The fourth is another page, which the origin calls by the same name.
+        let page = if turn == 3 { PAGE.replace("h1 id=h", "h2 id=h") } else { PAGE.into() };
+        Reply::new(200, &["Content-Type: text/html", "ETag: \"same\""], page)
+    })
+    .await;
+    let edge = edge(&origin, "").await;
+    for (user, name) in [("bea", "Bea"), ("carl", "Carl, who has a longer one")] {
+        let push = json!({"type": "identify", "userId": user, "traits": {"name": name}});
+        let pushed =
+            edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+        assert_eq!(pushed.body(push.to_string()).send().await.status, 200);
+    }
+    let get = async |user: &str| {
+        let page = edge.request("GET", "/").header("Accept", "text/html");
+        page.header("Cookie", &format!("ajs_user_id={user}")).send().await.text()
+    };
+    let tail = "<p class=\"a b\">one</p><p class=\"a b\">two</p></body></html>";
+    for (user, heading) in [
+        ("ann", "<h1 id=h>Hi &lt;Ann&gt; &#252;</h1>"),
+        ("carl", "<h1 id=h>Hi Carl, who has a longer one</h1>"),
+        ("bea", "<h1 id=h>Hi Bea</h1>"),
+    ] {
+        let page = get(user).await;
+        assert!(page.ends_with(&format!("</script></head><body>{heading}{tail}")), "{page}");
+    }
+    // Nothing of it is lost, and the name is not trusted again.
+    let other = PAGE.replace("h1 id=h", "h2 id=h");
+    let (_, rest) = other.split_once("<body>").unwrap();
+    let page = get("ann").await;
+    assert!(page.ends_with(rest), "{page}");
+    edge.becomes("doorstep_html_edits_total", &[("outcome", "gave_up")], 1.0).await;
+    for heading in ["Hi Bea", "Hi Bea"] {
+        let page = get("bea").await;
+        assert!(page.ends_with(&format!("<h1 id=h>{heading}</h1>{tail}")), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn a_change_is_kept_with_and_without_a_snippet() {
     let origin = origin().await;
     for (more, snippet) in [("", true), ("inject: { enabled: false }", false)] {

@@ -2,7 +2,7 @@
 
 use encoding_rs::WINDOWS_1252;
 
-use super::super::edit::{Change, as_ascii, escape};
+use super::super::edit::{Change, Edit, as_ascii, escape};
 use super::super::links;
 use super::tag::{Kind, Tag, words};
 
@@ -26,15 +26,17 @@ pub(super) struct Made<'p> {
     is_emptied: bool,
     /// It has content now, and its start tag no slash.
     opens: bool,
+    /// There is something to do at its end.
+    ends: bool,
 }
 
 /// What is left to do where an element ends.
 #[derive(Debug)]
 pub(super) struct AtEnd {
     pub(super) is_emptied: bool,
-    pub(super) is_gone: bool,
-    pub(super) before: String,
-    pub(super) after: String,
+    is_gone: bool,
+    before: String,
+    after: String,
 }
 
 enum Attribute<'p> {
@@ -45,9 +47,20 @@ enum Attribute<'p> {
 }
 
 impl<'p> Made<'p> {
-    /// Makes `change` of `tag`, whose kind is given. `false` where only the parser can.
-    pub(super) fn make(&mut self, change: &Change, tag: &Tag<'p>, kind: Kind) -> bool {
-        let is_void = kind == Kind::Void;
+    /// What `edits` make of `tag`. None where only the parser can make it.
+    pub(super) fn of<'e>(edits: impl Iterator<Item = &'e Edit>, tag: &Tag<'p>) -> Option<Self> {
+        let mut made = Self::default();
+        let is_void = tag.kind() == Kind::Void;
+        for change in edits.flat_map(|edit| &edit.changes) {
+            if !made.make(change, tag, is_void) {
+                return None;
+            }
+        }
+        Some(made)
+    }
+
+    fn make(&mut self, change: &Change, tag: &Tag<'p>, is_void: bool) -> bool {
+        self.ends |= !is_void && change.needs_end();
         match change {
             Change::Before(markup) => self.before.push_str(&as_ascii(markup)),
             Change::After(markup) if is_void => self.first.insert_str(0, &as_ascii(markup)),
@@ -121,9 +134,19 @@ impl<'p> Made<'p> {
 
     /// What is to be done at its end, if something is.
     pub(super) fn at_end(self) -> Option<AtEnd> {
-        let Self { last, after, is_gone, is_emptied, .. } = self;
-        let something = is_emptied || !last.is_empty() || !after.is_empty();
-        something.then_some(AtEnd { is_emptied, is_gone, before: last, after })
+        let Self { last, after, is_gone, is_emptied, ends, .. } = self;
+        ends.then_some(AtEnd { is_emptied, is_gone, before: last, after })
+    }
+}
+
+impl AtEnd {
+    /// Adds what comes of the element's end tag, which is `raw` in the page.
+    pub(super) fn write(&self, raw: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(self.before.as_bytes());
+        if !self.is_gone {
+            out.extend_from_slice(raw);
+        }
+        out.extend_from_slice(self.after.as_bytes());
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Seeker, Standing};
+use super::{Places, Seeker, Standing};
 use crate::html::edit::{Change, Edit};
 use crate::html::editor::Editor;
 use crate::html::links::LINKED;
@@ -184,6 +184,73 @@ fn a_real_page_is_plain_enough() {
     assert_eq!((String::from_utf8(out).unwrap(), all.changed()), (parsed, changed));
 }
 
+/// What a page that has been seen becomes with `edits`, and whether it was taken for that page.
+fn again(page: &[u8], places: Arc<Places>, edits: &[Edit], size: usize) -> ((String, usize), bool) {
+    let (mut editor, mut out) = (Editor::new(edits.to_vec()).with_places(Some(places)), Vec::new());
+    for chunk in page.chunks(size) {
+        editor.push(chunk, &mut out).unwrap();
+    }
+    editor.end(&mut out).unwrap();
+    ((String::from_utf8_lossy(&out).into_owned(), editor.changed()), !editor.gave_up())
+}
+
+fn learned(page: &[u8], edits: &[Edit]) -> Option<Arc<Places>> {
+    let (mut editor, mut out) = (Editor::new(edits.to_vec()).with_places(None), Vec::new());
+    page.chunks(7).for_each(|chunk| editor.push(chunk, &mut out).unwrap());
+    editor.end(&mut out).unwrap();
+    editor.learned().map(Arc::clone)
+}
+
+#[test]
+fn a_page_that_is_not_the_one_after_all_passes_as_it_is() {
+    let edits = [edit(".k", vec![Change::Hide]), edit("h1", vec![Change::Text("t".into())])];
+    let page = b"<body><p class=k>a</p><h1>b</h1><p>c";
+    let places = learned(page, &edits).unwrap();
+    assert!(places.size() > 100);
+    let hidden = "<p class=k style=\"display: none !important\">";
+    for (other, expected, same) in [
+        (
+            "<body><p class=k>a</p><h1>b</h1><p>c",
+            format!("<body>{hidden}a</p><h1>t</h1><p>c"),
+            true,
+        ),
+        (
+            "<body><p class=k>z</p><h1>y</h1><p>x",
+            format!("<body>{hidden}z</p><h1>t</h1><p>x"),
+            true,
+        ),
+        (
+            "<body><p class=x>a</p><h1>b</h1><p>c",
+            "<body><p class=x>a</p><h1>b</h1><p>c".into(),
+            false,
+        ),
+        (
+            "<body><p class=k>a</p><hr>b</h1><p>c",
+            format!("<body>{hidden}a</p><hr>b</h1><p>c"),
+            false,
+        ),
+        ("<body><p class=k>a</p><h1", format!("<body>{hidden}a</p><h1"), false),
+        (
+            "<body><p class=k>a</p><h1>bc</h1><p>",
+            format!("<body>{hidden}a</p><h1>tbc</h1><p>"),
+            false,
+        ),
+        ("<body><p class=k>a</p><h1>b</", format!("<body>{hidden}a</p><h1>tb</"), false),
+        ("<body><p cl", "<body><p cl".into(), false),
+        ("", String::new(), false),
+    ] {
+        for size in [1, 3, 100] {
+            let ((out, _), taken) = again(other.as_bytes(), Arc::clone(&places), &edits, size);
+            assert_eq!((&out, taken), (&expected, same || other.is_empty()), "{other} {size}");
+        }
+    }
+    // Other edits find other elements: it is read.
+    let others =
+        [edit(".k", vec![Change::Hide]), edit("h1", vec![Change::Custom(Arc::new(|_| ()))])];
+    let ((out, _), _) = again(page, places, &others, 9);
+    assert_eq!(out, format!("<body>{hidden}a</p><h1>b</h1><p>c"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
     /// Whichever of the two makes it, it is the same.
@@ -198,6 +265,10 @@ proptest! {
         for size in [page.len().max(1), 1, size] {
             let sought = made(page.as_bytes(), Editor::new(edits.clone()), size);
             prop_assert_eq!(&parsed, &sought, "{} of {:?} in {}", size, edits, page);
+            if let Some(places) = learned(page.as_bytes(), &edits) {
+                let again = again(page.as_bytes(), places, &edits, size);
+                prop_assert_eq!((&parsed, true), (&again.0, again.1), "{} again", page);
+            }
         }
     }
 }
