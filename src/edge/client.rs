@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -62,13 +62,19 @@ impl Client {
             element.push_str(host);
             element.push_str("\";proto=");
             element.push_str(self.scheme());
-            append(request, header::FORWARDED, &element)?;
-            append(request, X_FORWARDED_FOR, &node)?;
+            if self.trusted {
+                append(request, "Forwarded", &element)?;
+                append(request, "X-Forwarded-For", &node)?;
+            } else {
+                // What there was of them is gone.
+                request.insert_header("Forwarded", element)?;
+                request.insert_header("X-Forwarded-For", node)?;
+            }
         }
-        if !self.trusted || !request.headers.contains_key(X_FORWARDED_HOST) {
-            request.insert_header(X_FORWARDED_HOST, host)?;
+        if !self.trusted || !request.headers.contains_key("x-forwarded-host") {
+            request.insert_header("X-Forwarded-Host", host)?;
         }
-        request.insert_header(X_FORWARDED_PROTO, self.scheme())
+        request.insert_header("X-Forwarded-Proto", self.scheme())
     }
 
     fn drop_lies(&self, request: &mut RequestHeader) {
@@ -84,10 +90,6 @@ impl Client {
         }
     }
 }
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Believed from our own proxies alone.
 const FORWARDING: &[&str] = &["forwarded", "x-forwarded-for", "x-forwarded-host"];
@@ -106,12 +108,12 @@ const SPOOFABLE: &[&str] = &[
 ];
 
 /// Adds to a list that one header field or several may hold.
-pub(super) fn append(request: &mut RequestHeader, name: HeaderName, value: &str) -> Result<()> {
-    if !request.headers.contains_key(&name) {
+pub(super) fn append(request: &mut RequestHeader, name: &'static str, value: &str) -> Result<()> {
+    if !request.headers.contains_key(name) {
         return request.insert_header(name, value);
     }
     let mut list = String::new();
-    for before in request.headers.get_all(&name) {
+    for before in request.headers.get_all(name) {
         if let Ok(text) = before.to_str() {
             list.push_str(text);
             list.push_str(", ");

@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A sketch of that many rows and columns: clients are never counted too low, and too high only when
 /// very many come at once.
 const ROWS: usize = 4;
-const COLUMNS: usize = 1 << 16;
+const COLUMNS: usize = 1 << 15;
 
 impl Default for Limits {
     fn default() -> Self {

@@ -251,7 +251,6 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         context: &mut Context,
     ) -> Result<()> {
-        context.started = Instant::now();
         context.background = session.subrequest_ctx.is_some();
         context.client =
             client::Client::of(session.as_downstream(), &context.snapshot.trusted_proxies);

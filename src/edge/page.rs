@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -160,8 +160,8 @@ pub(super) fn to_origin(
         request.insert_header(name.clone(), value.clone())?;
     }
     context.client.announce(request, context.authority.as_str())?;
-    request.insert_header(X_REQUEST_ID, &context.id[..])?;
-    append(request, header::VIA, via(request.version))?;
+    request.insert_header("X-Request-Id", &context.id[..])?;
+    append(request, "Via", via(request.version))?;
     if page.shown && (site.snippet.is_some() || page.is_edited()) {
         // Only what can be undone, and what the client itself accepts: its answer is of the same
         // coding as the origin's.
@@ -206,8 +206,6 @@ pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     request.insert_header(header::COOKIE, whole)
 }
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 fn via(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "1.0 doorstep",
@@ -244,10 +242,11 @@ pub(super) fn to_visitor(
     known: Remembered<'_>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
-    let started = Instant::now();
     let Some(site) = context.site.clone() else { return Ok(()) };
     let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
     let mut page = page;
+    // With all else the clock would cost as much as what it measures.
+    let started = page.shown.then(Instant::now);
     drop_hop_headers(response);
     if response.version == Version::HTTP_10 {
         // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
@@ -284,7 +283,7 @@ pub(super) fn to_visitor(
         told_to_the_holder(given, page.explained.take(), response)?;
     }
     context.way = Way::Page(page);
-    context.added += started.elapsed();
+    context.added += started.map_or(Duration::ZERO, |started| started.elapsed());
     Ok(())
 }
 

@@ -108,8 +108,13 @@ pub(super) fn drop_hop_headers(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    // Nearly always there is at most `Connection`: one walk finds out.
-    if !response.headers.keys().any(|name| HOP.contains(&name.as_str())) {
+    // Nearly always there is at most a `Connection` that names none: one walk finds out.
+    let hop = |(name, value): (&HeaderName, &HeaderValue)| {
+        let plain =
+            *name == header::CONNECTION && matches!(value.as_bytes(), b"keep-alive" | b"close");
+        HOP.contains(&name.as_str()) && !plain
+    };
+    if !response.headers.iter().any(hop) {
         return;
     }
     let nominated: Vec<HeaderName> = response
