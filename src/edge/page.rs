@@ -29,8 +29,8 @@ use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
 use crate::html::{
-    Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Markup, PageKey, Plans, Rewriter,
-    Title,
+    Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Known, Markup, PageKey, Plans,
+    Rewriter, Title,
 };
 use crate::identity::{AnonymousId, OtherCookie, Visitor, cookie, cookie_value, read};
 use crate::site::Site;
@@ -460,17 +460,23 @@ fn rewrite(
         csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
     }
     let key = key.filter(|_| coding == Coding::Identity);
-    // What is edited is as long as the visitor's traits make it.
-    let (key, edits_key) = match key {
-        Some((key, _)) if !edits.is_empty() => (None, Some(key.of_edits(edits))),
-        key => (key, None),
-    };
+    let key = key.map(|(key, length)| match edits {
+        [] => (key, length),
+        edits => (key.of_edits(edits), length),
+    });
+    let known = key.filter(|_| !edits.is_empty()).and_then(|(key, _)| plans.known(key));
     let made = guard(Feature::Rewriting, || {
         let keep = Keep::of(edits, &site.keep_path);
         let editor = (!edits.is_empty()).then(|| Editor::new(edits.to_vec()));
-        let editor = match edits_key.map(|key| plans.places(key)) {
-            None | Some(Some(None)) => editor,
-            Some(known) => editor.map(|editor| editor.with_places(known.flatten())),
+        // None where the origin does not vouch for the page, or has done so in vain.
+        let seen = match (key, &known) {
+            (None, _) | (_, Some(None)) => None,
+            (Some(_), None) => Some(None),
+            (Some(_), Some(Some(known))) => Some(Some(Arc::clone(&known.places))),
+        };
+        let editor = match (editor, seen) {
+            (Some(editor), Some(places)) => Some(editor.with_places(places)),
+            (editor, _) => editor,
         };
         if site.snippet.is_none() && keep.is_none() {
             return (editor, None, None);
@@ -485,16 +491,29 @@ fn rewrite(
     let Some((editor, injector, adds)) = made else { return Ok(()) };
     make_private(response)?;
     drop_validators(response);
-    let plan = key.and_then(|(key, _)| plans.get(key));
-    if let (Some(plan), Some((_, length)), Some(adds)) = (plan, key, adds) {
-        // Seen before: its length is known.
-        let injector = injector.map(|injector| injector.with_plan(Some(plan)));
-        context.body = Body::plain(Rewriter::new(None, injector), Some(adds));
-        response.insert_header(header::CONTENT_LENGTH, length + adds)?;
+    let plan = key.filter(|_| edits.is_empty()).and_then(|(key, _)| plans.get(key));
+    // Of a page that has been seen before it is known by how much it grows.
+    let by_edits = match &editor {
+        None => plan.is_some().then_some(0),
+        Some(editor) => editor.grows(),
+    };
+    let by_snippet = match (&injector, known.flatten()) {
+        (Some(_), Some(Known { injected: false, .. })) => None,
+        (Some(_), _) => adds,
+        (None, _) => Some(0),
+    };
+    let grows =
+        by_edits.zip(by_snippet).and_then(|(edits, snippet)| edits.checked_add_unsigned(snippet));
+    let length = key.zip(grows).and_then(|((_, length), grows)| length.checked_add_signed(grows));
+    context.page_key = key.filter(|_| plan.is_none()).map(|(key, _)| key);
+    let injector = injector.map(|injector| injector.with_plan(plan));
+    let rewriter = Rewriter::new(editor, injector);
+    if let Some(length) = length {
+        context.body = Body::plain(rewriter, grows);
+        response.insert_header(header::CONTENT_LENGTH, length)?;
         return Ok(());
     }
-    context.page_key = key.map(|(key, _)| key).or(edits_key);
-    context.body = Body::new(coding, Rewriter::new(editor, injector));
+    context.body = Body::new(coding, rewriter);
     response.remove_header(&header::CONTENT_LENGTH);
     if session.req_header().version == Version::HTTP_10 {
         // Such a client knows no chunks: the end of the connection is the end of the page.
@@ -562,7 +581,9 @@ pub(super) fn body(
             }
             let astray = passed.edited.is_some_and(|edited| edited.gave_up);
             if let (Some(key), true) = (context.page_key, astray || passed.places.is_some()) {
-                plans.put_places(key, passed.places.filter(|_| !astray));
+                let injected = passed.outcome == Some(Rewrite::Injected);
+                let places = passed.places.filter(|_| !astray);
+                plans.know(key, places.map(|places| Known { places, injected }));
             }
             Ok(())
         }

@@ -28,8 +28,10 @@ pub enum Body {
 /// A page that is not compressed.
 pub struct Plain {
     rewriter: Rewriter,
-    /// Bytes that have been promised to be added, where the answer's length has been told.
-    promised: Option<usize>,
+    /// By how much the page has been promised to grow, in bytes, where the answer's length has been told.
+    promised: Option<isize>,
+    /// By how much it has grown.
+    grown: isize,
 }
 
 /// What has become of a page.
@@ -62,11 +64,11 @@ struct Stage {
 pub struct Broken(#[from] io::Error);
 
 impl Body {
-    /// A body without coding, to which `rewriter` adds exactly `promised` bytes, where the answer's length
-    /// has been told.
+    /// A body without coding, which `rewriter` makes longer by at most `promised` bytes, where the answer's
+    /// length has been told: white space makes up for what it does not.
     #[must_use]
-    pub fn plain(rewriter: Rewriter, promised: Option<usize>) -> Self {
-        Self::Plain(Box::new(Plain { rewriter, promised }))
+    pub fn plain(rewriter: Rewriter, promised: Option<isize>) -> Self {
+        Self::Plain(Box::new(Plain { rewriter, promised, grown: 0 }))
     }
 
     /// A body in `coding`, of which `rewriter` makes another.
@@ -102,19 +104,22 @@ impl Body {
                 Ok(None)
             }
             Self::Plain(plain) => {
-                let Plain { rewriter, promised } = &mut **plain;
+                let Plain { rewriter, promised, grown } = &mut **plain;
                 let bytes = chunk.take().unwrap_or_default();
                 let mut out = Vec::with_capacity(bytes.len() + rewriter.adds());
                 rewriter.push(&bytes, &mut out).map_err(io::Error::other)?;
                 if end {
                     rewriter.end(&mut out).map_err(io::Error::other)?;
                 }
+                *grown =
+                    grown.saturating_add_unsigned(out.len()).saturating_sub_unsigned(bytes.len());
                 *chunk = Some(out.into());
                 if !end && !rewriter.is_over() {
                     return Ok(None);
                 }
                 let passed = rewriter.passed();
-                let missing = promised.unwrap_or(0).saturating_sub(rewriter.added());
+                let missing = promised.map_or(0, |promised| promised.saturating_sub(*grown));
+                let missing = usize::try_from(missing).unwrap_or(0);
                 *self = if missing > 0 { Self::Short(missing) } else { Self::Untouched };
                 if end {
                     self.pass(chunk, end)?;
@@ -248,7 +253,7 @@ mod tests {
     fn what_was_promised_is_kept_whatever_the_page_turns_out_to_be() {
         let whole = "<head><title>t</title></head><body>x";
         let expected = injector_markup().length().unwrap();
-        let mut body = Body::plain(snippet(), Some(expected));
+        let mut body = Body::plain(snippet(), isize::try_from(expected).ok());
         let mut chunk = Some(Bytes::from(whole));
         let passed = body.pass(&mut chunk, true).unwrap().unwrap();
         assert_eq!(chunk.unwrap().len(), whole.len() + expected);

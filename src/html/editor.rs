@@ -37,7 +37,6 @@ enum Memory {
     /// Nobody does.
     Off,
     Wanted,
-    Known(Arc<Places>),
     Learned(Arc<Places>),
 }
 
@@ -70,8 +69,25 @@ impl Editor {
     /// been seen.
     #[must_use]
     pub fn with_places(mut self, places: Option<Arc<Places>>) -> Self {
-        self.memory = places.map_or(Memory::Wanted, Memory::Known);
+        self.memory = Memory::Wanted;
+        if let (Parsing::NotYet(edits), Some(places)) = (&self.parsing, places)
+            && let Some(patches) =
+                guard(Feature::Rewriting, || Patches::new(places, edits)).flatten()
+        {
+            lock(&self.state).changed = patches.changed();
+            self.parsing = Parsing::Patching(Box::new(patches));
+            self.memory = Memory::Off;
+        }
         self
+    }
+
+    /// By how much the page grows at most, in bytes, if that is known before it comes.
+    #[must_use]
+    pub fn grows(&self) -> Option<isize> {
+        match &self.parsing {
+            Parsing::Patching(patches) => patches.grows(),
+            _ => None,
+        }
     }
 
     /// The places that it turned out to have: for the next time.
@@ -79,7 +95,7 @@ impl Editor {
     pub fn learned(&self) -> Option<&Arc<Places>> {
         match &self.memory {
             Memory::Learned(places) => Some(places),
-            Memory::Off | Memory::Wanted | Memory::Known(_) => None,
+            Memory::Off | Memory::Wanted => None,
         }
     }
 
@@ -120,13 +136,6 @@ impl Editor {
     }
 
     fn begin(&mut self, edits: Vec<Edit>) -> Parsing {
-        if let Memory::Known(places) = &self.memory {
-            if let Some(patches) = Patches::new(Arc::clone(places), &edits) {
-                lock(&self.state).changed = patches.changed();
-                return Parsing::Patching(Box::new(patches));
-            }
-            self.memory = Memory::Wanted;
-        }
         match Seeker::new(edits) {
             Ok(mut seeker) => {
                 if matches!(self.memory, Memory::Wanted) {

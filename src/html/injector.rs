@@ -92,8 +92,6 @@ pub struct Injector {
     held: Vec<u8>,
     /// The place, where the page has been seen before; then where it was found, for the next time.
     plan: Option<Plan>,
-    /// Bytes that have been added to the page.
-    added: usize,
     /// Reads the page's title, where somebody wants it.
     title: Option<Arc<Mutex<Title>>>,
 }
@@ -149,7 +147,6 @@ impl Injector {
             state: Arc::new(Mutex::new(state)),
             held: Vec::new(),
             plan: None,
-            added: 0,
             title: None,
         }
     }
@@ -172,12 +169,6 @@ impl Injector {
     #[must_use]
     pub fn plan(&self) -> Option<Plan> {
         self.plan
-    }
-
-    /// Bytes that have been added to the page.
-    #[must_use]
-    pub fn added(&self) -> usize {
-        self.added
     }
 
     /// What has become of the snippet, once that is certain. All later bytes pass as they are.
@@ -239,7 +230,6 @@ impl Injector {
         drop(state);
         out.extend_from_slice(head);
         if let Some(markup) = markup {
-            self.added = markup.len();
             self.plan = Some(Plan::behind(head));
             out.extend_from_slice(markup.as_bytes());
         }
@@ -273,7 +263,6 @@ impl Injector {
             state.outcome.get_or_insert(Rewrite::GaveUp);
         }
         let added = std::mem::take(&mut state.added);
-        self.added += added;
         let given_back = (out.len() - before).saturating_sub(added);
         let done = state.outcome.is_some();
         drop(state);

@@ -33,7 +33,7 @@ pub use hydration::framework;
 pub use injector::{Injector, Markup};
 pub use keep::{Keep, keep_script};
 pub use links::LINKED;
-pub use plan::{PageKey, Plan, Plans};
+pub use plan::{Known, PageKey, Plan, Plans};
 pub use rewriter::{Edited, Rewriter};
 pub use script::{minify, push_script_json};
 pub use seek::Places;

@@ -69,7 +69,16 @@ impl Plan {
 pub struct Plans {
     snippets: TinyUfo<PageKey, (PageKey, Plan)>,
     /// None for a page that is not what its origin says.
-    edits: TinyUfo<PageKey, (PageKey, Option<Arc<Places>>)>,
+    edits: TinyUfo<PageKey, (PageKey, Option<Known>)>,
+}
+
+/// What is known of a page that is edited.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Where the elements are.
+    pub places: Arc<Places>,
+    /// The snippet found its place.
+    pub injected: bool,
 }
 
 /// About 100 bytes each.
@@ -100,18 +109,18 @@ impl Plans {
         self.snippets.put(key, (key, plan), 1);
     }
 
-    /// What is known of where edits find their elements: nothing, or that it can't be known, or where.
+    /// What is known of a page that is edited: nothing, or that nothing can be known, or this.
     #[must_use]
-    pub fn places(&self, key: PageKey) -> Option<Option<Arc<Places>>> {
-        self.edits.get(&key).filter(|(own, _)| *own == key).map(|(_, places)| places)
+    pub fn known(&self, key: PageKey) -> Option<Option<Known>> {
+        self.edits.get(&key).filter(|(own, _)| *own == key).map(|(_, known)| known)
     }
 
-    /// Remembers where edits find their elements, or that this can't be known: the page is not what its
+    /// Remembers what is known of a page that is edited, or that nothing can be known: it is not what its
     /// origin says.
-    pub fn put_places(&self, key: PageKey, places: Option<Arc<Places>>) {
-        let size = places.as_ref().map_or(0, |places| places.size());
+    pub fn know(&self, key: PageKey, known: Option<Known>) {
+        let size = known.as_ref().map_or(0, |known| known.places.size());
         let units = u16::try_from(size / UNIT + 1).unwrap_or(u16::MAX);
-        self.edits.put(key, (key, places), units);
+        self.edits.put(key, (key, known), units);
     }
 }
 

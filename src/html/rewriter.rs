@@ -92,11 +92,6 @@ impl Rewriter {
         self.editor.as_ref().and_then(Editor::learned).map(Arc::clone)
     }
 
-    /// Bytes that have been added by the snippet.
-    pub(super) fn added(&self) -> usize {
-        self.injector.as_ref().map_or(0, Injector::added)
-    }
-
     /// About the most bytes that are added to a page.
     pub(super) fn adds(&self) -> usize {
         self.injector.as_ref().map_or(0, Injector::adds)

@@ -34,7 +34,7 @@ pub(super) struct Seeker {
     emptying: bool,
     /// What comes is the text of an element of this name.
     text: Option<&'static str>,
-    svg: bool,
+    svg: Svg,
     /// Bytes that are not through.
     held: Vec<u8>,
     changed: usize,
@@ -51,6 +51,15 @@ struct End {
     /// The element's number among the places.
     place: Option<usize>,
     made: AtEnd,
+}
+
+/// Where a page is as to pictures in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Svg {
+    Outside,
+    Inside,
+    /// In the text that a picture has for those who do not see it, up to the end tag of this name.
+    Label(&'static str),
 }
 
 struct Sought {
@@ -136,7 +145,7 @@ impl Seeker {
             unfinished: 0,
             emptying: false,
             text: None,
-            svg: false,
+            svg: Svg::Outside,
             held: Vec::new(),
             changed: 0,
             from: 0,
@@ -173,8 +182,11 @@ impl Seeker {
         let edits = left.map(|(_, sought)| sought.edit.clone()).collect();
         let mut tags = match &self.elements {
             Some(elements) => elements.tags().to_vec(),
-            None if self.svg => b"<svg>".to_vec(),
-            None => Vec::new(),
+            None => match self.svg {
+                Svg::Outside => Vec::new(),
+                Svg::Inside => b"<svg>".to_vec(),
+                Svg::Label(name) => format!("<svg><{name}>").into_bytes(),
+            },
         };
         if let (None, Some(name)) = (&self.elements, self.text) {
             tags.extend_from_slice(format!("<{name}>").as_bytes());
@@ -232,13 +244,17 @@ impl Seeker {
         let kind = tag.kind();
         let found = if self.interest.has(tag) { self.find(tag) } else { Finding::default() };
         let usual = match kind {
-            _ if self.svg => tag::is_plain_in_svg(tag.name),
+            _ if self.svg == Svg::Inside => {
+                tag::is_plain_in_svg(tag.name) || (tag::label(tag.name).is_some() && !tag.closes)
+            }
+            _ if self.svg != Svg::Outside => false,
             Kind::Usual | Kind::Void => true,
             // The parser and browsers do not agree about what follows one that closes itself.
             Kind::Text(_) | Kind::Svg => !tag.closes,
             Kind::Strange => false,
         };
-        let editable = !self.svg && matches!(kind, Kind::Usual | Kind::Void);
+        let in_svg = self.svg != Svg::Outside;
+        let editable = !in_svg && matches!(kind, Kind::Usual | Kind::Void);
         let raw = part.page.get(tag.start..tag.end).unwrap_or_default();
         let fits = self.elements.as_ref().is_none_or(|elements| elements.takes(raw));
         if !usual || !fits || (found.edits != 0 && (!editable || self.emptying)) {
@@ -257,15 +273,20 @@ impl Seeker {
             end = made.at_end().map(|made| Box::new(End { edits, place, made }));
             self.close(found.edits);
         }
-        let is_open = kind != Kind::Void && !(self.svg && tag.closes);
+        let is_open = if in_svg { !tag.closes } else { kind != Kind::Void };
         if let Some(elements) = self.elements.as_mut().filter(|_| is_open) {
             self.unfinished += usize::from(end.is_some());
             self.emptying |= end.as_ref().is_some_and(|end| end.made.is_emptied);
             elements.push(tag.name, raw, found.parts, end);
         }
         match kind {
+            _ if in_svg => {
+                if let Some(name) = tag::label(tag.name) {
+                    self.svg = Svg::Label(name);
+                }
+            }
             Kind::Text(name) => self.text = Some(name),
-            Kind::Svg => self.svg = true,
+            Kind::Svg => self.svg = Svg::Inside,
             Kind::Usual | Kind::Void | Kind::Strange => {}
         }
         part.at = tag.end;
@@ -295,13 +316,13 @@ impl Seeker {
     }
 
     fn end(&mut self, tag: &EndTag<'_>, part: &mut Part<'_, '_>) -> tag::Found<()> {
-        if self.svg {
-            let leaves = tag.name.eq_ignore_ascii_case(b"svg");
-            if !leaves && !tag::is_plain_in_svg(tag.name) {
-                return Err(Stop::Odd);
-            }
-            self.svg = !leaves;
-        }
+        let svg = match self.svg {
+            Svg::Outside => Svg::Outside,
+            Svg::Inside if tag.name.eq_ignore_ascii_case(b"svg") => Svg::Outside,
+            Svg::Inside if tag::is_plain_in_svg(tag.name) && !self.ends_svg(tag) => Svg::Inside,
+            Svg::Label(name) if tag::label(tag.name) == Some(name) => Svg::Inside,
+            Svg::Inside | Svg::Label(_) => return Err(Stop::Odd),
+        };
         if let Some(elements) = &mut self.elements
             && let Some(end) = elements.pop(tag.name)?
         {
@@ -316,8 +337,14 @@ impl Seeker {
             part.written = tag.end;
             self.place(|places, from| places.end(end.place?, from + tag.start, raw));
         }
+        self.svg = svg;
         part.at = tag.end;
         Ok(())
+    }
+
+    /// Whether an end tag ends a picture and is not its own.
+    fn ends_svg(&self, tag: &EndTag<'_>) -> bool {
+        self.elements.as_ref().is_some_and(|elements| elements.ends_svg(tag.name))
     }
 
     fn numbered(&self) -> impl Iterator<Item = (u64, &Sought)> {

@@ -63,14 +63,22 @@ impl<E> Elements<E> {
         self.tags.extend_from_slice(tag);
     }
 
+    /// Whether the end tag of `name` ends the innermost picture, or more.
+    pub(super) fn ends_svg(&self, name: &[u8]) -> bool {
+        self.depth(name).is_some_and(|depth| Some(depth) <= self.depth(b"svg"))
+    }
+
+    fn depth(&self, name: &[u8]) -> Option<usize> {
+        self.open.iter().rposition(|open| {
+            let own = self.tags.get(open.tag + 1..open.tag + 1 + open.name);
+            open.name == name.len() && own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+        })
+    }
+
     /// Out of the innermost element of this name, with all that is in it. Gives what is to be done at its
     /// end.
     pub(super) fn pop(&mut self, name: &[u8]) -> Found<Option<E>> {
-        let is = |open: &Open<E>| {
-            let own = self.tags.get(open.tag + 1..open.tag + 1 + open.name);
-            open.name == name.len() && own.is_some_and(|own| own.eq_ignore_ascii_case(name))
-        };
-        let Some(depth) = self.open.iter().rposition(is) else { return Ok(None) };
+        let Some(depth) = self.depth(name) else { return Ok(None) };
         // The parser has ways of its own with elements that have no end.
         if self.open.iter().skip(depth + 1).any(|open| open.at_end.is_some()) {
             return Err(Stop::Odd);

@@ -42,8 +42,10 @@ pub(super) struct AtEnd {
 enum Attribute<'p> {
     /// As the page has it: all of it, its name, its value.
     Own(&'p [u8], &'p [u8], &'p [u8]),
-    /// With another value, with its references.
-    Made(Vec<u8>, Vec<u8>),
+    /// Its name, and another value with its references.
+    Changed(&'p [u8], Vec<u8>),
+    /// One more.
+    Added(String, Vec<u8>),
 }
 
 impl<'p> Made<'p> {
@@ -153,25 +155,25 @@ impl AtEnd {
 impl Attribute<'_> {
     fn name(&self) -> &[u8] {
         match self {
-            Self::Own(_, name, _) => name,
-            Self::Made(name, _) => name,
+            Self::Own(_, name, _) | Self::Changed(name, _) => name,
+            Self::Added(name, _) => name.as_bytes(),
         }
     }
 
     fn value(&self) -> &[u8] {
         match self {
             Self::Own(_, _, value) => value,
-            Self::Made(_, value) => value,
+            Self::Changed(_, value) | Self::Added(_, value) => value,
         }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Own(raw, ..) => out.extend_from_slice(raw),
-            Self::Made(name, value) => {
-                out.extend_from_slice(name);
+            Self::Changed(..) | Self::Added(..) => {
+                out.extend_from_slice(self.name());
                 out.extend_from_slice(b"=\"");
-                for byte in value {
+                for byte in self.value() {
                     match byte {
                         b'"' => out.extend_from_slice(b"&quot;"),
                         byte => out.push(*byte),
@@ -238,10 +240,13 @@ fn value<'a>(attributes: &'a [Attribute<'_>], name: &str) -> Option<&'a [u8]> {
 fn set(attributes: &mut Vec<Attribute<'_>>, name: &str, value: Vec<u8>) {
     let is = |own: &&mut Attribute<'_>| own.name().eq_ignore_ascii_case(name.as_bytes());
     match attributes.iter_mut().find(is) {
-        Some(own) => *own = Attribute::Made(own.name().to_vec(), value),
-        None => {
-            attributes.push(Attribute::Made(name.to_ascii_lowercase().into_bytes(), value));
+        Some(Attribute::Added(_, own)) => *own = value,
+        Some(own) => {
+            if let Attribute::Own(_, name, _) | Attribute::Changed(name, _) = own {
+                *own = Attribute::Changed(name, value);
+            }
         }
+        None => attributes.push(Attribute::Added(name.to_ascii_lowercase(), value)),
     }
 }
 

@@ -23,6 +23,8 @@ pub(in super::super) struct Patches {
     /// What comes is left out, and kept here in case that this is another page.
     left_out: Option<Vec<u8>>,
     changed: usize,
+    /// By how much the page grows, and by how much at most, in bytes.
+    grows: (isize, isize),
 }
 
 struct Patch {
@@ -32,6 +34,27 @@ struct Patch {
     put: Range<usize>,
     /// What follows is left out, up to the next.
     empties: bool,
+}
+
+/// By how much these make the page grow, and by how much at most, wherever it turns out that it is another
+/// page: what an element had is gone with its end.
+fn growth(all: &[Patch]) -> (isize, isize) {
+    let (mut grown, mut most, mut emptied) = (0_isize, 0, None);
+    for patch in all {
+        grown = grown.saturating_add(patch.grows());
+        if let Some(from) = emptied {
+            grown = grown.saturating_sub_unsigned(patch.of.at.saturating_sub(from));
+        }
+        emptied = patch.empties.then_some(patch.of.at + patch.of.length);
+        most = most.max(grown);
+    }
+    (grown, most)
+}
+
+impl Patch {
+    fn grows(&self) -> isize {
+        0_isize.saturating_add_unsigned(self.put.len()).saturating_sub_unsigned(self.of.length)
+    }
 }
 
 /// How the page went on.
@@ -73,7 +96,16 @@ impl Patches {
         }
         all.sort_by_key(|patch| patch.of.at);
         let (next, at, matched, left_out) = (0, 0, 0, None);
-        Some(Self { places, all, put, next, at, matched, left_out, changed })
+        let grows = growth(&all);
+        Some(Self { places, all, put, next, at, matched, left_out, changed, grows })
+    }
+
+    /// By how much the page grows at most, in bytes. None where it mostly shrinks: white space at its end
+    /// would have to make up for that.
+    pub(in super::super) fn grows(&self) -> Option<isize> {
+        const MAX_SPACE: isize = 256;
+        let (grows, most) = self.grows;
+        (most - grows <= MAX_SPACE).then_some(most)
     }
 
     /// How many elements are changed.

@@ -24,7 +24,7 @@ pub(super) struct Spot {
     pub(super) at: usize,
     /// Where it is in the list of tags.
     tag: usize,
-    length: usize,
+    pub(super) length: usize,
 }
 
 /// More of them are not remembered.

@@ -1,6 +1,6 @@
 //! Tags and comments as they stand in a page, read where they are.
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// What stands at a place of a page.
 pub(super) enum Token<'p> {
@@ -209,8 +209,7 @@ pub(super) fn end_of_text(page: &[u8], at: &mut usize, name: &str) -> Found<()> 
         let text = memchr(b'<', page.get(*at..).unwrap_or_default());
         *at = text.map_or(page.len(), |text| *at + text);
         match page.get(*at + 1).ok_or(Stop::More)? {
-            // In a script this opens states in which an end tag is none.
-            b'!' if name == "script" => return Err(Stop::Odd),
+            b'!' if name == "script" => *at += hidden(page.get(*at..).unwrap_or_default())?,
             b'/' => {
                 let end = *at + 2 + name.len();
                 let given = slice(page.get(*at + 2..end))?;
@@ -225,6 +224,28 @@ pub(super) fn end_of_text(page: &[u8], at: &mut usize, name: &str) -> Found<()> 
             _ => *at += 1,
         }
     }
+}
+
+/// How long what stands there is: `<!--` up to `-->` hides a script from browsers of old. In there a script
+/// may begin, so that the next end tag is none: that is left to the parser.
+fn hidden(text: &[u8]) -> Found<usize> {
+    const BEGIN: &[u8] = b"<!--";
+    let given = text.get(..BEGIN.len()).unwrap_or(text);
+    if !BEGIN.starts_with(given) {
+        return Ok(1);
+    }
+    let end = memmem::find(text.get(2..).unwrap_or_default(), b"-->");
+    let end = end.map(|end| 2 + end + 3);
+    let inner = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    let is_script = |at: usize| {
+        let tag = inner.get(at + 1..).unwrap_or_default();
+        let name = tag.strip_prefix(b"/").unwrap_or(tag);
+        name.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"script"))
+    };
+    if memchr_iter(b'<', inner).any(is_script) {
+        return Err(Stop::Odd);
+    }
+    end.ok_or(Stop::More)
 }
 
 #[inline]
@@ -326,11 +347,68 @@ impl<'p> Tag<'p> {
     }
 }
 
-/// Whether elements of this name are plain in a picture, and lead out of it in no way.
+/// Whether elements of this name are plain in a picture: they do not end it, and what is in them is read as
+/// the rest of it (HTML, 13.2.6.5).
 pub(super) fn is_plain_in_svg(name: &[u8]) -> bool {
-    ["path", "g", "circle", "rect", "line", "polyline", "polygon", "ellipse", "use", "defs"]
-        .iter()
-        .any(|plain| name.eq_ignore_ascii_case(plain.as_bytes()))
+    const OTHERS: [&str; 51] = [
+        "svg",
+        "math",
+        "title",
+        "desc",
+        "foreignobject",
+        "font",
+        "b",
+        "big",
+        "blockquote",
+        "body",
+        "br",
+        "center",
+        "code",
+        "dd",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "embed",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "head",
+        "hr",
+        "i",
+        "img",
+        "li",
+        "listing",
+        "menu",
+        "meta",
+        "nobr",
+        "ol",
+        "p",
+        "pre",
+        "ruby",
+        "s",
+        "small",
+        "span",
+        "strong",
+        "strike",
+        "sub",
+        "sup",
+        "table",
+        "tt",
+        "u",
+        "ul",
+        "var",
+        "script",
+    ];
+    !OTHERS.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+}
+
+/// The name of an element of a picture in which there is text for those who do not see it.
+pub(super) fn label(name: &[u8]) -> Option<&'static str> {
+    ["title", "desc"].into_iter().find(|label| name.eq_ignore_ascii_case(label.as_bytes()))
 }
 
 /// The words of a list that is separated by spaces.

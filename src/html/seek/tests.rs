@@ -101,6 +101,18 @@ const PIECES: &[&str] = &[
     "<svg><p id=a></svg>",
     "<svg viewBox=x><path id=b /><g></g></svg>",
     "<svg/>",
+    "<svg class=y><title>t</title><linearGradient id=a /><style>a>b</style><a class=k>",
+    "<svg><desc>d",
+    "</title>",
+    "</desc>",
+    "<text>",
+    "</text>",
+    "<font>",
+    "<script><!-- x --></script>",
+    "<script><!-- <script> --></script>",
+    "<script><!-- </script> -->",
+    "<script>a<!b <!--> <!---></script>",
+    "<script>'<!--",
     "<svg><g>",
     "</svg>",
     "<template><p id=d></p></template>",
@@ -194,6 +206,13 @@ fn again(page: &[u8], places: Arc<Places>, edits: &[Edit], size: usize) -> ((Str
     ((String::from_utf8_lossy(&out).into_owned(), editor.changed()), !editor.gave_up())
 }
 
+fn bytes_made(page: &[u8], edits: &[Edit]) -> isize {
+    let (mut editor, mut out) = (Editor::parsed(edits), Vec::new());
+    editor.push(page, &mut out).unwrap();
+    editor.end(&mut out).unwrap();
+    out.len().cast_signed()
+}
+
 fn learned(page: &[u8], edits: &[Edit]) -> Option<Arc<Places>> {
     let (mut editor, mut out) = (Editor::new(edits.to_vec()).with_places(None), Vec::new());
     page.chunks(7).for_each(|chunk| editor.push(chunk, &mut out).unwrap());
@@ -240,8 +259,11 @@ fn a_page_that_is_not_the_one_after_all_passes_as_it_is() {
         ("", String::new(), false),
     ] {
         for size in [1, 3, 100] {
+            let grows = Editor::new(edits.to_vec()).with_places(Some(Arc::clone(&places))).grows();
             let ((out, _), taken) = again(other.as_bytes(), Arc::clone(&places), &edits, size);
-            assert_eq!((&out, taken), (&expected, same || other.is_empty()), "{other} {size}");
+            // More than was promised could not be sent.
+            assert!(out.len() <= other.len().strict_add_signed(grows.unwrap()), "{other}");
+            assert_eq!((&out, taken), (&expected, same), "{other} {size}");
         }
     }
     // Other edits find other elements: it is read.
@@ -266,8 +288,14 @@ proptest! {
             let sought = made(page.as_bytes(), Editor::new(edits.clone()), size);
             prop_assert_eq!(&parsed, &sought, "{} of {:?} in {}", size, edits, page);
             if let Some(places) = learned(page.as_bytes(), &edits) {
+                let editor = Editor::new(edits.clone()).with_places(Some(Arc::clone(&places)));
+                let grows = editor.grows();
                 let again = again(page.as_bytes(), places, &edits, size);
                 prop_assert_eq!((&parsed, true), (&again.0, again.1), "{} again", page);
+                if let Some(grows) = grows {
+                    let grown = bytes_made(page.as_bytes(), &edits) - page.len().cast_signed();
+                    prop_assert!((0..=256).contains(&(grows - grown)), "{} {} {}", page, grows, grown);
+                }
             }
         }
     }
