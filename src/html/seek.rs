@@ -3,21 +3,24 @@
 //! it: it is told what is open, and goes on where this has stopped.
 
 mod elements;
+mod find;
 mod interest;
+mod kind;
 mod made;
 mod patches;
 mod places;
 mod tag;
 
 use elements::Elements;
+use find::Finding;
 use interest::Interest;
+use kind::{Kind, is_plain_in_svg, label};
 use made::{AtEnd, Made};
 pub(super) use patches::{Patches, Went};
 pub use places::Places;
-use tag::{EndTag, Kind, Stop, Tag, Token};
+use tag::{EndTag, Stop, Tag, Token};
 
 use super::edit::{Change, Edit};
-use super::select::{Compound, Path};
 
 /// Looks for elements in a page as it comes.
 pub(super) struct Seeker {
@@ -241,11 +244,11 @@ impl Seeker {
     }
 
     fn start(&mut self, tag: &Tag<'_>, part: &mut Part<'_, '_>) -> tag::Found<()> {
-        let kind = tag.kind();
+        let kind = Kind::of(tag.name);
         let found = if self.interest.has(tag) { self.find(tag) } else { Finding::default() };
         let usual = match kind {
             _ if self.svg == Svg::Inside => {
-                tag::is_plain_in_svg(tag.name) || (tag::label(tag.name).is_some() && !tag.closes)
+                is_plain_in_svg(tag.name) || (label(tag.name).is_some() && !tag.closes)
             }
             _ if self.svg != Svg::Outside => false,
             Kind::Usual | Kind::Void => true,
@@ -281,7 +284,7 @@ impl Seeker {
         }
         match kind {
             _ if in_svg => {
-                if let Some(name) = tag::label(tag.name) {
+                if let Some(name) = label(tag.name) {
                     self.svg = Svg::Label(name);
                 }
             }
@@ -319,8 +322,8 @@ impl Seeker {
         let svg = match self.svg {
             Svg::Outside => Svg::Outside,
             Svg::Inside if tag.name.eq_ignore_ascii_case(b"svg") => Svg::Outside,
-            Svg::Inside if tag::is_plain_in_svg(tag.name) && !self.ends_svg(tag) => Svg::Inside,
-            Svg::Label(name) if tag::label(tag.name) == Some(name) => Svg::Inside,
+            Svg::Inside if is_plain_in_svg(tag.name) && !self.ends_svg(tag) => Svg::Inside,
+            Svg::Label(name) if label(tag.name) == Some(name) => Svg::Inside,
             Svg::Inside | Svg::Label(_) => return Err(Stop::Odd),
         };
         if let Some(elements) = &mut self.elements
@@ -345,69 +348,6 @@ impl Seeker {
     /// Whether an end tag ends a picture and is not its own.
     fn ends_svg(&self, tag: &EndTag<'_>) -> bool {
         self.elements.as_ref().is_some_and(|elements| elements.ends_svg(tag.name))
-    }
-
-    fn numbered(&self) -> impl Iterator<Item = (u64, &Sought)> {
-        self.edits.iter().enumerate().map(|(index, sought)| (1 << index, sought))
-    }
-
-    /// What `tag` is to the edits.
-    fn find(&self, tag: &Tag<'_>) -> Finding {
-        let mut finding = Finding::default();
-        for (number, sought) in self.numbered().filter(|(_, sought)| sought.open) {
-            let mut bit = sought.bit;
-            for path in sought.edit.select.plain().unwrap_or_default() {
-                if self.matches(path, tag, bit, &mut finding) {
-                    finding.edits |= number;
-                }
-                bit += u32::try_from(path.len() - 1).unwrap_or_default();
-            }
-        }
-        finding
-    }
-
-    /// Whether `tag` is at the end of `path`, whose first part has the bit `first`.
-    fn matches(&self, path: &Path, tag: &Tag<'_>, first: u32, finding: &mut Finding) -> bool {
-        let around = self.elements.as_ref().map(Elements::around).unwrap_or_default();
-        let mut before = None;
-        for (bit, (index, compound)) in (first..).zip(path.iter().enumerate()) {
-            let stands = before.is_none_or(|before: u32| {
-                let of = if compound.child { around.parent } else { around.any };
-                of & (1 << before) != 0
-            });
-            if stands && compound.is(tag) {
-                if index + 1 == path.len() {
-                    return true;
-                }
-                finding.parts |= 1 << bit;
-            }
-            before = Some(bit);
-        }
-        false
-    }
-}
-
-/// What an element is to the edits.
-#[derive(Default)]
-struct Finding {
-    /// A bit for each that is about it.
-    edits: u64,
-    /// A bit for each part of a way that may lead on from it.
-    parts: u64,
-}
-
-impl Compound {
-    fn is(&self, tag: &Tag<'_>) -> bool {
-        let class =
-            |name: &[u8]| tag.class.is_some_and(|own| tag::words(own).any(|own| own == name));
-        self.name.as_ref().is_none_or(|name| tag.name.eq_ignore_ascii_case(name))
-            && self.id.as_ref().is_none_or(|id| tag.id == Some(id))
-            && self.classes.iter().all(|name| class(name))
-            && self.attributes.iter().all(|(name, value)| {
-                let is = |own: &tag::Attribute<'_>| own.name.eq_ignore_ascii_case(name.as_bytes());
-                let own = tag.attributes().find(is);
-                own.is_some_and(|own| value.as_ref().is_none_or(|value| own.value == &**value))
-            })
     }
 }
 

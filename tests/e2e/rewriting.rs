@@ -157,8 +157,12 @@ async fn pages_that_have_been_seen_are_changed_for_whoever_comes() {
     let get = async |user: &str| {
         let page = edge.request("GET", "/").header("Accept", "text/html");
         let page = page.header("Cookie", &format!("ajs_user_id={user}")).send().await;
-        // White space makes up for what the page could have become longer.
-        (page.text().trim_end().to_owned(), page.header("content-length").is_some())
+        // Spaces make up for what it could have become longer: in a tag, or behind another page.
+        let mut text = page.text().trim_end().to_owned();
+        while text.contains(" >") {
+            text = text.replace(" >", ">");
+        }
+        (text, page.header("content-length").is_some())
     };
     let tail = "<p class=\"a b\">one</p><p class=\"a b\">two</p></body></html>";
     for (user, heading) in [

@@ -4,7 +4,8 @@ use encoding_rs::WINDOWS_1252;
 
 use super::super::edit::{Change, Edit, as_ascii, escape};
 use super::super::links;
-use super::tag::{Kind, Tag, words};
+use super::kind::Kind;
+use super::tag::{Tag, words};
 
 /// An element with its changes.
 #[derive(Default)]
@@ -52,7 +53,7 @@ impl<'p> Made<'p> {
     /// What `edits` make of `tag`. None where only the parser can make it.
     pub(super) fn of<'e>(edits: impl Iterator<Item = &'e Edit>, tag: &Tag<'p>) -> Option<Self> {
         let mut made = Self::default();
-        let is_void = tag.kind() == Kind::Void;
+        let is_void = Kind::of(tag.name) == Kind::Void;
         for change in edits.flat_map(|edit| &edit.changes) {
             if !made.make(change, tag, is_void) {
                 return None;
@@ -134,6 +135,11 @@ impl<'p> Made<'p> {
         out.extend_from_slice(self.first.as_bytes());
     }
 
+    /// Whether what is written ends with its tag.
+    pub(super) fn ends_with_tag(&self) -> bool {
+        !self.is_gone && self.first.is_empty()
+    }
+
     /// What is to be done at its end, if something is.
     pub(super) fn at_end(self) -> Option<AtEnd> {
         let Self { last, after, is_gone, is_emptied, ends, .. } = self;
@@ -142,6 +148,11 @@ impl<'p> Made<'p> {
 }
 
 impl AtEnd {
+    /// Whether what is written ends with its tag.
+    pub(super) fn ends_with_tag(&self) -> bool {
+        !self.is_gone && self.after.is_empty()
+    }
+
     /// Adds what comes of the element's end tag, which is `raw` in the page.
     pub(super) fn write(&self, raw: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(self.before.as_bytes());

@@ -23,8 +23,10 @@ pub(in super::super) struct Patches {
     /// What comes is left out, and kept here in case that this is another page.
     left_out: Option<Vec<u8>>,
     changed: usize,
-    /// By how much the page grows, and by how much at most, in bytes.
-    grows: (isize, isize),
+    /// By how much the page grows, in bytes, if that can be told before it comes.
+    grows: Option<isize>,
+    /// Spaces in the last tag, where they mean nothing: as another page the page could be longer by so many.
+    spaces: usize,
 }
 
 struct Patch {
@@ -34,11 +36,15 @@ struct Patch {
     put: Range<usize>,
     /// What follows is left out, up to the next.
     empties: bool,
+    /// What is put in ends with a tag.
+    is_tag: bool,
 }
 
-/// By how much these make the page grow, and by how much at most, wherever it turns out that it is another
-/// page: what an element had is gone with its end.
-fn growth(all: &[Patch]) -> (isize, isize) {
+/// By how much these make the page grow, if that can be told, and with how many spaces in the last tag.
+/// Wherever it turns out that it is another page, it must not be longer than what was told: what an element
+/// had is gone with its end, and what was shortened is not to come.
+fn growth(all: &[Patch]) -> (Option<isize>, usize) {
+    const MAX_SPACES: usize = 256;
     let (mut grown, mut most, mut emptied) = (0_isize, 0, None);
     for patch in all {
         grown = grown.saturating_add(patch.grows());
@@ -48,7 +54,9 @@ fn growth(all: &[Patch]) -> (isize, isize) {
         emptied = patch.empties.then_some(patch.of.at + patch.of.length);
         most = most.max(grown);
     }
-    (grown, most)
+    let spaces = most.abs_diff(grown);
+    let fit = spaces == 0 || (spaces <= MAX_SPACES && all.last().is_some_and(|last| last.is_tag));
+    if fit { (Some(most), spaces) } else { (None, 0) }
 }
 
 impl Patch {
@@ -81,14 +89,16 @@ impl Patches {
             changed += place.edits.count_ones() as usize;
             let from = put.len();
             made.write(&tag, raw, &mut put);
+            let is_tag = made.ends_with_tag();
             let at_end = made.at_end();
             let empties = at_end.as_ref().is_some_and(|at_end| at_end.is_emptied);
-            all.push(Patch { of: place.start, put: from..put.len(), empties });
+            all.push(Patch { of: place.start, put: from..put.len(), empties, is_tag });
             match (at_end, place.end) {
                 (Some(at_end), Some(end)) => {
                     let from = put.len();
                     at_end.write(places.tag(end), &mut put);
-                    all.push(Patch { of: end, put: from..put.len(), empties: false });
+                    let (put, is_tag) = (from..put.len(), at_end.ends_with_tag());
+                    all.push(Patch { of: end, put, empties: false, is_tag });
                 }
                 (None, None) => {}
                 (Some(_), None) | (None, Some(_)) => return None,
@@ -96,16 +106,13 @@ impl Patches {
         }
         all.sort_by_key(|patch| patch.of.at);
         let (next, at, matched, left_out) = (0, 0, 0, None);
-        let grows = growth(&all);
-        Some(Self { places, all, put, next, at, matched, left_out, changed, grows })
+        let (grows, spaces) = growth(&all);
+        Some(Self { places, all, put, next, at, matched, left_out, changed, grows, spaces })
     }
 
-    /// By how much the page grows at most, in bytes. None where it mostly shrinks: white space at its end
-    /// would have to make up for that.
+    /// By how much the page grows, in bytes, or at most if it is another page. None where that can't be told.
     pub(in super::super) fn grows(&self) -> Option<isize> {
-        const MAX_SPACE: isize = 256;
-        let (grows, most) = self.grows;
-        (most - grows <= MAX_SPACE).then_some(most)
+        self.grows
     }
 
     /// How many elements are changed.
@@ -137,7 +144,15 @@ impl Patches {
             if given.len() < awaited.len() {
                 return Went::On;
             }
-            out.extend_from_slice(self.put.get(patch.put.clone()).unwrap_or_default());
+            let put = self.put.get(patch.put.clone()).unwrap_or_default();
+            match put.split_last() {
+                Some((end, put)) if self.next + 1 == self.all.len() => {
+                    out.extend_from_slice(put);
+                    out.resize(out.len() + self.spaces, b' ');
+                    out.push(*end);
+                }
+                _ => out.extend_from_slice(put),
+            }
             (self.left_out, self.matched) = (patch.empties.then(Vec::new), 0);
             self.next += 1;
         }

@@ -39,19 +39,6 @@ pub(super) struct Attribute<'p> {
     pub(super) value: &'p [u8],
 }
 
-/// How an element is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Usual,
-    /// Nothing can be in it.
-    Void,
-    /// What is in it is text up to the end tag of this name.
-    Text(&'static str),
-    Svg,
-    /// In ways that are left to the parser.
-    Strange,
-}
-
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -62,54 +49,6 @@ pub(super) enum Stop {
 }
 
 pub(super) type Found<T> = Result<T, Stop>;
-
-/// Elements that are not usual. All others are.
-const UNUSUAL: [(&str, Kind); 29] = [
-    ("script", Kind::Text("script")),
-    ("img", Kind::Void),
-    ("br", Kind::Void),
-    ("link", Kind::Void),
-    ("meta", Kind::Void),
-    ("input", Kind::Void),
-    ("hr", Kind::Void),
-    ("svg", Kind::Svg),
-    ("source", Kind::Void),
-    ("style", Kind::Text("style")),
-    ("title", Kind::Text("title")),
-    ("textarea", Kind::Text("textarea")),
-    ("noscript", Kind::Text("noscript")),
-    ("iframe", Kind::Text("iframe")),
-    ("area", Kind::Void),
-    ("base", Kind::Void),
-    ("basefont", Kind::Void),
-    ("bgsound", Kind::Void),
-    ("col", Kind::Void),
-    ("embed", Kind::Void),
-    ("keygen", Kind::Void),
-    ("param", Kind::Void),
-    ("track", Kind::Void),
-    ("wbr", Kind::Void),
-    ("xmp", Kind::Text("xmp")),
-    ("noembed", Kind::Text("noembed")),
-    ("noframes", Kind::Text("noframes")),
-    ("math", Kind::Strange),
-    ("plaintext", Kind::Strange),
-];
-
-/// How long their names are: a bit for each length, by the first letter.
-static LENGTHS: [u32; 32] = {
-    let mut lengths = [0; 32];
-    let mut index = 0;
-    while index < UNUSUAL.len() {
-        #[expect(clippy::indexing_slicing, reason = "while compiling")]
-        {
-            let name = UNUSUAL[index].0.as_bytes();
-            lengths[(name[0] & 0x1f) as usize] |= 1 << name.len();
-        }
-        index += 1;
-    }
-    lengths
-};
 
 const NAME: u8 = 1;
 const SPACE: u8 = 2;
@@ -335,80 +274,6 @@ impl<'p> Tag<'p> {
             Some(found)
         })
     }
-
-    #[inline]
-    pub(super) fn kind(&self) -> Kind {
-        let lengths = self.name.first().and_then(|first| LENGTHS.get(usize::from(first & 0x1f)));
-        if lengths.is_none_or(|lengths| lengths & (1 << self.name.len().min(31)) == 0) {
-            return Kind::Usual;
-        }
-        let is = |(name, _): &&(&str, Kind)| self.name.eq_ignore_ascii_case(name.as_bytes());
-        UNUSUAL.iter().find(is).map_or(Kind::Usual, |(_, kind)| *kind)
-    }
-}
-
-/// Whether elements of this name are plain in a picture: they do not end it, and what is in them is read as
-/// the rest of it (HTML, 13.2.6.5).
-pub(super) fn is_plain_in_svg(name: &[u8]) -> bool {
-    const OTHERS: [&str; 51] = [
-        "svg",
-        "math",
-        "title",
-        "desc",
-        "foreignobject",
-        "font",
-        "b",
-        "big",
-        "blockquote",
-        "body",
-        "br",
-        "center",
-        "code",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "embed",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "head",
-        "hr",
-        "i",
-        "img",
-        "li",
-        "listing",
-        "menu",
-        "meta",
-        "nobr",
-        "ol",
-        "p",
-        "pre",
-        "ruby",
-        "s",
-        "small",
-        "span",
-        "strong",
-        "strike",
-        "sub",
-        "sup",
-        "table",
-        "tt",
-        "u",
-        "ul",
-        "var",
-        "script",
-    ];
-    !OTHERS.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-}
-
-/// The name of an element of a picture in which there is text for those who do not see it.
-pub(super) fn label(name: &[u8]) -> Option<&'static str> {
-    ["title", "desc"].into_iter().find(|label| name.eq_ignore_ascii_case(label.as_bytes()))
 }
 
 /// The words of a list that is separated by spaces.

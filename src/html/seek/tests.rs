@@ -206,11 +206,12 @@ fn again(page: &[u8], places: Arc<Places>, edits: &[Edit], size: usize) -> ((Str
     ((String::from_utf8_lossy(&out).into_owned(), editor.changed()), !editor.gave_up())
 }
 
-fn bytes_made(page: &[u8], edits: &[Edit]) -> isize {
-    let (mut editor, mut out) = (Editor::parsed(edits), Vec::new());
-    editor.push(page, &mut out).unwrap();
-    editor.end(&mut out).unwrap();
-    out.len().cast_signed()
+/// Without those in tags, which mean nothing.
+fn without_spaces(mut page: String) -> String {
+    while page.contains(" >") {
+        page = page.replace(" >", ">");
+    }
+    page
 }
 
 fn learned(page: &[u8], edits: &[Edit]) -> Option<Arc<Places>> {
@@ -263,7 +264,7 @@ fn a_page_that_is_not_the_one_after_all_passes_as_it_is() {
             let ((out, _), taken) = again(other.as_bytes(), Arc::clone(&places), &edits, size);
             // More than was promised could not be sent.
             assert!(out.len() <= other.len().strict_add_signed(grows.unwrap()), "{other}");
-            assert_eq!((&out, taken), (&expected, same), "{other} {size}");
+            assert_eq!((&without_spaces(out), taken), (&expected, same), "{other} {size}");
         }
     }
     // Other edits find other elements: it is read.
@@ -290,12 +291,13 @@ proptest! {
             if let Some(places) = learned(page.as_bytes(), &edits) {
                 let editor = Editor::new(edits.clone()).with_places(Some(Arc::clone(&places)));
                 let grows = editor.grows();
-                let again = again(page.as_bytes(), places, &edits, size);
-                prop_assert_eq!((&parsed, true), (&again.0, again.1), "{} again", page);
+                let (mut again, taken) = again(page.as_bytes(), places, &edits, size);
                 if let Some(grows) = grows {
-                    let grown = bytes_made(page.as_bytes(), &edits) - page.len().cast_signed();
-                    prop_assert!((0..=256).contains(&(grows - grown)), "{} {} {}", page, grows, grown);
+                    prop_assert_eq!(again.0.len(), page.len().strict_add_signed(grows), "{}", page);
                 }
+                again.0 = without_spaces(again.0);
+                let parsed = (without_spaces(parsed.0.clone()), parsed.1);
+                prop_assert_eq!((&parsed, true), (&again, taken), "{} again", page);
             }
         }
     }
