@@ -230,7 +230,8 @@ impl Injector {
         drop(state);
         out.extend_from_slice(head);
         if let Some(markup) = markup {
-            self.plan = Some(Plan::behind(head));
+            // What is known needs no second look.
+            self.plan = known.is_none().then(|| Plan::behind(head));
             out.extend_from_slice(markup.as_bytes());
         }
         out.extend_from_slice(rest);
