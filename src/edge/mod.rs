@@ -14,6 +14,7 @@ mod failure;
 mod generic;
 mod limits;
 mod page;
+mod page_body;
 mod page_view;
 mod preview;
 mod response;
@@ -494,7 +495,7 @@ impl ProxyHttp for Edge {
     ) -> Result<Option<Duration>> {
         match &mut context.way {
             Way::Asset(way) => asset::with_lead(way, chunk, end),
-            _ => page::body(context, &self.plans, chunk, end)?,
+            _ => page_body::body(context, &self.plans, chunk, end)?,
         }
         Ok(None)
     }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
@@ -19,22 +18,19 @@ use super::consent::allowed;
 use super::context::{Context, Page, Way};
 use super::decide::{Handed, flags};
 use super::exposure::Seen;
+use super::page_body::{page_key, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
 use super::response::{
-    charset, drop_hop_headers, drop_validators, is_ascii_compatible, is_html, make_private,
-    promote_cookies, text,
+    charset, drop_hop_headers, drop_validators, is_html, make_private, promote_cookies,
 };
 use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
-use crate::html::{
-    Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Known, Markup, PageKey, Plans,
-    Rewriter, Title,
-};
+use crate::html::{Coding, PageKey, Plans, Title};
 use crate::identity::{AnonymousId, OtherCookie, Visitor, cookie, cookie_value, read};
 use crate::site::Site;
-use crate::telemetry::{Edits, Feature, Personalization, Rewrite, guard};
+use crate::telemetry::{Feature, Personalization, guard};
 use crate::upstream::Upstream;
 use crate::vendor::Handover;
 
@@ -426,178 +422,6 @@ pub(super) fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
         visitor.minted = true;
     }
     visitor
-}
-
-/// Sets up what is done to the page's bytes.
-fn rewrite(
-    session: &mut Session,
-    context: &mut Context,
-    plans: &Plans,
-    site: &Site,
-    key: Option<(PageKey, usize)>,
-    (handover, edits, title): (Handover<'_>, &[Edit], Option<Arc<Mutex<Title>>>),
-    response: &mut ResponseHeader,
-) -> Result<()> {
-    let coding = Coding::of(text(response, &header::CONTENT_ENCODING));
-    if site.snippet.is_none() && edits.is_empty() {
-        if let (Some(title), Some(Coding::Identity)) = (title, coding) {
-            context.body = Body::Read(title);
-        }
-        return Ok(());
-    }
-    let Some(coding) = coding.filter(|_| is_ascii_compatible(response)) else {
-        if site.snippet.is_some() {
-            site.metrics.rewrite(Rewrite::Unreadable);
-        }
-        if !edits.is_empty() {
-            site.metrics.edit(Edits::Unreadable);
-        }
-        return Ok(());
-    };
-    let host = context.authority.host().to_owned();
-    let mut csp = Csp::default();
-    for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
-        csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
-    }
-    let key = key.filter(|_| coding == Coding::Identity);
-    let key = key.map(|(key, length)| match edits {
-        [] => (key, length),
-        edits => (key.of_edits(edits), length),
-    });
-    let known = key.filter(|_| !edits.is_empty()).and_then(|(key, _)| plans.known(key));
-    let made = guard(Feature::Rewriting, || {
-        let keep = Keep::of(edits, &site.keep_path);
-        let editor = (!edits.is_empty()).then(|| Editor::new(edits.to_vec()));
-        // None where the origin does not vouch for the page, or has done so in vain.
-        let seen = match (key, &known) {
-            (None, _) | (_, Some(None)) => None,
-            (Some(_), None) => Some(None),
-            (Some(_), Some(Some(known))) => Some(Some(Arc::clone(&known.places))),
-        };
-        let editor = match (editor, seen) {
-            (Some(editor), Some(places)) => Some(editor.with_places(places)),
-            (editor, _) => editor,
-        };
-        if site.snippet.is_none() && keep.is_none() {
-            return (editor, None, None);
-        }
-        let script = site.snippet.as_ref().map(|snippet| snippet.script(handover));
-        let path = site.snippet.as_ref().map(|one| one.external_path(handover.page_call));
-        let (script, path) = (script.unwrap_or_default(), path.unwrap_or_default());
-        let markup = Markup { script, path, keep, csp, host };
-        let adds = markup.length();
-        (editor, Some(Injector::new(markup).with_title(title)), adds)
-    });
-    let Some((editor, injector, adds)) = made else { return Ok(()) };
-    make_private(response)?;
-    drop_validators(response);
-    let plan = key.filter(|_| edits.is_empty()).and_then(|(key, _)| plans.get(key));
-    // Of a page that has been seen before it is known by how much it grows.
-    let by_edits = match &editor {
-        None => plan.is_some().then_some(0),
-        Some(editor) => editor.grows(),
-    };
-    let by_snippet = match (&injector, known.flatten()) {
-        (Some(_), Some(Known { injected: false, .. })) => None,
-        (Some(_), _) => adds,
-        (None, _) => Some(0),
-    };
-    let grows =
-        by_edits.zip(by_snippet).and_then(|(edits, snippet)| edits.checked_add_unsigned(snippet));
-    let length = key.zip(grows).and_then(|((_, length), grows)| length.checked_add_signed(grows));
-    context.page_key = key.filter(|_| plan.is_none()).map(|(key, _)| key);
-    let injector = injector.map(|injector| injector.with_plan(plan));
-    let rewriter = Rewriter::new(editor, injector);
-    if let Some(length) = length {
-        context.body = Body::plain(rewriter, grows);
-        response.insert_header(header::CONTENT_LENGTH, length)?;
-        return Ok(());
-    }
-    context.body = Body::new(coding, rewriter);
-    response.remove_header(&header::CONTENT_LENGTH);
-    if session.req_header().version == Version::HTTP_10 {
-        // Such a client knows no chunks: the end of the connection is the end of the page.
-        response.remove_header(&header::TRANSFER_ENCODING);
-        session.set_keepalive(None);
-    } else {
-        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-    }
-    Ok(())
-}
-
-/// What a page's bytes follow from, and its length, where the origin vouches for them: by a strong
-/// ETag (RFC 9110, 8.8.1).
-fn page_key(
-    session: &Session,
-    site: &Site,
-    page: &Page,
-    response: &ResponseHeader,
-) -> Option<(PageKey, usize)> {
-    let etag = response.headers.get(header::ETAG)?.as_bytes();
-    let length = response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
-    let target = session.req_header().raw_path();
-    let strong =
-        etag.starts_with(b"\"") && !response.headers.contains_key(header::TRANSFER_ENCODING);
-    // Pages that are chosen for a visitor stand under one target.
-    let chosen = match page.target() {
-        Some(Target::Other { path, .. }) => path.as_deref().unwrap_or_default(),
-        _ => "",
-    };
-    let origin = page.other_origin().unwrap_or(usize::MAX).to_le_bytes();
-    let site = site.name.as_bytes();
-    let parts = [site, target, chosen.as_bytes(), &origin, etag, length.as_bytes()];
-    strong.then(|| PageKey::of(&parts)).zip(length.parse().ok())
-}
-
-/// Moves a page's body on. An error ends the answer: nothing more can be known of it.
-pub(super) fn body(
-    context: &mut Context,
-    plans: &Plans,
-    chunk: &mut Option<Bytes>,
-    end: bool,
-) -> Result<()> {
-    if matches!(context.body, Body::Untouched) {
-        return Ok(());
-    }
-    let started = Instant::now();
-    let passed = guard(Feature::Rewriting, || context.body.pass(chunk, end));
-    context.added += started.elapsed();
-    let Some(site) = &context.site else { return Ok(()) };
-    match passed {
-        Some(Ok(None)) => Ok(()),
-        Some(Ok(Some(passed))) => {
-            if let (Some(outcome), true) = (passed.outcome, site.snippet.is_some()) {
-                site.metrics.rewrite(outcome);
-            }
-            if let Some(edited) = passed.edited {
-                site.metrics.edit(match edited {
-                    Edited { gave_up: true, .. } => Edits::GaveUp,
-                    Edited { changed: 0, .. } => Edits::Nothing,
-                    Edited { .. } => Edits::Changed,
-                });
-            }
-            if let (Some(key), Some(plan)) = (context.page_key, passed.plan) {
-                plans.put(key, plan);
-            }
-            let astray = passed.edited.is_some_and(|edited| edited.gave_up);
-            if let (Some(key), true) = (context.page_key, astray || passed.places.is_some()) {
-                let injected = passed.outcome == Some(Rewrite::Injected);
-                let places = passed.places.filter(|_| !astray);
-                plans.know(key, places.map(|places| Known { places, injected }));
-            }
-            Ok(())
-        }
-        Some(Err(broken)) => {
-            site.metrics.rewrite(Rewrite::Broken);
-            context.body = Body::Untouched;
-            Error::e_because(ErrorType::new("broken page"), "rewriting", broken)
-                .map_err(Error::into_up)
-        }
-        None => {
-            context.body = Body::Untouched;
-            Error::e_explain(ErrorType::InternalError, "rewriting a compressed page panicked")
-        }
-    }
 }
 
 /// Whether the request brings a preview link, so that its holder is told why.
