@@ -1,5 +1,6 @@
 //! A running node: listeners, stores and services put together, from start to end.
 
+mod connection;
 mod lifecycle;
 mod names;
 mod notify;
@@ -13,15 +14,16 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
-use pingora::listeners::{TcpSocketOptions, TlsAccept};
+use pingora::listeners::{ListenerConfig, TcpSocketOptions, TlsAccept};
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
-use pingora_proxy::ProxyServiceBuilder;
+use pingora_proxy::http_proxy;
 
 use crate::admin::Admin;
 use crate::cache::Cache;
@@ -34,6 +36,7 @@ use crate::profile::store::{Embedded, ProfileStore, Redis, StoreError};
 use crate::profile::{Memory, Resolver};
 use crate::telemetry::metrics;
 
+use connection::Gathering;
 pub use lifecycle::Lifecycle;
 
 /// What is done with the profiles before the first request.
@@ -137,13 +140,10 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         Arc::clone(&leaving),
     );
     let edge = start.deciders.iter().cloned().fold(edge, Edge::with_decider);
-    let mut proxy = ProxyServiceBuilder::new(&server.configuration, edge)
-        .name("edge")
-        .server_options(http_options())
-        .build();
-    if let Some(app) = proxy.app_logic_mut() {
-        app.h2_options = Some(h2_options());
-    }
+    let mut proxy = http_proxy(&server.configuration, edge);
+    proxy.server_options = Some(http_options());
+    proxy.h2_options = Some(h2_options());
+    let mut proxy = Service::new("edge".to_owned(), Gathering(Arc::new(proxy)));
     for listener in &node.listeners {
         listen(&mut proxy, listener)?;
     }
@@ -298,7 +298,13 @@ fn listen<A>(service: &mut Service<A>, on: &ListenOn) -> Result<(), StartError> 
     socket.ipv6_only = on.address.is_ipv6().then_some(true);
     let address = on.address.to_string();
     match &on.tls {
-        None => service.add_tcp_with_settings(&address, socket),
+        // Heads and bodies are read into buffers of their own, and writes are gathered: more buffers
+        // would only cost every idle connection 64 KiB.
+        None => service.add_listener(
+            ListenerConfig::tcp(address)
+                .tcp_socket_options(socket)
+                .l4_buffer(L4BufferSettings::unbuffered()),
+        ),
         Some((certificates, http2)) => {
             let mut tls = TlsSettings::with_callbacks(Box::new(NoCallbacks))
                 .map_err(|error| StartError::Tls(on.address, error))?;

@@ -272,14 +272,14 @@ async fn a_pricing_page_is_tested() {
         ]);
         let visit = visit(&edge, &[("ajs_anonymous_id", id)], "127.0.0.1", steps).await;
         assert_eq!((visit.value(0), visit.value(1)), (&expected, &expected), "{variant}");
-        let viewed = crate::support::eventually("all is told", || async {
-            let events = vendor.delivered_since(before);
-            let pages = events.iter().filter(|event| event["type"] == "page").count();
-            let viewed: Vec<_> =
-                events.into_iter().filter(|event| event["event"] == "Experiment Viewed").collect();
-            (pages == 3 && !viewed.is_empty()).then_some(viewed)
-        })
-        .await;
+        let viewed = vendor
+            .told(before, "three pages and the experiment", |events| {
+                let pages = events.iter().filter(|event| event["type"] == "page").count();
+                let viewed = events.iter().filter(|event| event["event"] == "Experiment Viewed");
+                let viewed: Vec<_> = viewed.cloned().collect();
+                (pages == 3 && !viewed.is_empty()).then_some(viewed)
+            })
+            .await;
         assert_eq!(viewed.len(), 1, "{viewed:#?}");
         assert_eq!(viewed[0]["properties"]["variation_id"], variant);
         assert_eq!(viewed[0]["anonymousId"], json!(id));

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::edge::WRITE_KEY;
-use super::eventually;
 use super::server::{Asked, Reply, Server};
+use super::{PATIENCE, eventually};
 
 /// What the vendor does at the moment.
 #[derive(Default)]
@@ -130,6 +130,26 @@ impl Vendor {
         let calls = self.events().into_iter().skip(calls);
         let batches = calls.filter(|asked| asked.target == "/v1/batch");
         batches.flat_map(|asked| asked.json()["batch"].as_array().unwrap().clone()).collect()
+    }
+    /// Waits until what came after the first calls is `enough`; says what came instead otherwise. Each
+    /// event is counted once: the SDK and the edge send one again whose answer they have not seen.
+    pub async fn told<T>(
+        &self,
+        calls: usize,
+        what: &str,
+        enough: impl Fn(&[Value]) -> Option<T>,
+    ) -> T {
+        let start = std::time::Instant::now();
+        loop {
+            let mut events = self.delivered_since(calls);
+            let mut seen = std::collections::BTreeSet::new();
+            events.retain(|event| seen.insert(event["messageId"].to_string()));
+            if let Some(told) = enough(&events) {
+                return told;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {events:#?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
     /// Waits for that many of them.
     pub async fn until(&self, count: usize) -> Vec<Value> {
