@@ -27,6 +27,8 @@ pub struct Lifecycle {
     pub leaving: Arc<AtomicBool>,
     /// Set while the node takes requests.
     pub ready: Arc<AtomicBool>,
+    /// Ports that have to listen before.
+    pub ports: Vec<u16>,
     /// Events that can still be delivered.
     pub outbox: Arc<Outbox>,
     /// The most that the end may take.
@@ -71,7 +73,27 @@ pub(super) fn ask_for_hand_over(old: i32) -> nix::Result<()> {
     kill(getppid(), Signal::SIGQUIT)
 }
 
-/// How often the end looks whether anything is in flight.
+/// Whether something listens on `port`, as the system's tables say: a connection to find out would be a
+/// failed handshake in the log of a listener with TLS. True where there are no such tables.
+fn listens(port: u16) -> bool {
+    let mut tables = 0;
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let Ok(text) = std::fs::read_to_string(table) else { continue };
+        tables += 1;
+        let local = format!(":{port:04X}");
+        let listening = |line: &str| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let here = fields.next().is_some_and(|address| address.ends_with(&local));
+            here && fields.nth(1) == Some("0A")
+        };
+        if text.lines().any(listening) {
+            return true;
+        }
+    }
+    tables == 0
+}
+
+/// How often it is looked whether the node listens, and at its end, whether anything is in flight.
 const LOOK: Duration = Duration::from_millis(20);
 /// Connections that were accepted just before the listeners closed become requests within this.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -99,20 +121,30 @@ impl Lifecycle {
         // Where the binary stood at the start: what stands there at a hand-over is the new one.
         let binary = std::env::current_exe().ok();
         let mut next: Option<std::process::Child> = None;
+        let mut starting = false;
         loop {
             tokio::select! {
-                _ = hang_up.recv() => self.start_next(binary.as_ref(), &mut next),
-                phase = self.phases.recv() => match phase {
-                    Ok(ExecutionPhase::Running) => {
+                () = sleep(LOOK), if starting => {
+                    if self.ports.iter().all(|port| listens(*port)) {
+                        starting = false;
                         self.ready.store(true, Ordering::Relaxed);
                         notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
                         tracing::info!("ready");
                     }
+                }
+                _ = hang_up.recv() => self.start_next(binary.as_ref(), &mut next),
+                phase = self.phases.recv() => match phase {
+                    // Services only begin to start then, and the edge waits for names.
+                    Ok(ExecutionPhase::Running) => starting = true,
                     Ok(ExecutionPhase::GracefulTerminate) => {
+                        starting = false;
                         notify("STOPPING=1");
                         self.leave();
                     }
-                    Ok(ExecutionPhase::GracefulUpgradeCloseTimeout) => self.leave(),
+                    Ok(ExecutionPhase::GracefulUpgradeCloseTimeout) => {
+                        starting = false;
+                        self.leave();
+                    }
                     Ok(ExecutionPhase::ShutdownStarted) => {
                         self.leave();
                         return self.end().await;
@@ -188,5 +220,21 @@ impl Lifecycle {
         }
         tracing::info!("ended");
         std::process::exit(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_found_and_a_connection_is_none() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens(port));
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert!(!listens(client.local_addr().unwrap().port()));
+        let six = std::net::TcpListener::bind("[::]:0").unwrap();
+        assert!(listens(six.local_addr().unwrap().port()));
     }
 }

@@ -162,6 +162,12 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let lifecycle = Lifecycle {
         leaving,
         ready,
+        ports: node
+            .listeners
+            .iter()
+            .map(|on| on.address.port())
+            .filter(|port| *port != 0)
+            .collect(),
         outbox,
         drain: node.drain,
         config_file: start.config_file,
