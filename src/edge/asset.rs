@@ -10,7 +10,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{AssetWay, Context};
-use super::response::drop_validators;
+use super::response::Changed;
 use crate::cache::key;
 use crate::html::{Coding, splice};
 use crate::site::{Sdk, Site};
@@ -211,7 +211,7 @@ pub(super) fn to_visitor(way: &mut AssetWay, response: &mut ResponseHeader) -> R
         way.lead = None;
     }
     let Some(lead) = &way.lead else { return Ok(()) };
-    drop_validators(response);
+    Changed { bytes: true, ..Changed::default() }.tell(response)?;
     response.insert_header(header::CACHE_CONTROL, "private, no-cache")?;
     response.remove_header(&header::CONTENT_LENGTH);
     response.remove_header(&header::ACCESS_CONTROL_ALLOW_ORIGIN);

@@ -1,9 +1,8 @@
 //! Who is on the other end of a connection, and what of that the origin is told.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -51,13 +50,13 @@ impl Client {
     pub(super) fn announce(&self, request: &mut RequestHeader, host: &str) -> Result<()> {
         self.drop_lies(request);
         if let Some(peer) = self.peer {
-            let node = peer.to_string();
-            let mut element = String::with_capacity(64);
-            // Writing to a String can't fail.
-            let _ = match peer {
-                IpAddr::V4(_) => write!(element, "for={node}"),
-                IpAddr::V6(_) => write!(element, "for=\"[{node}]\""),
-            };
+            let node = text(peer);
+            let (open, close) = if peer.is_ipv4() { ("for=", "") } else { ("for=\"[", "]\"") };
+            let fixed = open.len() + close.len() + ";host=\"\";proto=".len() + self.scheme().len();
+            let mut element = String::with_capacity(fixed + node.len() + host.len());
+            element.push_str(open);
+            element.push_str(&node);
+            element.push_str(close);
             element.push_str(";host=\"");
             element.push_str(host);
             element.push_str("\";proto=");
@@ -74,7 +73,7 @@ impl Client {
         if !self.trusted || !request.headers.contains_key("x-forwarded-host") {
             request.insert_header("X-Forwarded-Host", host)?;
         }
-        request.insert_header("X-Forwarded-Proto", self.scheme())
+        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(self.scheme()))
     }
 
     fn drop_lies(&self, request: &mut RequestHeader) {
@@ -89,6 +88,25 @@ impl Client {
             request.remove_header(name);
         }
     }
+}
+
+/// An address as text: every request has one, and nearly every one is of version 4.
+fn text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut out = String::with_capacity("255.255.255.255".len());
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        if octet >= 100 {
+            out.push(char::from(b'0' + octet / 100));
+        }
+        if octet >= 10 {
+            out.push(char::from(b'0' + octet / 10 % 10));
+        }
+        out.push(char::from(b'0' + octet % 10));
+    }
+    out
 }
 
 /// Believed from our own proxies alone.
@@ -180,6 +198,15 @@ mod tests {
         ] {
             assert_eq!(found(list).as_deref(), visitor, "{list}");
         }
+    }
+
+    #[test]
+    fn addresses_are_written_as_ever() {
+        for octet in 0..=255 {
+            let address = IpAddr::from([octet, 255 - octet, 0, octet / 2]);
+            assert_eq!(text(address), address.to_string());
+        }
+        assert_eq!(text(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])), "::1");
     }
 
     #[test]

@@ -21,9 +21,7 @@ use super::exposure::Seen;
 use super::page_body::{page_key, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
-use super::response::{
-    charset, drop_hop_headers, drop_validators, is_html, make_private, promote_cookies,
-};
+use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies};
 use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
@@ -255,23 +253,25 @@ pub(super) fn to_visitor(
     let html = response.status == StatusCode::OK && page.shown && is_html(response);
     // By the validators of the origin, before they are dropped.
     let key = if html { page_key(session, &site, &page, response) } else { None };
-    if page.concerned.varies {
-        make_private(response)?;
-        drop_validators(response);
-    }
+    let varies = page.concerned.varies;
+    let mut changed = Changed { private: varies, bytes: varies, cookies: Vec::new() };
     if html && page.consent == Consent::Denied {
         site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
         // Another visitor's answer would be another one.
-        make_private(response)?;
-        no_identity(&site, session, context, response)?;
+        changed.private = true;
+        changed.cookies = no_identity(&site, session, context);
     } else if html {
-        shown_page(session, context, (known, key), &site, &mut page, response)?;
+        let known = (known, key);
+        shown_page(session, context, known, &site, &mut page, &mut changed, response)?;
     }
+    let vouched =
+        matches!(said, Some(Said::User(_))) || (said.is_none() && page.confirmed.is_some());
+    changed.private |= vouched;
+    changed.tell(response)?;
     match (said, page.confirmed.take()) {
         (Some(Said::Nobody), _) => disown(&site, context, response)?,
         (Some(Said::User(user)), _) | (None, Some(user)) => {
             vouch(&site, context, &user, response)?;
-            make_private(response)?;
         }
         (None, None) => {}
     }
@@ -305,25 +305,19 @@ fn shown_page(
     (known, key): (Remembered<'_>, Option<(PageKey, usize)>),
     site: &Site,
     page: &mut Page,
+    changed: &mut Changed,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
-    if !site.consent.is_empty() {
-        // Another visitor's answer would be another one.
-        make_private(response)?;
-    }
+    // Another visitor's answer would be another one.
+    changed.private |= !site.consent.is_empty() || site.identity.server_side_cookies;
     let visitor = page
         .visitor
         .take()
         .unwrap_or_else(|| allowed(visitor(site, session.req_header()), page.consent));
     let visitor = minted(site, visitor);
     let (host, secure) = (context.authority.as_str(), context.client.secure);
-    for line in site.identity.keep(&visitor, host, secure) {
-        response.append_header(header::SET_COOKIE, line)?;
-    }
-    if site.identity.server_side_cookies {
-        make_private(response)?;
-    }
+    changed.cookies = site.identity.keep(&visitor, host, secure);
     let get = session.req_header().method != Method::HEAD;
     if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
         decision.without_page(&site.rules);
@@ -341,15 +335,13 @@ fn shown_page(
         let (kept, sights) = known.seen.sights(site, decision, given.kept(), (&visitor, &known_as));
         let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
         page.sights = sights.filter(|_| counts).map(Box::new);
-        for line in lines.into_iter().chain(given.cookies(site, &kept, context)) {
-            response.append_header(header::SET_COOKIE, line)?;
-            make_private(response)?;
-        }
+        let before = changed.cookies.len();
+        changed.cookies.extend(lines.into_iter().chain(given.cookies(site, &kept, context)));
+        changed.private |= changed.cookies.len() > before;
     }
     if !get {
         if site.snippet.is_some() || page.is_edited() {
-            make_private(response)?;
-            drop_validators(response);
+            (changed.private, changed.bytes) = (true, true);
             response.remove_header(&header::CONTENT_LENGTH);
         }
         return Ok(());
@@ -368,7 +360,9 @@ fn shown_page(
         None => Vec::new(),
     };
     let with = (handover, &*edits, title.clone());
-    rewrite(session, context, known.plans, site, key, with, response)?;
+    if rewrite(session, context, known.plans, site, key, with, response)? {
+        (changed.private, changed.bytes) = (true, true);
+    }
     page.view = title.map(|title| Box::new(View { visitor, title }));
     Ok(())
 }
@@ -398,20 +392,13 @@ fn trait_cookies(
     out
 }
 
-/// Nothing about the visitor, and where the site wants it, an end to what was known.
-fn no_identity(
-    site: &Site,
-    session: &Session,
-    context: &Context,
-    response: &mut ResponseHeader,
-) -> Result<()> {
+/// Nothing about the visitor: where the site wants it, the cookies that end what was known.
+fn no_identity(site: &Site, session: &Session, context: &Context) -> Vec<String> {
     let known = visitor(site, session.req_header()) != Visitor::default();
     if site.consent.clear_cookies && known {
-        for line in site.identity.forget(&[], context.authority.as_str(), context.client.secure) {
-            response.append_header(header::SET_COOKIE, line)?;
-        }
+        return site.identity.forget(&[], context.authority.as_str(), context.client.secure);
     }
-    Ok(())
+    Vec::new()
 }
 
 /// A newcomer gets an id, where the site gives any.

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::context::{Context, Page};
-use super::response::{drop_validators, is_ascii_compatible, make_private, text};
+use super::response::{is_ascii_compatible, text};
 use crate::decide::Target;
 use crate::html::{
     Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Known, Markup, PageKey, Plans,
@@ -20,7 +20,7 @@ use crate::site::Site;
 use crate::telemetry::{Edits, Feature, Rewrite, guard};
 use crate::vendor::Handover;
 
-/// Sets up what is done to the page's bytes.
+/// Sets up what is done to the page's bytes: whether anything is.
 pub(super) fn rewrite(
     session: &mut Session,
     context: &mut Context,
@@ -29,13 +29,13 @@ pub(super) fn rewrite(
     key: Option<(PageKey, usize)>,
     (handover, edits, title): (Handover<'_>, &[Edit], Option<Arc<Mutex<Title>>>),
     response: &mut ResponseHeader,
-) -> Result<()> {
+) -> Result<bool> {
     let coding = Coding::of(text(response, &header::CONTENT_ENCODING));
     if site.snippet.is_none() && edits.is_empty() {
         if let (Some(title), Some(Coding::Identity)) = (title, coding) {
             context.body = Body::Read(title);
         }
-        return Ok(());
+        return Ok(false);
     }
     let Some(coding) = coding.filter(|_| is_ascii_compatible(response)) else {
         if site.snippet.is_some() {
@@ -44,7 +44,7 @@ pub(super) fn rewrite(
         if !edits.is_empty() {
             site.metrics.edit(Edits::Unreadable);
         }
-        return Ok(());
+        return Ok(false);
     };
     let host = context.authority.host().to_owned();
     let mut csp = Csp::default();
@@ -80,9 +80,7 @@ pub(super) fn rewrite(
         let adds = markup.length();
         (editor, Some(Injector::new(markup).with_title(title)), adds)
     });
-    let Some((editor, injector, adds)) = made else { return Ok(()) };
-    make_private(response)?;
-    drop_validators(response);
+    let Some((editor, injector, adds)) = made else { return Ok(false) };
     let plan = key.filter(|_| edits.is_empty()).and_then(|(key, _)| plans.get(key));
     // Of a page that has been seen before it is known by how much it grows.
     let by_edits = match &editor {
@@ -103,7 +101,7 @@ pub(super) fn rewrite(
     if let Some(length) = length {
         context.body = Body::plain(rewriter, grows);
         response.insert_header(header::CONTENT_LENGTH, length)?;
-        return Ok(());
+        return Ok(true);
     }
     context.body = Body::new(coding, rewriter);
     response.remove_header(&header::CONTENT_LENGTH);
@@ -114,7 +112,7 @@ pub(super) fn rewrite(
     } else {
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What a page's bytes follow from, and its length, where the origin vouches for them: by a strong

@@ -4,6 +4,7 @@
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use smallvec::SmallVec;
 
 use crate::identity::promote;
 use crate::site::Site;
@@ -35,15 +36,48 @@ pub(super) fn charset(response: &ResponseHeader) -> Option<&str> {
     })
 }
 
-/// Keeps shared caches off a page that belongs to one visitor. What is stricter stays.
-pub(super) fn make_private(response: &mut ResponseHeader) -> Result<()> {
-    let value = private_cache_control(
-        response.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok()),
-    );
-    response.insert_header(header::CACHE_CONTROL, value)?;
-    remove_any(response, &SHARED_CACHING);
-    Ok(())
+/// What of an origin's answer is no longer true for the visitor who gets it.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// It belongs to this visitor: shared caches are kept off. What is stricter stays.
+    pub(super) private: bool,
+    /// Its bytes are others: what names the origin's own goes.
+    pub(super) bytes: bool,
+    /// Lines of Set-Cookie that come with it.
+    pub(super) cookies: Vec<String>,
 }
+
+impl Changed {
+    /// Makes `response` say so.
+    pub(super) fn tell(self, response: &mut ResponseHeader) -> Result<()> {
+        let untrue = |name: &str| {
+            (self.bytes && VALIDATORS.contains(&name))
+                || (self.private && SHARED_CACHING.contains(&name))
+        };
+        if self.private || self.bytes {
+            remove_any(response, untrue);
+        }
+        // What goes has made room for what comes.
+        if self.private {
+            let values = response.headers.get_all(header::CACHE_CONTROL).iter();
+            let mut values = values.filter_map(|value| value.to_str().ok()).peekable();
+            match values.peek() {
+                None => response.insert_header(header::CACHE_CONTROL, ONLY_PRIVATE)?,
+                Some(_) => {
+                    let value = private_cache_control(values);
+                    response.insert_header(header::CACHE_CONTROL, value)?;
+                }
+            }
+        }
+        for line in self.cookies {
+            response.append_header(header::SET_COOKIE, line)?;
+        }
+        Ok(())
+    }
+}
+
+const PRIVATE: &str = "private";
+const ONLY_PRIVATE: HeaderValue = HeaderValue::from_static(PRIVATE);
 
 fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
     let mut kept: Vec<&str> = Vec::new();
@@ -69,16 +103,12 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
         }
     }
     if !closed {
-        kept.insert(0, "private");
+        kept.insert(0, PRIVATE);
     }
     kept.join(", ")
 }
 
-/// What names the origin's own bytes is not true of the visitor's page.
-pub(super) fn drop_validators(response: &mut ResponseHeader) {
-    remove_any(response, &VALIDATORS);
-}
-
+/// What names the origin's own bytes.
 const VALIDATORS: [&str; 7] = [
     "etag",
     "last-modified",
@@ -93,10 +123,10 @@ const VALIDATORS: [&str; 7] = [
 const SHARED_CACHING: [&str; 4] =
     ["expires", "surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control"];
 
-/// Removes the fields of these names. Most are never there: one walk finds out.
-fn remove_any(response: &mut ResponseHeader, names: &[&str]) {
-    let there: Vec<HeaderName> =
-        response.headers.keys().filter(|name| names.contains(&name.as_str())).cloned().collect();
+/// Removes the fields of such names. Most are never there: one walk finds out.
+fn remove_any(response: &mut ResponseHeader, unwanted: impl Fn(&str) -> bool) {
+    let there: SmallVec<[HeaderName; 4]> =
+        response.headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     for name in &there {
         response.remove_header(name);
     }
@@ -130,7 +160,7 @@ pub(super) fn drop_hop_headers(response: &mut ResponseHeader) {
         response.remove_header(name);
     }
     // `Connection` itself is made anew by the server.
-    remove_any(response, HOP.split_first().map_or(&[], |(_, others)| others));
+    remove_any(response, |name| name != "connection" && HOP.contains(&name));
 }
 
 const HOP: [&str; 5] =

@@ -36,9 +36,9 @@ pub struct Markup {
 }
 
 impl Markup {
-    /// As it stands in a page, which has the vendor's snippet where `present`; `None` where there is
-    /// nothing to put in, or no way to.
-    fn render(&self, way: &Way, present: bool) -> Option<String> {
+    /// Its pieces as they stand in a page, which has the vendor's snippet where `present`; `None` where
+    /// there is nothing to put in, or no way to.
+    fn pieces(&self, way: &Way, present: bool) -> Option<[Cow<'_, str>; 5]> {
         let with_snippet = !present && !self.script.is_empty();
         if !with_snippet && self.keep.is_none() {
             return None;
@@ -50,7 +50,14 @@ impl Markup {
             Way::Inline(nonce) => {
                 let snippet = if with_snippet { &*self.script } else { "" };
                 let keep = self.keep.as_ref().map(Keep::inline).unwrap_or_default();
-                Some(format!("<script{}>{snippet}{keep}</script>", nonced(nonce)))
+                let nonce = nonced(nonce).into();
+                Some([
+                    "<script".into(),
+                    nonce,
+                    ">".into(),
+                    snippet.into(),
+                    (keep + "</script>").into(),
+                ])
             }
             Way::External(nonce) => {
                 let nonce = nonced(nonce);
@@ -60,7 +67,8 @@ impl Markup {
                     String::new()
                 };
                 let keep = self.keep.as_ref().map(|keep| keep.external(&nonce));
-                Some(snippet + &keep.unwrap_or_default())
+                let keep = keep.unwrap_or_default();
+                Some([snippet.into(), keep.into(), "".into(), "".into(), "".into()])
             }
             Way::Forbidden => None,
         }
@@ -222,18 +230,18 @@ impl Injector {
             self.parser = Parsing::Now(Box::new(Mutex::new(parser(&self.state))));
             return false;
         };
+        // What is known had no snippet, and needs no second look.
+        let present = known.is_none() && has_mark(head);
         let mut state = lock(&self.state);
-        state.unsearched = 0;
-        state.out.extend_from_slice(head);
-        let markup = state.take_markup();
-        state.out.clear();
-        drop(state);
+        let way = state.decide(present);
         out.extend_from_slice(head);
-        if let Some(markup) = markup {
-            // What is known needs no second look.
-            self.plan = known.is_none().then(|| Plan::behind(head));
-            out.extend_from_slice(markup.as_bytes());
+        if let Some(markup) = state.markup.pieces(&way, present) {
+            self.plan = (known.is_none() && !present).then(|| Plan::behind(head));
+            for piece in &markup {
+                out.extend_from_slice(piece.as_bytes());
+            }
         }
+        drop(state);
         out.extend_from_slice(rest);
         self.parser = Parsing::Over;
         true
@@ -302,6 +310,11 @@ fn next_piece(bytes: &[u8]) -> usize {
 
 fn starts(bytes: &[u8], name: &[u8]) -> bool {
     bytes.get(..name.len()).is_some_and(|given| given.eq_ignore_ascii_case(name))
+}
+
+/// Whether these bytes hold the vendor's snippet, or ours.
+fn has_mark(bytes: &[u8]) -> bool {
+    MARKS.iter().any(|mark| mark.find(bytes).is_some())
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -436,8 +449,7 @@ impl State {
         // A mark may stand across two chunks.
         let seam = self.tail.len();
         self.tail.extend_from_slice(new.get(..LONGEST_MARK.min(new.len())).unwrap_or_default());
-        let found = |bytes: &[u8]| MARKS.iter().any(|mark| mark.find(bytes).is_some());
-        let found = found(&self.tail) || found(new);
+        let found = has_mark(&self.tail) || has_mark(new);
         if new.len() >= LONGEST_MARK {
             self.tail.clear();
             self.tail.extend_from_slice(new.get(new.len() - LONGEST_MARK..).unwrap_or_default());
@@ -451,6 +463,14 @@ impl State {
     /// The markup in the form that the page's policies allow; the outcome is certain then.
     fn take_markup(&mut self) -> Option<String> {
         let present = self.has_snippet();
+        let way = self.decide(present);
+        let markup = self.markup.pieces(&way, present)?.concat();
+        self.added += markup.len();
+        Some(markup)
+    }
+
+    /// What becomes of the markup in a page that has the vendor's snippet where `present`.
+    fn decide(&mut self, present: bool) -> Way {
         let way = self.markup.csp.way();
         self.outcome = Some(match way {
             _ if present => Rewrite::Present,
@@ -458,9 +478,7 @@ impl State {
             Way::External(_) => Rewrite::External,
             Way::Forbidden => Rewrite::Forbidden,
         });
-        let markup = self.markup.render(&way, present)?;
-        self.added += markup.len();
-        Some(markup)
+        way
     }
 }
 

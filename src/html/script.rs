@@ -12,16 +12,20 @@ pub fn minify(source: &str) -> String {
 /// script or start a comment occurs in JSON inside strings alone, where an escape means the same.
 pub fn push_script_json(out: &mut String, json: &str) {
     use std::fmt::Write;
-    for char in json.chars() {
-        match char {
-            '<' | '>' | '&' | '\u{7f}'.. => {
-                let mut units = [0; 2];
-                for unit in char.encode_utf16(&mut units) {
-                    // Writing to a String can't fail.
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
+    let mut rest = json;
+    // Nearly all of it is plain.
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'<' | b'>' | b'&' | 0x7f..)) {
+        let (plain, behind) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = behind.chars();
+        if let Some(char) = chars.next() {
+            let mut units = [0; 2];
+            for unit in char.encode_utf16(&mut units) {
+                // Writing to a String can't fail.
+                let _ = write!(out, "\\u{unit:04x}");
             }
-            plain => out.push(plain),
         }
+        rest = chars.as_str();
     }
+    out.push_str(rest);
 }

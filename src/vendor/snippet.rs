@@ -11,6 +11,7 @@ use crate::identity::Visitor;
 /// The snippet, minified when the site is loaded.
 pub struct Snippet {
     parts: Vec<Part>,
+    /// As JSON that may stand in a script.
     prefix: String,
     external_path: Arc<str>,
     silent_path: Arc<str>,
@@ -23,9 +24,8 @@ pub const SILENT: &str = "page=0";
 
 /// What one vendor's SDK needs.
 struct Part {
-    /// The function, up to the bracket that its argument stands in.
-    function: String,
-    key: String,
+    /// The function and the beginning of its argument, up to where our routes are.
+    begin: String,
 }
 
 /// What a page hands over to the SDK.
@@ -43,38 +43,28 @@ pub struct Handover<'h> {
     pub page_call: bool,
 }
 
-#[derive(Serialize)]
-struct Edge<'s> {
-    k: &'s str,
-    b: &'s str,
-    p: bool,
-    c: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    a: Option<&'s str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    m: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    u: Option<&'s str>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    t: &'s Map<String, Value>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    x: &'s Map<String, Value>,
-}
+/// More than the ids and the names of members take.
+const VISITOR_BYTES: usize = 256;
 
 impl Snippet {
     /// The snippet of a site whose routes live below `prefix`: of each SDK its function and the key that
     /// browsers may know. `own_cookies` keeps the SDKs from writing identity cookies of their own.
     #[must_use]
     pub fn new(sdks: &[(&str, &str)], prefix: &str, page_call: bool, own_cookies: bool) -> Self {
-        let part = |(source, key): &(&str, &str)| Part {
-            function: minify(source),
-            key: (*key).to_owned(),
+        let part = |(source, key): &(&str, &str)| {
+            let mut begin = minify(source) + "({\"k\":";
+            push_json(&mut begin, key);
+            begin.push_str(",\"b\":");
+            Part { begin }
         };
+        let external = format!("{prefix}/snippet.js");
+        let mut json = String::new();
+        push_json(&mut json, prefix);
         Self {
             parts: sdks.iter().map(part).collect(),
-            prefix: prefix.into(),
-            external_path: format!("{prefix}/snippet.js").into(),
-            silent_path: format!("{prefix}/snippet.js?{SILENT}").into(),
+            prefix: json,
+            silent_path: format!("{external}?{SILENT}").into(),
+            external_path: external.into(),
             page_call,
             own_cookies,
         }
@@ -84,26 +74,35 @@ impl Snippet {
     #[must_use]
     pub fn script(&self, handover: Handover<'_>) -> String {
         let visitor = handover.visitor;
-        let mut out = String::new();
+        let length = |part: &Part| part.begin.len() + self.prefix.len() + VISITOR_BYTES;
+        let mut out = String::with_capacity(self.parts.iter().map(length).sum());
         for part in &self.parts {
-            let edge = Edge {
-                k: &part.key,
-                b: handover.base.unwrap_or(&self.prefix),
-                p: self.page_call && handover.page_call,
-                c: self.own_cookies,
-                a: visitor.anonymous.as_ref().map(crate::identity::AnonymousId::as_str),
-                m: visitor.minted,
-                u: visitor.user.as_ref().map(crate::identity::UserId::as_str),
-                t: handover.traits,
-                x: handover.flags,
-            };
-            // Strings, booleans and JSON values: writing them can't fail.
-            let json = serde_json::to_string(&edge).unwrap_or_else(|_| "{}".into());
-            out.reserve(part.function.len() + json.len() + 64);
-            out.push_str(&part.function);
-            out.push('(');
-            push_script_json(&mut out, &json);
-            out.push_str(");");
+            out.push_str(&part.begin);
+            match handover.base {
+                Some(base) => push_json(&mut out, base),
+                None => out.push_str(&self.prefix),
+            }
+            let page = self.page_call && handover.page_call;
+            out.push_str(if page { ",\"p\":true" } else { ",\"p\":false" });
+            out.push_str(if self.own_cookies { ",\"c\":true" } else { ",\"c\":false" });
+            if let Some(id) = &visitor.anonymous {
+                out.push_str(",\"a\":");
+                push_json(&mut out, id.as_str());
+            }
+            if visitor.minted {
+                out.push_str(",\"m\":true");
+            }
+            if let Some(id) = &visitor.user {
+                out.push_str(",\"u\":");
+                push_json(&mut out, id.as_str());
+            }
+            for (name, values) in [(",\"t\":", handover.traits), (",\"x\":", handover.flags)] {
+                if !values.is_empty() {
+                    out.push_str(name);
+                    push_json(&mut out, values);
+                }
+            }
+            out.push_str("});");
         }
         out
     }
@@ -114,6 +113,13 @@ impl Snippet {
     pub fn external_path(&self, page_call: bool) -> Arc<str> {
         Arc::clone(if page_call { &self.external_path } else { &self.silent_path })
     }
+}
+
+/// Adds `value` as it may stand in a script.
+fn push_json<T: Serialize + ?Sized>(out: &mut String, value: &T) {
+    // Strings and JSON values: writing them can't fail.
+    let json = serde_json::to_string(value).unwrap_or_else(|_| "null".into());
+    push_script_json(out, &json);
 }
 
 #[cfg(test)]
