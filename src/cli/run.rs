@@ -34,7 +34,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
-        node::allow_large_pages(false);
+        node::use_small_pages();
         start_log();
         if self.demo || self.origin.is_some() {
             let own = self.origin.as_deref().zip(self.write_key.as_deref());

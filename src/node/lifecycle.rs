@@ -93,13 +93,12 @@ fn listens(port: u16) -> bool {
     tables == 0
 }
 
-/// Whether memory may come in large pages (2 MiB). What a start needs lies scattered, and most of it is given
-/// back at once: in large pages it would hold three times what it needs for good. What requests need lies
-/// close together, and large pages make it faster.
-pub fn allow_large_pages(allowed: bool) {
+/// Takes memory in small pages from now on. The allocator asks for large ones (2 MiB), and a start scatters
+/// what it needs and gives most of it back: each large page would stay for the little that is left in it.
+pub fn use_small_pages() {
     // Where it can't be said, memory is all that it costs.
     #[cfg(target_os = "linux")]
-    let _ = nix::sys::prctl::set_thp_disable(!allowed);
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 /// How often it is looked whether the node listens, and at its end, whether anything is in flight.
@@ -136,7 +135,6 @@ impl Lifecycle {
                 () = sleep(LOOK), if starting => {
                     if self.ports.iter().all(|port| listens(*port)) {
                         starting = false;
-                        allow_large_pages(true);
                         self.ready.store(true, Ordering::Relaxed);
                         notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
                         tracing::info!("ready");

@@ -37,7 +37,7 @@ use crate::profile::{Memory, Resolver};
 use crate::telemetry::metrics;
 
 use connection::Gathering;
-pub use lifecycle::{Lifecycle, allow_large_pages};
+pub use lifecycle::{Lifecycle, use_small_pages};
 
 /// What is done with the profiles before the first request.
 pub type Prepare = Box<dyn FnOnce(&Arc<Resolver>) + Send>;
