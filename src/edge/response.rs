@@ -14,11 +14,15 @@ pub(super) fn text<'r>(response: &'r ResponseHeader, name: &HeaderName) -> Optio
 }
 
 pub(super) fn is_html(response: &ResponseHeader) -> bool {
-    text(response, &header::CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.split(';').next().unwrap_or_default();
-        kind.trim().eq_ignore_ascii_case("text/html")
+    response.headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().trim_ascii_start();
+        let (kind, rest) = kind.split_at_checked(HTML.len()).unwrap_or_default();
+        let ends = matches!(rest.trim_ascii_start().first(), None | Some(b';'));
+        ends && kind.eq_ignore_ascii_case(HTML)
     })
 }
+
+const HTML: &[u8] = b"text/html";
 
 /// Whether what we write means the same in the page's encoding. An unknown or missing one counts
 /// as compatible, as browsers take it for one that is.

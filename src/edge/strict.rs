@@ -1,10 +1,8 @@
 //! Requests that servers could read in two ways are refused before anything else looks at them:
 //! RFC 9112 as nginx reads it, where Pingora is more lenient.
 
-use std::sync::LazyLock;
-
 use http::{HeaderMap, HeaderValue, Method, Version, header};
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -70,6 +68,10 @@ pub(super) fn check(session: &ServerSession) -> Result<(), Malformed> {
         if size > MAX_HEAD_BYTES as usize || request.headers.len() > MAX_FIELDS {
             return Err(Malformed::TooLarge);
         }
+        let mut values = request.headers.values().map(HeaderValue::as_bytes);
+        if values.any(has_control) {
+            return Err(Malformed::Field);
+        }
     }
     parsed_head(request)
 }
@@ -79,39 +81,22 @@ fn raw_head(raw: &[u8], version: Version) -> Result<(), Malformed> {
     if raw.len() > MAX_HEAD_BYTES as usize {
         return Err(Malformed::TooLarge);
     }
-    // CR and LF belong together, and only as the end of a line.
-    let mut start = 0;
-    for end in memchr_iter(b'\n', raw) {
-        let line = raw.get(start..end).unwrap_or_default();
-        if memchr(b'\r', line).map(|at| at + 1) != Some(line.len()) {
-            return Err(Malformed::LineEnd);
-        }
-        start = end + 1;
-    }
-    if memchr(b'\r', raw.get(start..).unwrap_or_default()).is_some() || memchr(0, raw).is_some() {
-        return Err(Malformed::LineEnd);
-    }
-    let mut lines = Lines(raw).map(<[u8]>::trim_ascii_end);
-    let mut parts = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
-    let (method, target, protocol) = (parts.next(), parts.next(), parts.next());
-    if parts.next().is_some() || !matches!(protocol, Some(b"HTTP/1.1" | b"HTTP/1.0")) {
-        return Err(Malformed::RequestLine);
-    }
-    if !target.is_some_and(|target| is_target(method.unwrap_or_default(), target)) {
-        return Err(Malformed::Target);
-    }
-    let tokens = &*TOKEN;
-    let token = |byte: u8| tokens.get(usize::from(byte)).is_some_and(|token| *token);
+    let mut lines = Lines(raw);
+    request_line(lines.next().unwrap_or(Err(Malformed::RequestLine))?)?;
     let mut framing = Framing::default();
     let mut fields = 0;
-    for line in lines.filter(|line| !line.is_empty()) {
-        fields += 1;
-        let colon = memchr(b':', line).ok_or(Malformed::Field)?;
-        let (name, value) = line.split_at(colon);
-        if name.is_empty() || !name.iter().all(|byte| token(*byte)) {
-            return Err(Malformed::Field);
+    for line in lines {
+        let line = line?;
+        if line.is_empty() {
+            continue;
         }
-        framing.field(name, value.get(1..).unwrap_or_default().trim_ascii())?;
+        fields += 1;
+        let length = line.iter().take_while(|byte| is_token(**byte)).count();
+        let (name, value) = line.split_at(length);
+        let Some((b':', value)) = value.split_first().filter(|_| length > 0) else {
+            return Err(Malformed::Field);
+        };
+        framing.field(name, value)?;
     }
     if fields > MAX_FIELDS {
         return Err(Malformed::TooLarge);
@@ -119,20 +104,42 @@ fn raw_head(raw: &[u8], version: Version) -> Result<(), Malformed> {
     framing.check(version)
 }
 
-/// What stands between line feeds.
+/// Lines without their ends, which have to be CR LF. No other control character stands in them.
 struct Lines<'r>(&'r [u8]);
 
 impl<'r> Iterator for Lines<'r> {
-    type Item = &'r [u8];
+    type Item = Result<&'r [u8], Malformed>;
 
-    fn next(&mut self) -> Option<&'r [u8]> {
+    fn next(&mut self) -> Option<Self::Item> {
         let rest = std::mem::take(&mut self.0);
         if rest.is_empty() {
             return None;
         }
-        let end = memchr(b'\n', rest).unwrap_or(rest.len());
-        self.0 = rest.get(end + 1..).unwrap_or_default();
-        rest.get(..end)
+        let Some((line, rest)) = memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end))
+        else {
+            return Some(Err(Malformed::LineEnd));
+        };
+        self.0 = rest.get(1..).unwrap_or_default();
+        let Some((b'\r', line)) = line.split_last() else {
+            return Some(Err(Malformed::LineEnd));
+        };
+        if !has_control(line) {
+            return Some(Ok(line));
+        }
+        let ends = line.contains(&b'\r') || line.contains(&0);
+        Some(Err(if ends { Malformed::LineEnd } else { Malformed::Field }))
+    }
+}
+
+fn request_line(line: &[u8]) -> Result<(), Malformed> {
+    let mut parts = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let (method, target, protocol) = (parts.next(), parts.next(), parts.next());
+    if parts.next().is_some() || !matches!(protocol, Some(b"HTTP/1.1" | b"HTTP/1.0")) {
+        return Err(Malformed::RequestLine);
+    }
+    match target {
+        Some(target) if is_target(method.unwrap_or_default(), target) => Ok(()),
+        _ => Err(Malformed::Target),
     }
 }
 
@@ -150,13 +157,14 @@ impl Framing {
             self.hosts += 1;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
+            let value = value.trim_ascii();
             let digits = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
             if !digits || self.lengths > 1 {
                 return Err(Malformed::ContentLength);
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.encodings += 1;
-            if !value.eq_ignore_ascii_case(b"chunked") || self.encodings > 1 {
+            if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") || self.encodings > 1 {
                 return Err(Malformed::TransferEncoding);
             }
         }
@@ -176,31 +184,37 @@ impl Framing {
 
 /// Origin form, absolute form, or `*` for OPTIONS (RFC 9112, 3.2). CONNECT is not served.
 fn is_target(method: &[u8], target: &[u8]) -> bool {
-    let plain = target.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80);
+    // Without a way out in between, many bytes are looked at in one step.
+    let odd = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'#';
+    let plain = !target.iter().fold(false, |found, byte| found | odd(*byte));
     let form = target.starts_with(b"/")
         || target.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http://"))
         || target.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://"))
         || (target == b"*" && method == b"OPTIONS");
-    plain && form && !target.contains(&b'#')
+    plain && form
 }
 
-/// The bytes of a field's name (RFC 9110, 5.6.2).
-static TOKEN: LazyLock<[bool; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|byte| {
-        u8::try_from(byte)
-            .is_ok_and(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-    })
-});
+/// A byte of a field's name (RFC 9110, 5.6.2), as one bit each: names are looked at byte by byte.
+fn is_token(byte: u8) -> bool {
+    const TOKENS: u128 = {
+        let (mut bits, mut byte) = (0, 0);
+        while byte < 128_u8 {
+            let mark = matches!(
+                byte,
+                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
+            );
+            if byte.is_ascii_alphanumeric() || mark {
+                bits |= 1 << byte;
+            }
+            byte += 1;
+        }
+        bits
+    };
+    byte < 128 && (TOKENS >> byte) & 1 == 1
+}
 
 fn parsed_head(request: &RequestHeader) -> Result<(), Malformed> {
     let headers = &request.headers;
-    // Without a way out in between, many bytes are looked at in one step.
-    let controls = |value: &HeaderValue| {
-        value.as_bytes().iter().fold(false, |found, byte| found | is_control(*byte))
-    };
-    if headers.values().any(controls) {
-        return Err(Malformed::Field);
-    }
     let upgrades = headers.contains_key(header::UPGRADE);
     if upgrades && (has_length(headers) || headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(Malformed::UpgradeBody);
@@ -211,8 +225,10 @@ fn parsed_head(request: &RequestHeader) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+/// Whether a control character other than a tab stands in `bytes`.
+fn has_control(bytes: &[u8]) -> bool {
+    let is_control = |byte: u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
+    bytes.iter().fold(false, |found, byte| found | is_control(*byte))
 }
 
 fn has_length(headers: &HeaderMap) -> bool {
@@ -253,6 +269,12 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", M::Field),
             ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", M::Field),
             ("GET / HTTP/1.1\r\nHost: a\r\nnocolon\r\n\r\n", M::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", M::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\n  \r\n\r\n", M::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX(: b\r\n\r\n", M::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: \x1b[2J\r\n\r\n", M::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: y", M::LineEnd),
+            ("GET /a\x7f HTTP/1.1\r\nHost: a\r\n\r\n", M::Field),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
                 M::ContentLength,

@@ -25,7 +25,7 @@ impl Authority {
         if hosts.next().is_some() {
             return None;
         }
-        Self::parse(host.to_str().ok()?)
+        Self::parse(std::str::from_utf8(host.as_bytes()).ok()?)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -39,7 +39,7 @@ impl Authority {
                 (text.get(..inner.len() + 2)?, behind)
             }
             None => {
-                let colon = text.find(':').unwrap_or(text.len());
+                let colon = memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len());
                 text.split_at_checked(colon)?
             }
         };
@@ -47,7 +47,7 @@ impl Authority {
             Some(digits) => digits.parse::<u16>().is_ok() && !digits.starts_with('+'),
             None => port.is_empty(),
         };
-        let name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let host_fits = host.starts_with('[') || (!host.is_empty() && host.bytes().all(name));
         (port_fits && host_fits)
             .then(|| Self { text: text.to_ascii_lowercase().into(), host_bytes: host.len() })

@@ -9,11 +9,7 @@ use percent_encoding::percent_decode;
 #[must_use]
 pub fn normal_path(raw: &str) -> Option<Cow<'_, str>> {
     // Most paths are normal.
-    if raw.starts_with('/')
-        && !raw.contains(['%', '\\'])
-        && !raw.contains("/.")
-        && !raw.contains("//")
-    {
+    if is_normal(raw) {
         return Some(Cow::Borrowed(raw));
     }
     let decoded = percent_decode(raw.as_bytes()).decode_utf8_lossy();
@@ -41,6 +37,17 @@ pub fn normal_path(raw: &str) -> Option<Cow<'_, str>> {
         out.push('/');
     }
     Some(Cow::Owned(out))
+}
+
+/// Whether every server reads the path as it stands: one walk, because every request has one.
+fn is_normal(raw: &str) -> bool {
+    let mut before = b' ';
+    let odd = |byte: u8| {
+        let odd = matches!(byte, b'%' | b'\\') || (before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        odd
+    };
+    raw.starts_with('/') && !raw.bytes().any(odd)
 }
 
 #[cfg(test)]
