@@ -1,12 +1,16 @@
 //! Who is on the other end of a connection, and what of that the origin is told.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
+use pingora::{ErrorType, OrErr, Result};
+
+use super::context::RequestId;
 
 /// The client as far as it can be believed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,34 +50,52 @@ impl Client {
         if self.secure { "https" } else { "http" }
     }
 
-    /// Tells the origin whom it answers. What a stranger has sent of these headers is dropped.
-    pub(super) fn announce(&self, request: &mut RequestHeader, host: &str) -> Result<()> {
+    /// Tells the origin whom it answers, and how the request is called. What a stranger has sent of these
+    /// headers is dropped.
+    pub(super) fn announce(
+        &self,
+        request: &mut RequestHeader,
+        host: &str,
+        id: RequestId,
+    ) -> Result<()> {
         self.drop_lies(request);
+        // One piece of memory, of which each header holds its part.
+        let mut all = String::with_capacity(FIXED + host.len());
+        let mut node = 0..0;
         if let Some(peer) = self.peer {
-            let node = text(peer);
             let (open, close) = if peer.is_ipv4() { ("for=", "") } else { ("for=\"[", "]\"") };
-            let fixed = open.len() + close.len() + ";host=\"\";proto=".len() + self.scheme().len();
-            let mut element = String::with_capacity(fixed + node.len() + host.len());
-            element.push_str(open);
-            element.push_str(&node);
-            element.push_str(close);
-            element.push_str(";host=\"");
-            element.push_str(host);
-            element.push_str("\";proto=");
-            element.push_str(self.scheme());
+            all.push_str(open);
+            node = push_address(&mut all, peer);
+            all.push_str(close);
+            all.push_str(";host=\"");
+        }
+        let named = push(&mut all, host);
+        if self.peer.is_some() {
+            all.push_str("\";proto=");
+            all.push_str(self.scheme());
+        }
+        let element = 0..all.len();
+        let id = push(&mut all, std::str::from_utf8(&id).unwrap_or_default());
+        let all = Bytes::from(all);
+        let part = |range| {
+            HeaderValue::from_maybe_shared(all.slice(range))
+                .or_err(ErrorType::InvalidHTTPHeader, "telling the origin whom it answers")
+        };
+        if self.peer.is_some() {
             if self.trusted {
-                append(request, "Forwarded", &element)?;
-                append(request, "X-Forwarded-For", &node)?;
+                append(request, "Forwarded", part(element)?)?;
+                append(request, "X-Forwarded-For", part(node)?)?;
             } else {
                 // What there was of them is gone.
-                request.insert_header("Forwarded", element)?;
-                request.insert_header("X-Forwarded-For", node)?;
+                request.insert_header("Forwarded", part(element)?)?;
+                request.insert_header("X-Forwarded-For", part(node)?)?;
             }
         }
         if !self.trusted || !request.headers.contains_key("x-forwarded-host") {
-            request.insert_header("X-Forwarded-Host", host)?;
+            request.insert_header("X-Forwarded-Host", part(named)?)?;
         }
-        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(self.scheme()))
+        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(self.scheme()))?;
+        request.insert_header("X-Request-Id", part(id)?)
     }
 
     fn drop_lies(&self, request: &mut RequestHeader) {
@@ -90,23 +112,36 @@ impl Client {
     }
 }
 
-/// An address as text: every request has one, and nearly every one is of version 4.
-fn text(address: IpAddr) -> String {
-    let IpAddr::V4(address) = address else { return address.to_string() };
-    let mut out = String::with_capacity("255.255.255.255".len());
+/// Bytes of what the origin is told, without the host's name.
+const FIXED: usize = "for=\"[2001:db8:2001:db8:2001:db8:255.255.255.255]\";host=\"\";proto=https"
+    .len()
+    + size_of::<RequestId>();
+
+/// Puts `text` at the end of `all`. Where it stands there.
+fn push(all: &mut String, text: &str) -> Range<usize> {
+    let start = all.len();
+    all.push_str(text);
+    start..all.len()
+}
+
+/// Puts an address at the end of `all`: every request has one, and nearly every one is of version 4. Where
+/// it stands there.
+fn push_address(all: &mut String, address: IpAddr) -> Range<usize> {
+    let IpAddr::V4(address) = address else { return push(all, &address.to_string()) };
+    let start = all.len();
     for (at, octet) in address.octets().into_iter().enumerate() {
         if at > 0 {
-            out.push('.');
+            all.push('.');
         }
         if octet >= 100 {
-            out.push(char::from(b'0' + octet / 100));
+            all.push(char::from(b'0' + octet / 100));
         }
         if octet >= 10 {
-            out.push(char::from(b'0' + octet / 10 % 10));
+            all.push(char::from(b'0' + octet / 10 % 10));
         }
-        out.push(char::from(b'0' + octet % 10));
+        all.push(char::from(b'0' + octet % 10));
     }
-    out
+    start..all.len()
 }
 
 /// Believed from our own proxies alone.
@@ -126,7 +161,11 @@ const SPOOFABLE: &[&str] = &[
 ];
 
 /// Adds to a list that one header field or several may hold.
-pub(super) fn append(request: &mut RequestHeader, name: &'static str, value: &str) -> Result<()> {
+pub(super) fn append(
+    request: &mut RequestHeader,
+    name: &'static str,
+    value: HeaderValue,
+) -> Result<()> {
     if !request.headers.contains_key(name) {
         return request.insert_header(name, value);
     }
@@ -137,7 +176,7 @@ pub(super) fn append(request: &mut RequestHeader, name: &'static str, value: &st
             list.push_str(", ");
         }
     }
-    list.push_str(value);
+    list.push_str(value.to_str().unwrap_or_default());
     request.insert_header(name, list)
 }
 
@@ -202,6 +241,11 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_ever() {
+        let text = |address| {
+            let mut all = "for=".to_owned();
+            let range = push_address(&mut all, address);
+            all.get(range).unwrap().to_owned()
+        };
         for octet in 0..=255 {
             let address = IpAddr::from([octet, 255 - octet, 0, octet / 2]);
             assert_eq!(text(address), address.to_string());
@@ -219,12 +263,19 @@ mod tests {
         }
         let ip: Option<IpAddr> = "192.0.2.7".parse().ok();
         let client = Client { address: ip, peer: ip, secure: true, trusted: false };
-        client.announce(&mut request, "shop.example").unwrap();
+        client.announce(&mut request, "shop.example", *b"0123456789abcdef").unwrap();
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("x-forwarded-for"), Some("192.0.2.7"));
         assert_eq!(header("forwarded"), Some("for=192.0.2.7;host=\"shop.example\";proto=https"));
         assert_eq!(header("x-real-ip"), None);
+        assert_eq!(header("x-request-id"), Some("0123456789abcdef"));
         assert_eq!(header("x-forwarded-host"), Some("shop.example"));
         assert_eq!((header("x-forwarded-proto"), header("x-original-url")), (Some("https"), None));
+        let peer = "2001:db8::7".parse().ok();
+        let client = Client { address: peer, peer, secure: false, trusted: false };
+        client.announce(&mut request, "a", *b"0123456789abcdef").unwrap();
+        let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(header("forwarded"), Some("for=\"[2001:db8::7]\";host=\"a\";proto=http"));
+        assert_eq!(header("x-forwarded-for"), Some("2001:db8::7"));
     }
 }

@@ -40,6 +40,8 @@ pub struct Context {
     pub(super) page_key: Option<PageKey>,
     /// When the upstream was asked.
     pub(super) asked: Option<Instant>,
+    /// When it answered.
+    pub(super) answered: Option<Instant>,
     /// How often an upstream could not be reached.
     pub(super) failed_connects: usize,
     /// Identifies the request in our log and the origin's.
@@ -188,6 +190,7 @@ impl Context {
             body: Body::default(),
             page_key: None,
             asked: None,
+            answered: None,
             failed_connects: 0,
             id: RequestId::default(),
             refused: None,

@@ -286,7 +286,10 @@ impl ProxyHttp for Edge {
     /// Site, route and all decisions. Routes of our own are answered here.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         let answered = self.route(session, context).await;
-        context.added = context.started.elapsed();
+        let now = Instant::now();
+        context.added = now.saturating_duration_since(context.started);
+        // A page's origin is asked at once.
+        context.asked = matches!(context.way, Way::Page(_)).then_some(now);
         answered
     }
 
@@ -323,7 +326,7 @@ impl ProxyHttp for Edge {
             })?,
             _ => return Error::e_explain(ErrorType::InternalError, "nothing to ask for"),
         };
-        context.asked = Some(Instant::now());
+        context.asked = context.asked.or_else(|| Some(Instant::now()));
         upstream.peer().ok_or_else(|| {
             let name = upstream.endpoint().host();
             Error::explain(ErrorType::HTTPStatus(502), format!("`{name}` could not be resolved"))
@@ -340,6 +343,7 @@ impl ProxyHttp for Edge {
         mut error: Box<Error>,
     ) -> Box<Error> {
         context.failed_connects += 1;
+        context.asked = None;
         let addresses = match (&context.way, &context.site) {
             (Way::Asset(way), Some(site)) => {
                 sdk(way, site).map_or(0, |sdk| sdk.source(&way.file).addresses())
@@ -368,6 +372,7 @@ impl ProxyHttp for Edge {
         client_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
+        context.asked = None;
         let truncated = session.as_ref().retry_buffer_truncated();
         if truncated || !session.req_header().method.is_idempotent() {
             error.set_retry(false);
@@ -414,7 +419,9 @@ impl ProxyHttp for Edge {
     ) -> Result<()> {
         let Some(site) = context.site.clone() else { return Ok(()) };
         if let Some(asked) = context.asked.take() {
-            let seconds = asked.elapsed().as_secs_f64();
+            let now = Instant::now();
+            context.answered = Some(now);
+            let seconds = now.saturating_duration_since(asked).as_secs_f64();
             match &context.way {
                 Way::Asset(_) => site.metrics.cdn.observe(seconds),
                 _ => site.metrics.origin.observe(seconds),

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -153,8 +152,7 @@ pub(super) fn to_origin(
     for (name, value) in page.decision.iter().flat_map(|decision| &decision.headers) {
         request.insert_header(name.clone(), value.clone())?;
     }
-    context.client.announce(request, context.authority.as_str())?;
-    request.insert_header("X-Request-Id", &context.id[..])?;
+    context.client.announce(request, context.authority.as_str(), context.id)?;
     append(request, "Via", via(request.version))?;
     if page.shown && (site.snippet.is_some() || page.is_edited()) {
         // Only what can be undone, and what the client itself accepts: its answer is of the same
@@ -200,12 +198,12 @@ pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     request.insert_header(header::COOKIE, whole)
 }
 
-fn via(version: Version) -> &'static str {
-    match version {
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
         Version::HTTP_10 => "1.0 doorstep",
         Version::HTTP_2 => "2.0 doorstep",
         _ => "1.1 doorstep",
-    }
+    })
 }
 
 fn parse_uri(target: &str) -> Result<http::Uri> {
@@ -239,8 +237,6 @@ pub(super) fn to_visitor(
     let Some(site) = context.site.clone() else { return Ok(()) };
     let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
     let mut page = page;
-    // With all else the clock would cost as much as what it measures.
-    let started = page.shown.then(Instant::now);
     drop_hop_headers(response);
     if response.version == Version::HTTP_10 {
         // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
@@ -279,7 +275,10 @@ pub(super) fn to_visitor(
         told_to_the_holder(given, page.explained.take(), response)?;
     }
     context.way = Way::Page(page);
-    context.added += started.map_or(Duration::ZERO, |started| started.elapsed());
+    // With all else the clock would cost as much as what it measures.
+    if let (true, Some(answered)) = (html, context.answered) {
+        context.added += answered.elapsed();
+    }
     Ok(())
 }
 
