@@ -4,17 +4,21 @@
 //! more comes, but then sends the two in a call each, and such a call is the dearest part of a short
 //! answer. [`Gathered`] keeps back what the stream would have kept back, no more and no longer, and
 //! hands it over together with what comes next.
+//!
+//! It also bounds the wait for the next request and its head: see [`Patience`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use pingora::apps::ServerApp;
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::DEFAULT_L4_WRITE_BUFFER_SIZE;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
@@ -25,23 +29,42 @@ use pingora::protocols::{
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::patience::Patience;
+
 /// An application of HTTP whose HTTP/1 connections are [`Gathered`]. HTTP/2 gathers its frames itself.
 pub(super) struct Gathering<A>(pub Arc<A>);
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, stop: &ShutdownWatch) -> Option<Stream> {
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             return self.0.process_new(stream, stop).await;
         }
-        self.0.process_new(Box::new(Gathered::new(stream)), stop).await
+        let waits = Arc::new(AtomicBool::new(true));
+        let stream = Gathered::new(stream, Patience::new(Arc::clone(&waits)));
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_keepalive((!*stop.borrow()).then_some(UNBOUNDED));
+        let most = self.0.server_options().and_then(|options| options.keepalive_request_limit);
+        session.set_keepalive_reuses_remaining(most);
+        while let Some(reused) = self.0.process_new_http(session, stop).await {
+            let (stream, settings) = reused.consume();
+            waits.store(true, Ordering::Relaxed);
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            session.set_keepalive(session.get_keepalive().map(|_| UNBOUNDED));
+        }
+        None
     }
 
     async fn cleanup(&self) {
-        self.0.cleanup().await;
+        self.0.http_cleanup().await;
     }
 }
 
+/// Pingora sets no timer for the next request: [`Patience`] bounds the wait.
+const UNBOUNDED: u64 = 0;
 /// How much is kept back at most, in bytes: as much as Pingora's own stream would.
 const KEPT: usize = DEFAULT_L4_WRITE_BUFFER_SIZE;
 /// How many pieces leave together with what has been kept back. Pingora writes a chunk as three.
@@ -53,11 +76,12 @@ const PIECES: usize = 7;
 struct Gathered {
     stream: Stream,
     kept: BytesMut,
+    patience: Patience,
 }
 
 impl Gathered {
-    fn new(stream: Stream) -> Self {
-        Self { stream, kept: BytesMut::new() }
+    fn new(stream: Stream, patience: Patience) -> Self {
+        Self { stream, kept: BytesMut::new(), patience }
     }
 
     /// Sends what is kept back by itself.
@@ -140,7 +164,16 @@ impl AsyncRead for Gathered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let this = &mut *self;
+        if !this.patience.waits() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let before = buf.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
+            this.patience.came(buf.filled().get(before..).unwrap_or_default());
+            return Poll::Ready(read);
+        }
+        this.patience.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -227,7 +260,10 @@ impl Peek for Gathered {
 mod tests {
     use std::sync::{Mutex, PoisonError};
 
+    use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+    use pingora::http::ResponseHeader;
     use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -316,7 +352,8 @@ mod tests {
 
     fn open() -> (Wire, Gathered) {
         let wire = Wire::default();
-        (wire.clone(), Gathered::new(Box::new(wire)))
+        let patience = Patience::new(Arc::default());
+        (wire.clone(), Gathered::new(Box::new(wire), patience))
     }
 
     #[tokio::test]
@@ -340,6 +377,68 @@ mod tests {
         stream.write_all(b"three").await.unwrap();
         drop(stream);
         assert_eq!(wire.calls().concat(), b"onetwothree");
+    }
+
+    /// Answers each request ten minutes after it has come.
+    struct Slow;
+
+    #[async_trait]
+    impl HttpServerApp for Slow {
+        async fn process_new_http(
+            self: &Arc<Self>,
+            mut session: ServerSession,
+            _: &ShutdownWatch,
+        ) -> Option<ReusedHttpStream> {
+            if !session.read_request().await.ok()? {
+                return None;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_mins(10)) => {}
+                idle = session.read_body_or_idle(true) => panic!("{idle:?}"),
+            }
+            let answer = ResponseHeader::build(204, None).unwrap();
+            session.write_response_header(Box::new(answer)).await.unwrap();
+            let settings = HttpPersistentSettings::for_session(&session);
+            let stream = session.finish().await.unwrap()?;
+            Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_waits_for_requests_and_not_for_ever() {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        // What comes at once, every ten seconds from then on, and how many answers are due.
+        for (at_once, later, answers) in [
+            (&b""[..], &b""[..], 0),
+            (request, b"", 1),
+            (&request[..20], b"", 0),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", b"x", 0),
+        ] {
+            let (mut visitor, stream) = tokio::io::duplex(4096);
+            let (_stop, stop) = tokio::sync::watch::channel(false);
+            let serving = tokio::spawn(async move {
+                Arc::new(Gathering(Arc::new(Slow))).process_new(Box::new(stream), &stop).await
+            });
+            let began = tokio::time::Instant::now();
+            visitor.write_all(at_once).await.unwrap();
+            let mut came = Vec::new();
+            while began.elapsed() < Duration::from_secs(2000) {
+                let read = visitor.read_buf(&mut came);
+                match tokio::time::timeout(Duration::from_secs(10), read).await {
+                    Ok(Ok(0) | Err(_)) => break,
+                    Ok(Ok(_)) => {}
+                    // The connection may have ended meanwhile: the next read tells.
+                    Err(_) => drop(visitor.write_all(later).await),
+                }
+            }
+            drop(visitor);
+            serving.await.unwrap();
+            let took = began.elapsed().as_secs();
+            let came = String::from_utf8(came).unwrap();
+            assert_eq!(came.matches("HTTP/1.1 204").count(), answers, "{came}");
+            let waited = took - 600 * u64::try_from(answers).unwrap();
+            assert!((60..=90).contains(&waited), "{at_once:?}: {waited}");
+        }
     }
 
     /// What is written: so many bytes in a call, these lengths in a vectored one, or a flush.

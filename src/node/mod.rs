@@ -4,6 +4,7 @@ mod connection;
 mod lifecycle;
 mod names;
 mod notify;
+mod patience;
 
 use std::path::PathBuf;
 use std::sync::Arc;
