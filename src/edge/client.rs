@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, OrErr, Result};
+use smallvec::SmallVec;
 
 use super::context::RequestId;
 
@@ -50,15 +51,13 @@ impl Client {
         if self.secure { "https" } else { "http" }
     }
 
-    /// Tells the origin whom it answers, and how the request is called. What a stranger has sent of these
-    /// headers is dropped.
+    /// Tells the origin whom it answers, and how the request is called.
     pub(super) fn announce(
         &self,
         request: &mut RequestHeader,
         host: &str,
         id: RequestId,
     ) -> Result<()> {
-        self.drop_lies(request);
         // One piece of memory, of which each header holds its part.
         let mut all = String::with_capacity(FIXED + host.len());
         let mut node = 0..0;
@@ -98,14 +97,18 @@ impl Client {
         request.insert_header("X-Request-Id", part(id)?)
     }
 
-    fn drop_lies(&self, request: &mut RequestHeader) {
-        let is_lie = |name: &HeaderName| {
-            SPOOFABLE.contains(&name.as_str())
-                || (!self.trusted && FORWARDING.contains(&name.as_str()))
+    /// Drops what only the edge says, and what a stranger says for others.
+    pub(super) fn drop_lies(&self, request: &mut RequestHeader) {
+        let is_lie = |name: &&HeaderName| {
+            let name = name.as_str();
+            // Nearly all begin otherwise.
+            matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't'))
+                && (name.starts_with(OWN)
+                    || SPOOFABLE.contains(&name)
+                    || (!self.trusted && FORWARDING.contains(&name)))
         };
-        // Nearly always there are none: one walk finds out.
-        let lies: Vec<HeaderName> =
-            request.headers.keys().filter(|name| is_lie(name)).cloned().collect();
+        let lies: SmallVec<[HeaderName; 2]> =
+            request.headers.keys().filter(is_lie).cloned().collect();
         for name in &lies {
             request.remove_header(name);
         }
@@ -143,6 +146,9 @@ fn push_address(all: &mut String, address: IpAddr) -> Range<usize> {
     }
     start..all.len()
 }
+
+/// Headers of the edge's own, both ways, begin so.
+const OWN: &str = "x-doorstep-";
 
 /// Believed from our own proxies alone.
 const FORWARDING: &[&str] = &["forwarded", "x-forwarded-for", "x-forwarded-host"];
@@ -263,6 +269,7 @@ mod tests {
         }
         let ip: Option<IpAddr> = "192.0.2.7".parse().ok();
         let client = Client { address: ip, peer: ip, secure: true, trusted: false };
+        client.drop_lies(&mut request);
         client.announce(&mut request, "shop.example", *b"0123456789abcdef").unwrap();
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("x-forwarded-for"), Some("192.0.2.7"));

@@ -8,7 +8,6 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::client::append;
@@ -148,7 +147,7 @@ pub(super) fn to_origin(
         }
         (None, None) => {}
     }
-    strip_own_headers(request);
+    context.client.drop_lies(request);
     for (name, value) in page.decision.iter().flat_map(|decision| &decision.headers) {
         request.insert_header(name.clone(), value.clone())?;
     }
@@ -173,17 +172,6 @@ pub(super) fn to_origin(
     Ok(())
 }
 
-/// Only the edge says what these say.
-fn strip_own_headers(request: &mut RequestHeader) {
-    let own: SmallVec<[HeaderName; 2]> =
-        request.headers.keys().filter(|name| name.as_str().starts_with(OWN)).cloned().collect();
-    for name in &own {
-        request.remove_header(name);
-    }
-}
-
-/// Headers of the edge's own, both ways.
-const OWN: &str = "x-doorstep-";
 const X_DOORSTEP_EXPLAIN: HeaderName = HeaderName::from_static("x-doorstep-explain");
 const X_DOORSTEP_PREVIEW: HeaderName = HeaderName::from_static("x-doorstep-preview");
 
