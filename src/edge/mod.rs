@@ -17,7 +17,9 @@ mod page;
 mod page_body;
 mod page_view;
 mod preview;
+mod record;
 mod response;
+mod route;
 mod strict;
 mod target;
 mod visitor;
@@ -33,7 +35,6 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::cache::{CacheKey, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -42,21 +43,21 @@ use pingora_proxy::Session;
 use crate::cache::Cache;
 use crate::collect::Outbox;
 use crate::config::Snapshot;
-use crate::decide::{Consent, Decide, Target};
+use crate::decide::Decide;
 use crate::geo::Geo;
 use crate::html::Plans;
 use crate::profile::Resolver;
-use crate::site::{Route, Sdk, Site, normal_path};
+use crate::site::{Sdk, Site};
+use crate::telemetry::RouteName;
 use crate::telemetry::metrics::REJECTED;
-use crate::telemetry::{AccessLog, Personalization, Record, RouteName};
 use crate::upstream::Client;
 
 pub use strict::MAX_HEAD_BYTES;
 
 use answer::Answer;
-use context::{AssetWay, Context, Page, Way};
+use context::{AssetWay, Context, Way};
 use failure::{error_page, failure_status, falls_back};
-use target::Authority;
+use record::write_record;
 
 /// Doorstep as a part of a Pingora server.
 pub struct Edge {
@@ -130,111 +131,6 @@ impl Edge {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
-    }
-
-    /// Where a request that came over a plain listener is sent instead, if it is.
-    fn https_target(session: &Session, context: &Context) -> Option<String> {
-        let port = session.server_addr()?.as_inet()?.port();
-        if context.client.secure || !context.snapshot.redirect_ports.contains(&port) {
-            return None;
-        }
-        let target = session.req_header().uri.path_and_query();
-        Some(format!(
-            "https://{}{}",
-            context.authority.host(),
-            target.map_or("/", http::uri::PathAndQuery::as_str)
-        ))
-    }
-
-    async fn route(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
-        let Some(authority) = Authority::of(session.req_header()) else {
-            context.refused = Some("host");
-            return Err(Error::explain(ErrorType::HTTPStatus(400), "Host is malformed"));
-        };
-        context.authority = authority;
-        let Some(site) = context.snapshot.sites.find(context.authority.host()).cloned() else {
-            return Box::pin(unknown_host().send(session)).await;
-        };
-        context.site = Some(Arc::clone(&site));
-        if let Some(target) = Self::https_target(session, context) {
-            let moved = Answer::empty(StatusCode::PERMANENT_REDIRECT);
-            return Box::pin(moved.with(header::LOCATION, target).send(session)).await;
-        }
-        let Some(path) = normal_path(session.req_header().uri.path()) else {
-            context.refused = Some("target");
-            return Err(Error::explain(ErrorType::HTTPStatus(400), "the path leads nowhere"));
-        };
-        let route = Route::of(&site, &path);
-        context.route = match route {
-            Route::Page => RouteName::Page,
-            Route::Asset(_) => RouteName::Asset,
-            Route::Event(..) | Route::Generic => RouteName::Event,
-            Route::Webhook => RouteName::Webhook,
-            Route::Snippet | Route::Keep | Route::Traits | Route::Reset | Route::Cookies => {
-                RouteName::Visitor
-            }
-            Route::Nothing => RouteName::Other,
-        };
-        match route {
-            Route::Page => {
-                let mut page = Box::new(Page::of(session, &site, &path, &self.deciders));
-                if page.shown && !site.consent.is_empty() {
-                    let visitor = page::visitor(&site, session.req_header());
-                    page.consent = self.consent(&site, &visitor, session.req_header(), context);
-                }
-                page.tells_view =
-                    page.shown && self.tells_view(session, context, &site, page.consent);
-                if page.consent == Consent::Denied {
-                    page.outcome = Some(Personalization::Denied);
-                } else if page.concerned.personal || page::is_previewed(&site, session) {
-                    Box::pin(self.decide(session, &site, &path, &mut page, context)).await;
-                    if let Some(Target::Elsewhere { to, status }) = page.target() {
-                        let moved = page::moved(to, *status, session.req_header().uri.query());
-                        site.metrics.page(Personalization::Personalized);
-                        return Box::pin(moved.send(session)).await;
-                    }
-                }
-                context.way = Way::Page(page);
-                Ok(false)
-            }
-            Route::Asset(asset) => {
-                let request = session.req_header();
-                if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
-                    return Box::pin(only_get().send(session)).await;
-                }
-                let visitor = || page::visitor(&site, request);
-                if !site.consent.is_empty()
-                    && self.consent(&site, &visitor(), request, context) == Consent::Denied
-                {
-                    return Box::pin(Answer::empty(StatusCode::NO_CONTENT).send(session)).await;
-                }
-                let mut way = Box::new(AssetWay::new(asset, request));
-                if site.origin.is_none() && way.file.is_sdk() {
-                    Box::pin(self.lead(session, context, &site, &mut way)).await;
-                }
-                context.way = Way::Asset(way);
-                // A body that nobody reads must not be taken for the next request.
-                if !session.as_downstream_mut().is_body_empty() {
-                    session.set_keepalive(None);
-                }
-                Ok(false)
-            }
-            // Boxed: what a page's request takes must not be as large as the largest of these.
-            Route::Event(vendor, kind) => {
-                Box::pin(self.event(session, context, &site, vendor, kind)).await
-            }
-            Route::Webhook => Box::pin(self.webhook(session, &site)).await,
-            Route::Snippet => Box::pin(self.snippet(session, context, &site)).await,
-            Route::Keep => Box::pin(keep_script().send(session)).await,
-            Route::Traits => Box::pin(self.traits(session, context, &site)).await,
-            Route::Reset => Box::pin(self.reset(session, context, &site)).await,
-            Route::Cookies => Box::pin(self.cookies(session, context, &site)).await,
-            Route::Generic => {
-                let below = site.prefix.below(&path).unwrap_or_default().to_owned();
-                Box::pin(self.generic(session, context, &site, &below)).await
-            }
-            Route::Nothing => Box::pin(nothing().send(session)).await,
-        }
     }
 }
 
@@ -578,59 +474,4 @@ fn sdk<'s>(way: &AssetWay, site: &'s Site) -> Result<&'s Sdk> {
     let why = "the site does not have this vendor";
     let sdk = site.sdk(way.file.vendor());
     sdk.ok_or_else(|| Error::explain(ErrorType::InternalError, why))
-}
-
-fn unknown_host() -> Answer {
-    let why = "no site of this node has this host";
-    Answer::error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", why)
-}
-
-/// The same for everybody.
-fn keep_script() -> Answer {
-    Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", crate::html::keep_script())
-        .with_caching("public, max-age=300")
-}
-
-fn nothing() -> Answer {
-    Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route")
-}
-
-fn only_get() -> Answer {
-    Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method")
-        .with(header::ALLOW, "GET, HEAD")
-}
-
-fn write_record(session: &Session, error: Option<&Error>, context: &Context, status: u16) {
-    let downstream: &ServerSession = session.as_downstream();
-    let request = downstream.req_header();
-    let path = request.uri.path();
-    let end = path
-        .char_indices()
-        .map(|(at, char)| at + char.len_utf8())
-        .take_while(|end| *end <= 512)
-        .last();
-    let page = match &context.way {
-        Way::Page(page) => Some(page),
-        _ => None,
-    };
-    AccessLog::write(&Record {
-        time: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
-        site: context.site.as_ref().map_or("-", |site| &site.name),
-        route: context.route.label(),
-        method: request.method.as_str(),
-        path: path.get(..end.unwrap_or(0)).unwrap_or_default(),
-        status,
-        ms: (context.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
-        bytes: downstream.body_bytes_sent(),
-        client: context.client.address,
-        request: std::str::from_utf8(&context.id).unwrap_or_default(),
-        personalization: page.and_then(|page| page.outcome).map(Personalization::label),
-        stale_profile: page.is_some_and(|page| page.stale),
-        error: error.map(|error| {
-            context.refused.map_or_else(
-                || error.etype().as_str().to_owned(),
-                |rule| format!("refused: {rule}"),
-            )
-        }),
-    });
 }
