@@ -82,6 +82,16 @@ impl Body {
         Self::Coded(Box::new(Coded(Some(Decoder::new(coding, stage)))))
     }
 
+    /// Whether the page is looked at as it passes, rather than put together at places known before.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Untouched | Self::Short(_) => false,
+            Self::Plain(plain) => plain.promised.is_none(),
+            Self::Read(_) | Self::Coded(_) => true,
+        }
+    }
+
     /// Puts in place of `chunk` what the visitor gets. Says what became of the page, once.
     ///
     /// # Errors
