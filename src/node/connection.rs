@@ -412,6 +412,8 @@ mod tests {
             (&b""[..], &b""[..], 0),
             (request, b"", 1),
             (&request[..20], b"", 0),
+            (b"\r\n\r\n", b"", 0),
+            (b"\r\n\r\nGET /", b"x", 0),
             (b"GET / HTTP/1.1\r\nHost: a\r\n", b"x", 0),
         ] {
             let (mut visitor, stream) = tokio::io::duplex(4096);

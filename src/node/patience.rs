@@ -53,7 +53,11 @@ impl Patience {
     }
 
     /// Something has come. A head's first bytes begin a wait of its own, its last one ends it.
-    pub(super) fn came(&mut self, bytes: &[u8]) {
+    pub(super) fn came(&mut self, mut bytes: &[u8]) {
+        // Empty lines before a head are none of it (RFC 9112, 2.2): they neither begin nor end one.
+        while let (false, Some((b'\r' | b'\n', rest))) = (self.begun, bytes.split_first()) {
+            bytes = rest;
+        }
         if bytes.is_empty() {
             return;
         }
@@ -117,6 +121,9 @@ mod tests {
         let (_, mut patience) = waiting();
         patience.came(b"POST / HTTP/1.1\r\n\r\nbody");
         assert!(!patience.waits());
+        let (_, mut patience) = waiting();
+        patience.came(b"\r\n\r\n");
+        assert!(patience.waits(), "empty lines are no head");
     }
 
     #[tokio::test(start_paused = true)]
