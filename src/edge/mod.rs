@@ -314,9 +314,10 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> Result<()> {
         let Some(site) = context.site.clone() else { return Ok(()) };
+        // What comes before the answer (103) is no answer yet.
+        let now = Instant::now();
+        context.answered = Some(now);
         if let Some(asked) = context.asked.take() {
-            let now = Instant::now();
-            context.answered = Some(now);
             let seconds = now.saturating_duration_since(asked).as_secs_f64();
             match &context.way {
                 Way::Asset(_) => site.metrics.cdn.observe(seconds),
