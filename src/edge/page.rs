@@ -1,6 +1,7 @@
 //! A page of the site: identity, profile and decisions before the origin is asked; cookies, privacy
 //! and the snippet on the way back.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -157,7 +158,8 @@ pub(super) fn to_origin(
         // Only what can be undone, and what the client itself accepts: its answer is of the same
         // coding as the origin's.
         if let Some(accept) = joined(request, &header::ACCEPT_ENCODING) {
-            request.insert_header(header::ACCEPT_ENCODING, Coding::acceptable(&accept))?;
+            let accept = HeaderValue::from_static(Coding::acceptable(&accept));
+            request.insert_header(header::ACCEPT_ENCODING, accept)?;
         }
     }
     let own = site.snippet.is_some() || page.concerned.varies || page.is_edited();
@@ -200,10 +202,14 @@ fn parse_uri(target: &str) -> Result<http::Uri> {
     })
 }
 
-fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
-    let values: Vec<&str> =
-        request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
+fn joined<'r>(request: &'r RequestHeader, name: &HeaderName) -> Option<Cow<'r, str>> {
+    let mut values = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let mut whole = Cow::Borrowed(values.next()?);
+    for more in values {
+        whole.to_mut().push_str(", ");
+        whole.to_mut().push_str(more);
+    }
+    Some(whole)
 }
 
 /// What earlier pages have left behind.

@@ -34,7 +34,9 @@ pub(super) fn is_ascii_compatible(response: &ResponseHeader) -> bool {
 
 /// The charset that Content-Type names.
 pub(super) fn charset(response: &ResponseHeader) -> Option<&str> {
-    text(response, &header::CONTENT_TYPE)?.split(';').skip(1).find_map(|parameter| {
+    let kind = text(response, &header::CONTENT_TYPE)?;
+    let parameters = kind.get(memchr::memchr(b';', kind.as_bytes())? + 1..)?;
+    parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
     })
@@ -54,9 +56,16 @@ pub(super) struct Changed {
 impl Changed {
     /// Makes `response` say so.
     pub(super) fn tell(self, response: &mut ResponseHeader) -> Result<()> {
-        let untrue = |name: &str| {
-            (self.bytes && VALIDATORS.contains(&name))
-                || (self.private && SHARED_CACHING.contains(&name))
+        let untrue = |name: &str| match name {
+            // What names the origin's own bytes.
+            "etag" | "last-modified" | "accept-ranges" | "content-md5" | "digest"
+            | "content-digest" | "repr-digest" => self.bytes,
+            // What only shared caches read.
+            "expires"
+            | "surrogate-control"
+            | "cdn-cache-control"
+            | "cloudflare-cdn-cache-control" => self.private,
+            _ => false,
         };
         if self.private || self.bytes {
             remove_any(response, untrue);
@@ -111,21 +120,6 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
     }
     kept.join(", ")
 }
-
-/// What names the origin's own bytes.
-const VALIDATORS: [&str; 7] = [
-    "etag",
-    "last-modified",
-    "accept-ranges",
-    "content-md5",
-    "digest",
-    "content-digest",
-    "repr-digest",
-];
-
-/// What only shared caches read.
-const SHARED_CACHING: [&str; 4] =
-    ["expires", "surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control"];
 
 /// Removes the fields of such names. Most are never there: one walk finds out.
 fn remove_any(response: &mut ResponseHeader, unwanted: impl Fn(&str) -> bool) {

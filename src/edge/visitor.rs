@@ -78,7 +78,7 @@ impl Edge {
         let (traits, flags) = (&handed.traits, &handed.flags);
         let script =
             snippet.script(Handover { visitor: &visitor, traits, flags, base: None, page_call });
-        Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
+        Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script.text())
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)
             .with_cors(origin)
@@ -190,7 +190,7 @@ impl Edge {
             base: Some(&base),
             page_call: false,
         };
-        let script = site.lead(way.file.vendor()).script(handover);
+        let script = site.lead(way.file.vendor()).script(handover).text();
         way.lead = Some(Lead { script, cookies, collected: Vec::new() });
     }
 }

@@ -51,27 +51,28 @@ impl Coding {
     /// The best coding that a client accepts, by its Accept-Encoding (RFC 9110, 12.5.3).
     #[must_use]
     pub fn best(accept: &str) -> Self {
-        match (accepts(accept, "br"), accepts(accept, "gzip")) {
-            (true, _) => Self::Brotli,
-            (false, true) => Self::Gzip,
-            (false, false) => Self::Identity,
+        match accepts(accept, ["br", "gzip"]) {
+            [true, _] => Self::Brotli,
+            [false, true] => Self::Gzip,
+            [false, false] => Self::Identity,
         }
     }
 
     /// The best that [`super::splice`] can put something in front of.
     #[must_use]
     pub fn best_spliceable(accept: &str) -> Self {
-        if accepts(accept, "gzip") { Self::Gzip } else { Self::Identity }
+        let [gzip] = accepts(accept, ["gzip"]);
+        if gzip { Self::Gzip } else { Self::Identity }
     }
 
     /// What of Accept-Encoding we can undo, for the origin of a page that will be rewritten.
     #[must_use]
     pub fn acceptable(accept: &str) -> &'static str {
-        match (accepts(accept, "br"), accepts(accept, "gzip")) {
-            (true, true) => "gzip, br",
-            (true, false) => "br",
-            (false, true) => "gzip",
-            (false, false) => "identity",
+        match accepts(accept, ["br", "gzip"]) {
+            [true, true] => "gzip, br",
+            [true, false] => "br",
+            [false, true] => "gzip",
+            [false, false] => "identity",
         }
     }
 
@@ -108,20 +109,30 @@ impl Coding {
     }
 }
 
-/// Whether Accept-Encoding lists `coding` with a weight above 0.
-fn accepts(accept: &str, coding: &str) -> bool {
-    let weight = |name: &str| {
-        accept.split(',').find_map(|part| {
-            let (given, parameters) = part.split_once(';').unwrap_or((part, ""));
-            if !given.trim().eq_ignore_ascii_case(name) {
-                return None;
-            }
-            let q = parameters.trim().strip_prefix(['q', 'Q']).map(str::trim_start);
-            let q = q.and_then(|rest| rest.strip_prefix('='));
-            Some(q.map_or(1.0, |value| value.trim().parse::<f32>().unwrap_or(0.0)))
-        })
-    };
-    weight(coding).or_else(|| weight("*")).is_some_and(|weight| weight > 0.0)
+/// Which of `codings` Accept-Encoding lists with a weight above 0. The first that names one counts.
+fn accepts<const N: usize>(accept: &str, codings: [&str; N]) -> [bool; N] {
+    let (mut named, mut any) = ([None; N], None);
+    for part in accept.as_bytes().split(|byte| *byte == b',') {
+        let end = part.iter().position(|byte| *byte == b';').unwrap_or(part.len());
+        let (name, parameters) = part.split_at_checked(end).unwrap_or_default();
+        let name = name.trim_ascii();
+        let found = match codings.iter().position(|one| name.eq_ignore_ascii_case(one.as_bytes())) {
+            Some(at) => named.get_mut(at),
+            None => (name == b"*").then_some(&mut any),
+        };
+        if let Some(found @ None) = found {
+            *found = Some(parameters.is_empty() || weighs(parameters));
+        }
+    }
+    named.map(|named| named.or(any).unwrap_or(false))
+}
+
+/// Whether a coding's parameters (`;q=0.5`) give it a weight above 0.
+fn weighs(parameters: &[u8]) -> bool {
+    let text = std::str::from_utf8(parameters).unwrap_or_default();
+    let q = text.trim_start_matches(';').trim().strip_prefix(['q', 'Q']).map(str::trim_start);
+    let q = q.and_then(|rest| rest.strip_prefix('='));
+    q.is_none_or(|value| value.trim().parse::<f32>().unwrap_or(0.0) > 0.0)
 }
 
 struct Bounded {

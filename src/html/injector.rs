@@ -17,14 +17,14 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::place::plain_place;
-use super::{Csp, Keep, Plan, Title, Way};
+use super::{Csp, Keep, Plan, Script, Title, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
 
 /// What is put into a page: the same thing in two forms.
 #[derive(Debug, Clone)]
 pub struct Markup {
     /// The snippet itself, safe inside a script element. Empty where the site wants none.
-    pub script: String,
+    pub script: Script,
     /// Path of the snippet as a file, safe inside an attribute.
     pub path: Arc<str>,
     /// What keeps edits, where they are to be kept.
@@ -36,42 +36,44 @@ pub struct Markup {
 }
 
 impl Markup {
-    /// Its pieces as they stand in a page, which has the vendor's snippet where `present`; `None` where
+    /// Adds to `out` what stands in a page, which has the vendor's snippet where `present`. `false` where
     /// there is nothing to put in, or no way to.
-    fn pieces(&self, way: &Way, present: bool) -> Option<[Cow<'_, str>; 5]> {
+    fn put(&self, way: &Way, present: bool, out: &mut Vec<u8>) -> bool {
         let with_snippet = !present && !self.script.is_empty();
         if !with_snippet && self.keep.is_none() {
-            return None;
+            return false;
         }
         let nonced = |nonce: &Option<Box<str>>| {
             nonce.as_ref().map_or_else(String::new, |nonce| format!(" nonce=\"{nonce}\""))
         };
+        let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
         match way {
             Way::Inline(nonce) => {
-                let snippet = if with_snippet { &*self.script } else { "" };
-                let keep = self.keep.as_ref().map(Keep::inline).unwrap_or_default();
-                let nonce = nonced(nonce).into();
-                Some([
-                    "<script".into(),
-                    nonce,
-                    ">".into(),
-                    snippet.into(),
-                    (keep + "</script>").into(),
-                ])
+                put("<script");
+                put(&nonced(nonce));
+                put(">");
+                if with_snippet {
+                    self.script.pieces().for_each(&mut put);
+                }
+                if let Some(keep) = &self.keep {
+                    put(&keep.inline());
+                }
+                put("</script>");
             }
             Way::External(nonce) => {
                 let nonce = nonced(nonce);
-                let snippet = if with_snippet {
-                    format!("<script src=\"{}\"{nonce}></script>", self.path)
-                } else {
-                    String::new()
-                };
-                let keep = self.keep.as_ref().map(|keep| keep.external(&nonce));
-                let keep = keep.unwrap_or_default();
-                Some([snippet.into(), keep.into(), "".into(), "".into(), "".into()])
+                if with_snippet {
+                    for piece in ["<script src=\"", &self.path, "\"", &nonce, "></script>"] {
+                        put(piece);
+                    }
+                }
+                if let Some(keep) = &self.keep {
+                    put(&keep.external(&nonce));
+                }
             }
-            Way::Forbidden => None,
+            Way::Forbidden => return false,
         }
+        true
     }
 
     /// How many bytes it adds to a page that has no policy beside those of its header. `None` where that
@@ -235,11 +237,8 @@ impl Injector {
         let mut state = lock(&self.state);
         let way = state.decide(present);
         out.extend_from_slice(head);
-        if let Some(markup) = state.markup.pieces(&way, present) {
+        if state.markup.put(&way, present, out) {
             self.plan = (known.is_none() && !present).then(|| Plan::behind(head));
-            for piece in &markup {
-                out.extend_from_slice(piece.as_bytes());
-            }
         }
         drop(state);
         out.extend_from_slice(rest);
@@ -464,9 +463,11 @@ impl State {
     fn take_markup(&mut self) -> Option<String> {
         let present = self.has_snippet();
         let way = self.decide(present);
-        let markup = self.markup.pieces(&way, present)?.concat();
+        let mut markup = Vec::new();
+        let put = self.markup.put(&way, present, &mut markup);
         self.added += markup.len();
-        Some(markup)
+        // It was text before.
+        put.then(|| String::from_utf8(markup).unwrap_or_default())
     }
 
     /// What becomes of the markup in a page that has the vendor's snippet where `present`.

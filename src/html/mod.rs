@@ -35,7 +35,7 @@ pub use keep::{Keep, keep_script};
 pub use links::LINKED;
 pub use plan::{Known, PageKey, Plan, Plans};
 pub use rewriter::{Edited, Rewriter};
-pub use script::{minify, push_script_json};
+pub use script::{Script, minify, push_script_json};
 pub use seek::Places;
 pub use select::Select;
 pub use splice::splice;

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::discriminant;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tinyufo::TinyUfo;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -19,12 +20,12 @@ impl PageKey {
     /// The key of the page that these parts name.
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
-        let mut framed = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+        // Each by itself, so that none runs into the next.
+        let mut hashes: SmallVec<[u8; 128]> = SmallVec::new();
         for part in parts {
-            framed.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            framed.extend_from_slice(part);
+            hashes.extend_from_slice(&xxh3_128(part).to_le_bytes());
         }
-        Self(xxh3_128(&framed))
+        Self(xxh3_128(&hashes))
     }
 
     /// The key of what `edits` find in the page. What they put in is not a part of it.

@@ -136,7 +136,11 @@ fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
 /// The SDKs percent-encode; older ones stored strings JSON-quoted: both are undone.
 fn decode<'h>(form: CookieForm, found: &Found<'h>) -> Option<Cow<'h, str>> {
     let Found::One(raw) = found else { return None };
-    form.read(percent_decode(raw).decode_utf8().ok()?)
+    let text = match memchr::memchr(b'%', raw) {
+        None => std::str::from_utf8(raw).ok()?.into(),
+        Some(_) => percent_decode(raw).decode_utf8().ok()?,
+    };
+    form.read(text)
 }
 
 #[cfg(test)]

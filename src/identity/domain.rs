@@ -41,7 +41,7 @@ pub fn registrable(host: &str) -> Option<&str> {
 /// `shop.example:8080` → `shop.example`, `[::1]:80` → `[::1]`.
 #[must_use]
 pub fn host_without_port(host: &str) -> &str {
-    match host.rfind(':') {
+    match memchr::memrchr(b':', host.as_bytes()) {
         Some(colon) if !host.ends_with(']') => host.get(..colon).unwrap_or(host),
         _ => host,
     }

@@ -26,7 +26,13 @@ fn check(raw: &str) -> Result<Box<str>, IdError> {
     if raw.len() > MAX_ID_BYTES {
         return Err(IdError::TooLong(raw.len()));
     }
-    if raw.chars().any(char::is_control) {
+    // Nearly all are ASCII, and need not be taken apart.
+    let control = if raw.is_ascii() {
+        raw.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        raw.chars().any(char::is_control)
+    };
+    if control {
         return Err(IdError::Control);
     }
     Ok(raw.into())

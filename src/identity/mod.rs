@@ -14,6 +14,8 @@ pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
 pub use promote::promote;
 pub use signing::{MIN_KEY_BYTES, Purpose, SigningKeys};
 
+use std::borrow::Cow;
+
 use cookie::{Cookie, SameSite, time::Duration};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -161,7 +163,7 @@ impl IdentityPolicy {
 
     fn build<'c>(
         &self,
-        name: impl Into<std::borrow::Cow<'c, str>>,
+        name: impl Into<Cow<'c, str>>,
         value: &str,
         host: &str,
         secure: bool,
@@ -182,22 +184,13 @@ impl IdentityPolicy {
 
 /// An id's cookie as `build` makes it, without the general way: every page of a visitor has one.
 fn kept(name: &str, form: CookieForm, id: &str, domain: Option<&str>, secure: bool) -> String {
-    /// More than the fixed attributes take.
-    const ATTRIBUTES: usize = 96;
     let id = form.write(id);
-    let length = name.len() + id.len() + domain.map_or(0, str::len) + ATTRIBUTES;
-    let mut line = String::with_capacity(length);
-    line.push_str(name);
-    line.push('=');
-    line.extend(utf8_percent_encode(&id, COOKIE_VALUE));
-    line.push_str("; HttpOnly; SameSite=Lax");
-    line.push_str(if secure { "; Secure; Path=/" } else { "; Path=/" });
-    if let Some(domain) = domain {
-        line.push_str("; Domain=");
-        line.push_str(domain);
-    }
-    line.push_str("; Max-Age=31536000");
-    line
+    let id = Cow::from(utf8_percent_encode(&id, COOKIE_VALUE));
+    let path = if secure { "; Secure; Path=/" } else { "; Path=/" };
+    let (attribute, domain) = domain.map_or(("", ""), |domain| ("; Domain=", domain));
+    // Its length is known, so that nothing is made anew for the header.
+    [name, "=", &id, "; HttpOnly; SameSite=Lax", path, attribute, domain, "; Max-Age=31536000"]
+        .concat()
 }
 
 #[cfg(test)]

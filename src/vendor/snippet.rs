@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::html::{minify, push_script_json};
+use crate::html::{Script, minify, push_script_json};
 use crate::identity::Visitor;
 
 /// The snippet, minified when the site is loaded.
 pub struct Snippet {
-    parts: Vec<Part>,
+    /// Of each vendor's SDK its function and the beginning of its argument, up to where our routes are.
+    begins: Arc<[Box<str>]>,
     /// As JSON that may stand in a script.
     prefix: String,
     external_path: Arc<str>,
@@ -21,12 +22,6 @@ pub struct Snippet {
 
 /// The query of the script as a file that sends no page call.
 pub const SILENT: &str = "page=0";
-
-/// What one vendor's SDK needs.
-struct Part {
-    /// The function and the beginning of its argument, up to where our routes are.
-    begin: String,
-}
 
 /// What a page hands over to the SDK.
 #[derive(Debug, Clone, Copy)]
@@ -51,17 +46,17 @@ impl Snippet {
     /// browsers may know. `own_cookies` keeps the SDKs from writing identity cookies of their own.
     #[must_use]
     pub fn new(sdks: &[(&str, &str)], prefix: &str, page_call: bool, own_cookies: bool) -> Self {
-        let part = |(source, key): &(&str, &str)| {
+        let begin = |(source, key): &(&str, &str)| {
             let mut begin = minify(source) + "({\"k\":";
             push_json(&mut begin, key);
             begin.push_str(",\"b\":");
-            Part { begin }
+            begin.into()
         };
         let external = format!("{prefix}/snippet.js");
         let mut json = String::new();
         push_json(&mut json, prefix);
         Self {
-            parts: sdks.iter().map(part).collect(),
+            begins: sdks.iter().map(begin).collect(),
             prefix: json,
             silent_path: format!("{external}?{SILENT}").into(),
             external_path: external.into(),
@@ -72,39 +67,35 @@ impl Snippet {
 
     /// The script for one visitor: ASCII, and safe inside a `<script>` element.
     #[must_use]
-    pub fn script(&self, handover: Handover<'_>) -> String {
+    pub fn script(&self, handover: Handover<'_>) -> Script {
         let visitor = handover.visitor;
-        let length = |part: &Part| part.begin.len() + self.prefix.len() + VISITOR_BYTES;
-        let mut out = String::with_capacity(self.parts.iter().map(length).sum());
-        for part in &self.parts {
-            out.push_str(&part.begin);
-            match handover.base {
-                Some(base) => push_json(&mut out, base),
-                None => out.push_str(&self.prefix),
-            }
-            let page = self.page_call && handover.page_call;
-            out.push_str(if page { ",\"p\":true" } else { ",\"p\":false" });
-            out.push_str(if self.own_cookies { ",\"c\":true" } else { ",\"c\":false" });
-            if let Some(id) = &visitor.anonymous {
-                out.push_str(",\"a\":");
-                push_json(&mut out, id.as_str());
-            }
-            if visitor.minted {
-                out.push_str(",\"m\":true");
-            }
-            if let Some(id) = &visitor.user {
-                out.push_str(",\"u\":");
-                push_json(&mut out, id.as_str());
-            }
-            for (name, values) in [(",\"t\":", handover.traits), (",\"x\":", handover.flags)] {
-                if !values.is_empty() {
-                    out.push_str(name);
-                    push_json(&mut out, values);
-                }
-            }
-            out.push_str("});");
+        let mut own = String::with_capacity(self.prefix.len() + VISITOR_BYTES);
+        match handover.base {
+            Some(base) => push_json(&mut own, base),
+            None => own.push_str(&self.prefix),
         }
-        out
+        let page = self.page_call && handover.page_call;
+        own.push_str(if page { ",\"p\":true" } else { ",\"p\":false" });
+        own.push_str(if self.own_cookies { ",\"c\":true" } else { ",\"c\":false" });
+        if let Some(id) = &visitor.anonymous {
+            own.push_str(",\"a\":");
+            push_id(&mut own, id.as_str());
+        }
+        if visitor.minted {
+            own.push_str(",\"m\":true");
+        }
+        if let Some(id) = &visitor.user {
+            own.push_str(",\"u\":");
+            push_id(&mut own, id.as_str());
+        }
+        for (name, values) in [(",\"t\":", handover.traits), (",\"x\":", handover.flags)] {
+            if !values.is_empty() {
+                own.push_str(name);
+                push_json(&mut own, values);
+            }
+        }
+        own.push_str("});");
+        Script::new(Arc::clone(&self.begins), own)
     }
 
     /// Path of the same script as a file, for pages whose CSP forbids it inline; with or without its page
@@ -112,6 +103,19 @@ impl Snippet {
     #[must_use]
     pub fn external_path(&self, page_call: bool) -> Arc<str> {
         Arc::clone(if page_call { &self.external_path } else { &self.silent_path })
+    }
+}
+
+/// Adds an id as it may stand in a script: nearly every one means the same there as it is.
+fn push_id(out: &mut String, id: &str) {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
+    if id.bytes().all(plain) {
+        out.push('"');
+        out.push_str(id);
+        out.push('"');
+    } else {
+        push_json(out, id);
     }
 }
 
@@ -149,6 +153,7 @@ mod tests {
             base: None,
             page_call: true,
         });
+        let script = script.text();
         let argument = script.split_once("})({").unwrap().1;
         assert!(script.is_ascii());
         assert!(!argument.contains(['<', '>', '&']), "{argument}");
@@ -162,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn every_id_is_read_as_it_is() {
+        for id in ["6a1e1c0e-5a0b-4f0e", "jo.hn_1@shop", "a\\b\"c", "<b>&", "ü\u{2028}😀"] {
+            let mut script = String::new();
+            push_id(&mut script, id);
+            assert_eq!(serde_json::from_str::<String>(&script).unwrap(), id);
+            assert!(!script.contains(['<', '>', '&']) && script.is_ascii(), "{script}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_not_said() {
         let visitor = Visitor::default();
         let script = snippet().script(Handover {
@@ -171,6 +186,7 @@ mod tests {
             base: None,
             page_call: true,
         });
+        let script = script.text();
         assert!(script.ends_with(r#"})({"k":"REDACTED","b":"/seg","p":true,"c":true});"#));
     }
 }
