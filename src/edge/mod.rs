@@ -35,6 +35,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::cache::{CacheKey, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -141,6 +142,10 @@ impl ProxyHttp for Edge {
     fn new_ctx(&self) -> Context {
         Context::new(self.snapshot())
     }
+
+    /// None: pages are compressed here as they stream ([`crate::html::Coding`]), and Pingora's own
+    /// compression would be asked about each request, though it is off.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     /// Limits of the connection, and whether the request can be served at all.
     async fn early_request_filter(

@@ -33,10 +33,10 @@ impl Keep {
     /// What of `edits` is to be kept; `None` where nothing is. `path` is where the script is as a file.
     #[must_use]
     pub fn of(edits: &[Edit], path: &str) -> Option<Self> {
-        let kept: Vec<Value> = edits.iter().filter(|edit| edit.keep).map(told).collect();
-        if kept.is_empty() {
+        if !edits.iter().any(|edit| edit.keep) {
             return None;
         }
+        let kept: Vec<Value> = edits.iter().filter(|edit| edit.keep).map(told).collect();
         let mut edits = String::new();
         push_script_json(&mut edits, &Value::from(kept).to_string());
         Some(Self { edits, path: path.to_owned() })

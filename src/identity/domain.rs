@@ -32,7 +32,9 @@ impl CookieDomain {
 #[must_use]
 pub fn registrable(host: &str) -> Option<&str> {
     let host = host_without_port(host);
-    if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+    // No top-level domain ends in a digit (RFC 3696, 2), as every IPv4 address does.
+    let digit = host.ends_with(|last: char| last.is_ascii_digit());
+    if host.starts_with('[') || (digit && host.parse::<IpAddr>().is_ok()) {
         return None;
     }
     psl::domain_str(host)
