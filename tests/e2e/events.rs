@@ -262,7 +262,8 @@ async fn beacons_and_packed_bodies_are_taken() {
         assert_eq!(request.send().await.status, 200);
     }
     let events = vendor.until(3).await;
-    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let mut names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    names.sort_unstable();
     assert_eq!(names, ["beacon", "blob", "gzip"]);
 }
 

@@ -76,8 +76,10 @@ async fn events_of_every_way_arrive_in_batches_with_the_real_key() {
         );
     }
     let events = vendor.until(10).await;
-    let kinds: Vec<_> = events[..6].iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["track", "page", "screen", "identify", "group", "alias"]);
+    let single = events.iter().filter(|event| event["event"].is_null());
+    let mut kinds: Vec<_> = single.map(|event| event["type"].as_str().unwrap()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["alias", "group", "identify", "page", "screen", "track"]);
     for event in &events {
         assert!(event["sentAt"].is_string() && event["context"]["ip"] == "127.0.0.1", "{event}");
     }
@@ -183,7 +185,9 @@ async fn the_real_sdk_runs_on_the_first_party_host() {
     for step in [0, 5, 7] {
         assert_eq!(seen.value(step)["cookie"], "", "a script sees identity in step {step}");
     }
-    let events = vendor.until(7).await;
+    let mut events = vendor.until(7).await;
+    // Batches are sent in order, but several are on their way at a time.
+    events.sort_by_key(|event| event["originalTimestamp"].as_str().unwrap().to_owned());
     let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["page", "identify", "track", "group", "alias", "page", "page"]);
     assert_eq!(events[2]["userId"], "john");
