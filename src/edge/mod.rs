@@ -319,7 +319,11 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> Result<()> {
         let Some(site) = context.site.clone() else { return Ok(()) };
-        // What comes before the answer (103) is no answer yet.
+        let status = response.status;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            // What comes before the answer (103) is no answer yet.
+            return Ok(());
+        }
         let now = Instant::now();
         context.answered = Some(now);
         if let Some(asked) = context.asked.take() {
@@ -329,7 +333,7 @@ impl ProxyHttp for Edge {
                 _ => site.metrics.origin.observe(seconds),
             }
         }
-        let failed = response.status == StatusCode::NOT_FOUND || response.status.is_server_error();
+        let failed = status == StatusCode::NOT_FOUND || status.is_server_error();
         if failed && falls_back(context) {
             // Nothing has been sent: the request goes out again, for the page that everybody gets.
             return Error::e_explain(ErrorType::Custom(FELL_BACK), "the chosen page failed")

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -157,6 +158,38 @@ async fn the_first_bytes_leave_before_the_last_arrive() {
         go.notify_one();
         connection.until(b"\r\n0\r\n\r\n").await.expect("the end of the page");
     }
+}
+
+#[tokio::test]
+async fn early_hints_pass_and_the_wait_behind_them_is_the_origins() {
+    const WAIT: Duration = Duration::from_millis(200);
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+    let origin = Server::start(move |_| {
+        let mut pieces =
+            vec![Piece::Bytes(hints.as_bytes().to_vec()), Piece::Wait(Arc::clone(&wait))];
+        pieces.extend(Reply::html(PAGE).0);
+        Reply(pieces)
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    connection.write(edge.request("GET", "/").header("Accept", "text/html").bytes()).await;
+    let early = connection.head().await.unwrap();
+    assert_eq!((early.status, early.header("link").is_some()), (103, true));
+    // So long the origin makes its page.
+    tokio::time::sleep(WAIT).await;
+    go.notify_one();
+    let page = connection.answer("GET").await.unwrap();
+    assert!(page.status == 200 && page.text().contains(SNIPPET), "{}", page.text());
+    let site = [("site", "shop")];
+    edge.reaches("doorstep_added_duration_seconds_count", &site, 1.0).await;
+    let added = edge.metric("doorstep_added_duration_seconds_sum", &site).await;
+    let origin =
+        edge.metric("doorstep_upstream_duration_seconds_sum", &[("upstream", "origin")]).await;
+    let waited = WAIT.as_secs_f64();
+    assert!(origin >= waited && added < waited, "origin {origin} s, added {added} s");
 }
 
 #[tokio::test]
