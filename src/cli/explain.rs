@@ -7,7 +7,7 @@ use http::{HeaderValue, Uri};
 use serde_json::{Map, Value, json};
 
 use super::profile::{chain, shown};
-use super::{Failure, configuration};
+use super::{Failure, configuration, say};
 use crate::config::StoreChoice;
 use crate::decide::{
     Asking, Decision, Earlier, ExperimentKey, Facts, RequestFacts, Target, Trace, Wants, told,
@@ -120,8 +120,7 @@ impl Explain {
                 told.extend(page);
             }
         }
-        println!("{told:#}");
-        Ok(())
+        say(format_args!("{told:#}"))
     }
 
     async fn page(

@@ -109,9 +109,21 @@ pub enum Failure {
     /// No threads.
     #[error("no runtime: {0}")]
     Runtime(#[source] std::io::Error),
+    /// What there is to say can't be written.
+    #[error("the output can't be written: {0}")]
+    Output(#[source] std::io::Error),
     /// Anything that the demonstration needs.
     #[error("the demonstration can't start: {0}")]
     Demo(#[source] std::io::Error),
+}
+
+/// Prints what may be long. A reader that has seen enough (`| head`) is no failure.
+fn say(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 /// An error and its causes, one a line.
@@ -149,6 +161,7 @@ impl Failure {
             | Self::Demo(_)
             | Self::Store(_)
             | Self::Spool(..)
+            | Self::Output(_)
             | Self::Runtime(_) => ExitCode::from(2),
         }
     }
@@ -171,10 +184,7 @@ impl Cli {
             Command::Events(events) => events.run(),
             Command::Explain(explain) => explain.run(),
             Command::Preview(preview) => preview.run(),
-            Command::Schema => {
-                println!("{:#}", crate::config::schema());
-                Ok(())
-            }
+            Command::Schema => say(format_args!("{:#}", crate::config::schema())),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Failure, configuration};
+use super::{Failure, configuration, say};
 use crate::collect::{Person, forget};
 use crate::node::open_store;
 use crate::profile::line::Line;
@@ -110,7 +110,7 @@ impl Command {
         match self {
             Self::Get { id } => {
                 let (chain, stored) = chain(&**store, key(&id)?).await?;
-                println!("{:#}", shown(&chain, stored.as_ref()));
+                say(format_args!("{:#}", shown(&chain, stored.as_ref())))?;
                 if stored.is_none() {
                     return Err(Failure::Unknown(id));
                 }

@@ -9,6 +9,7 @@ use super::certificate::Certificates;
 use super::file::{self, File, Threads};
 use super::problem::{Problem, Problems};
 use super::profiles::compile_store;
+use super::remains::{Remains, follows};
 use super::site::compile_site;
 use super::snapshot::{Config, ListenOn, Node, Snapshot};
 use super::source::Source;
@@ -21,34 +22,43 @@ use crate::telemetry::AccessLog;
 /// Reads and compiles `text`, the configuration file `name`.
 ///
 /// # Errors
-/// Every problem of the file: first those of its shape, then those of its values.
+/// Every problem of the file: of its shape, of the environment, and of the values that can be judged without
+/// what those are about.
 pub fn load(
     name: &str,
     text: &str,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    let (file, source) = super::schema::read(name, text, env)?;
-    let mut checking = Checking { source: &source, problems: Vec::new() };
-    let config = checking.compile(&file);
-    if checking.problems.is_empty()
-        && let Some(config) = config
-    {
-        return Ok(config);
-    }
-    Err(Problems::new(name, text, checking.problems))
+    let complain = |list| Problems::new(name, text, list);
+    let (source, mut problems) =
+        Source::parse(name, text, env).map_err(|error| complain(vec![error]))?;
+    let (file, mut wrong) = super::schema::read(&source);
+    wrong.retain(|one| problems.iter().all(|lacks| lacks.pointer() != one.pointer()));
+    problems.append(&mut wrong);
+    let config = file.and_then(|(file, remains)| {
+        let mut checking = Checking { source: &source, remains: &remains, problems: Vec::new() };
+        let config = checking.compile(&file);
+        let Checking { problems: mut wrong, .. } = checking;
+        wrong.retain(|one| problems.iter().all(|broken| !follows(one.pointer(), broken.pointer())));
+        problems.append(&mut wrong);
+        config
+    });
+    config.filter(|_| problems.is_empty()).ok_or_else(|| complain(problems))
 }
 
 /// Collects problems while values are compiled.
 pub(super) struct Checking<'s> {
-    pub(super) source: &'s Source,
+    source: &'s Source,
+    remains: &'s Remains,
     problems: Vec<Problem>,
 }
 
 impl Checking<'_> {
     /// Complains about the value at `pointer`.
     pub(super) fn problem(&mut self, pointer: &str, message: impl Into<String>) {
-        let place = self.source.place(pointer);
-        self.problems.push(Problem::new(pointer, place, message));
+        let pointer = self.remains.in_file(pointer);
+        let place = self.source.place(&pointer);
+        self.problems.push(Problem::new(&pointer, place, message));
     }
 
     /// Complains about a part of the text at `pointer`: `start` and `width` in characters.
@@ -59,8 +69,9 @@ impl Checking<'_> {
         width: usize,
         message: impl Into<String>,
     ) {
-        let place = self.source.place(pointer).within(&self.source.text, start, width);
-        self.problems.push(Problem::new(pointer, place, message));
+        let pointer = self.remains.in_file(pointer);
+        let place = self.source.place(&pointer).within(&self.source.text, start, width);
+        self.problems.push(Problem::new(&pointer, place, message));
     }
 
     /// The value, or a complaint about it.

@@ -41,7 +41,7 @@ impl Place {
 /// What is wrong, where, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    path: String,
+    pointer: String,
     place: Place,
     message: String,
 }
@@ -49,7 +49,13 @@ pub struct Problem {
 impl Problem {
     /// A complaint about the value at `pointer` (RFC 6901).
     pub fn new(pointer: &str, place: Place, message: impl Into<String>) -> Self {
-        Self { path: readable(pointer), place, message: message.into() }
+        Self { pointer: pointer.into(), place, message: message.into() }
+    }
+
+    /// What it is about (RFC 6901).
+    #[must_use]
+    pub fn pointer(&self) -> &str {
+        &self.pointer
     }
 
     /// Where it is.
@@ -62,7 +68,8 @@ impl Problem {
     pub(super) fn write(&self, out: &mut impl fmt::Write, name: &str, text: &str) -> fmt::Result {
         let Place { line, column, width } = self.place;
         write!(out, "{name}:{line}:{column}: ")?;
-        writeln!(out, "{}", if self.path.is_empty() { "(file)" } else { &self.path })?;
+        let path = readable(&self.pointer);
+        writeln!(out, "{}", if path.is_empty() { "(file)" } else { &path })?;
         writeln!(out, "  {}", self.message)?;
         let index = usize::try_from(line).unwrap_or(1).saturating_sub(1);
         let Some(source) = text.lines().nth(index) else { return Ok(()) };

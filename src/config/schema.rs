@@ -1,11 +1,14 @@
 //! The shape of the configuration: unknown keys, missing keys and wrong types, all at once.
 
+use std::collections::BTreeSet;
+
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::file::File;
-use super::problem::{Problem, Problems};
+use super::problem::Problem;
+use super::remains::Remains;
 use super::source::Source;
 
 /// The JSON Schema (2020-12) of the configuration, made from the structures in [`super::file`].
@@ -19,40 +22,49 @@ pub fn schema() -> Value {
     schema.to_value()
 }
 
-/// Reads `text` as the configuration file `name`, with the environment that `env` looks up.
-///
-/// # Errors
-/// Everything that is wrong with the file's shape.
-pub fn read(
-    name: &str,
-    text: &str,
-    env: impl Fn(&str) -> Option<String>,
-) -> Result<(File, Source), Problems> {
-    let complain = |list| Problems::new(name, text, list);
-    let source = Source::parse(name, text, env).map_err(complain)?;
-    let wrong = check_shape(&source);
-    if !wrong.is_empty() {
-        return Err(complain(wrong));
-    }
+/// Everything that is wrong with the shape of `source`, and the file that is left without it, if one is.
+pub(super) fn read(source: &Source) -> (Option<(File, Remains)>, Vec<Problem>) {
+    let mut wrong = Vec::new();
+    let rest = sound(source, &mut wrong);
     // The schema is made from the same structures, so what is left here are values that a pattern
     // can't judge.
-    match serde_json::from_value(source.value.clone()) {
-        Ok(file) => Ok((file, source)),
-        Err(error) => Err(complain(vec![Problem::new("", source.place(""), error.to_string())])),
-    }
+    let file = rest.and_then(|rest| match serde_json::from_value(rest.value.clone()) {
+        Ok(file) => Some((file, rest)),
+        Err(error) => {
+            wrong.push(Problem::new("", source.place(""), error.to_string()));
+            None
+        }
+    });
+    (file, wrong)
 }
 
-fn check_shape(source: &Source) -> Vec<Problem> {
+/// What has the right shape in `source`. Adds to `wrong` what has not.
+fn sound(source: &Source, wrong: &mut Vec<Problem>) -> Option<Remains> {
     let schema = schema();
-    let validator = match jsonschema::validator_for(&schema) {
-        Ok(validator) => validator,
-        Err(error) => return vec![Problem::new("", source.place(""), error.to_string())],
-    };
-    let mut out = Vec::new();
-    for error in validator.iter_errors(&source.value) {
-        explain(&schema, source, &error, &mut out);
+    let validator = jsonschema::validator_for(&schema)
+        .map_err(|error| wrong.push(Problem::new("", source.place(""), error.to_string())))
+        .ok()?;
+    let mut broken = BTreeSet::new();
+    loop {
+        let remains = Remains::of(&source.value, &broken);
+        let mut found = Vec::new();
+        for error in validator.iter_errors(&remains.value) {
+            explain(&schema, source, &error, &mut found);
+        }
+        if found.is_empty() {
+            return Some(remains);
+        }
+        // What is wrong only now is so because something has been taken out: what needs that goes as well.
+        let pointers: Vec<_> = found.iter().map(|one| remains.in_file(one.pointer())).collect();
+        if broken.is_empty() {
+            wrong.append(&mut found);
+        }
+        let before = broken.len();
+        broken.extend(pointers);
+        if broken.contains("") || broken.len() == before {
+            return None;
+        }
     }
-    out
 }
 
 /// Puts `error` into words. Where a value has several forms, what is wrong with the one that was
@@ -207,11 +219,12 @@ pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::compile::load;
     use super::*;
 
     fn complaints(text: &str) -> String {
         let env = |name: &str| (name == "KEY").then(|| "k".to_owned());
-        read("d.yaml", text, env).map_or_else(|all| all.to_string(), |_| String::new())
+        load("d.yaml", text, env).map_or_else(|all| all.to_string(), |_| String::new())
     }
 
     #[test]
@@ -241,7 +254,10 @@ mod tests {
     #[test]
     fn a_good_file_is_read_with_the_environment() {
         let text = "listeners: [{ address: '[::]:80' }]\nsites:\n  - name: shop\n    hosts: [a.example]\n    origin: { address: 127.0.0.1:1 }\n    vendor: { segment: { write_key: '${KEY}' } }\n";
-        let (file, _) = read("d.yaml", text, |_| Some("k".into())).unwrap();
+        let (source, lacks) = Source::parse("d.yaml", text, |_| Some("k".into())).unwrap();
+        let (file, wrong) = read(&source);
+        let (file, _) = file.unwrap();
+        assert!(lacks.is_empty() && wrong.is_empty(), "{wrong:?}");
         assert_eq!(
             file.sites[0].vendor.segment.as_ref().unwrap().write_key.as_ref().unwrap().expose(),
             "k"

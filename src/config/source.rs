@@ -22,27 +22,26 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads `text` as YAML and replaces `${NAME}` in its strings by what `env` has for `NAME`.
+    /// Reads `text` as YAML and replaces `${NAME}` in its strings by what `env` has for `NAME`. Says which
+    /// names the environment lacks: they stay as they are.
     ///
     /// # Errors
-    /// What is not YAML, and every name that the environment lacks.
+    /// What is not YAML.
     pub fn parse(
         name: &str,
         text: &str,
         env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<(Self, Vec<Problem>), Problem> {
         let root: Spanned<Node> = serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location().map_or(Place::START, |at| Place::of(&at));
             let message = error.to_string();
             let first = message.lines().next().unwrap_or("not YAML");
-            vec![Problem::new("", place, strip_position(first))]
+            Problem::new("", place, strip_position(first))
         })?;
         let mut reading = Reading { places: HashMap::new(), problems: Vec::new(), env: &env };
         let value = reading.convert(root.value, &root.referenced, "");
-        if !reading.problems.is_empty() {
-            return Err(reading.problems);
-        }
-        Ok(Self { name: name.into(), text: text.into(), value, places: reading.places })
+        let source = Self { name: name.into(), text: text.into(), value, places: reading.places };
+        Ok((source, reading.problems))
     }
 
     /// Where the value at `pointer` (RFC 6901) stands, or the nearest value around it.
@@ -127,11 +126,13 @@ impl Reading<'_> {
             out.push_str(before);
             match (self.env)(name) {
                 Some(value) => out.push_str(&value),
-                None => self.problems.push(Problem::new(
-                    pointer,
-                    place,
-                    format!("the environment has no variable `{name}`"),
-                )),
+                None => {
+                    let message = format!("the environment has no variable `{name}`");
+                    self.problems.push(Problem::new(pointer, place, message));
+                    for piece in ["${", name, "}"] {
+                        out.push_str(piece);
+                    }
+                }
             }
             rest = behind;
         }

@@ -1,7 +1,7 @@
 //! What an operator reads of a configuration.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn doorstep(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_doorstep"))
@@ -108,6 +108,60 @@ fn a_site_has_one_source_and_a_webhook_some_way_to_log_in() {
         let told = with(&site);
         assert!(told.contains(expected), "{site}: {expected}\n{told}");
     }
+}
+
+/// Shape, environment and values are judged in one go.
+#[test]
+fn a_broken_part_hides_nothing_of_the_others() {
+    let told = complaints(
+        "listeners: [{ address: '127.0.0.1:8080', tsl: 1 }]
+threads: many
+sites:
+- name: a
+  hosts: [shop.example]
+  origin: { address: 127.0.0.1:1, conect_timeout: 3s }
+  vendor: { segment: { write_key: '${NOPE}' } }
+  variations:
+  - route: /
+    chose: []
+  - route: /x
+    choose:
+    - when: profile.traits.x >
+      path: /b
+- name: b
+  hosts: [shop.example]
+  origin: { address: 127.0.0.1:2 }
+  vendor: { segment: { write_key: k2 } }
+",
+    );
+    for place in [
+        "d.yaml:1:42: listeners[0].tsl\n  unknown key `tsl`",
+        "d.yaml:2:10: threads\n  expected a whole number or `auto`",
+        "d.yaml:6:35: sites[0].origin.conect_timeout\n  unknown key",
+        "d.yaml:7:35: sites[0].vendor.segment.write_key\n  the environment has no variable `NOPE`",
+        "d.yaml:9:5: sites[0].variations[0]\n  `choose` is missing here",
+        "d.yaml:10:5: sites[0].variations[0].chose\n  unknown key",
+        "d.yaml:13:31: sites[0].variations[1].choose[0].when\n  Syntax error",
+        "d.yaml:16:11: sites[1].hosts[0]\n  host `shop.example` is listed twice: site `a` has it",
+        "d.yaml:18:35: sites[1].vendor.segment.write_key\n  a write key has",
+    ] {
+        assert!(told.contains(place), "{place} is missing:\n{told}");
+    }
+    assert!(told.ends_with("d.yaml: 9 problems\n"), "{told}");
+}
+
+/// `doorstep schema | head`.
+#[test]
+fn a_reader_may_leave_before_the_end() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_doorstep"))
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 /// Every key of the schema stands in the commented file, so that it is the reference.
