@@ -34,7 +34,7 @@ impl Script {
     /// Whether there is nothing to run.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fixed.is_empty()
+        self.len() == 0
     }
 
     /// Its text, in pieces.
