@@ -32,7 +32,7 @@ impl CookieDomain {
 #[must_use]
 pub fn registrable(host: &str) -> Option<&str> {
     let host = host_without_port(host);
-    // No top-level domain ends in a digit (RFC 3696, 2), as every IPv4 address does.
+    // Every IPv4 address ends in a digit, and hardly any name does.
     let digit = host.ends_with(|last: char| last.is_ascii_digit());
     if host.starts_with('[') || (digit && host.parse::<IpAddr>().is_ok()) {
         return None;

@@ -178,7 +178,7 @@ async fn early_hints_pass_and_the_wait_behind_them_is_the_origins() {
     connection.write(edge.request("GET", "/").header("Accept", "text/html").bytes()).await;
     let early = connection.head().await.unwrap();
     assert_eq!((early.status, early.header("link").is_some()), (103, true));
-    // So long the origin makes its page.
+    // Waits for nothing: so long the origin takes to make its page, which is what is to be measured.
     tokio::time::sleep(WAIT).await;
     go.notify_one();
     let page = connection.answer("GET").await.unwrap();
