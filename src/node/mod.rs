@@ -1,6 +1,7 @@
 //! A running node: listeners, stores and services put together, from start to end.
 
 mod connection;
+mod gathered;
 mod lifecycle;
 mod names;
 mod notify;

@@ -250,6 +250,36 @@ async fn a_web_socket_is_a_tunnel() {
 }
 
 #[tokio::test]
+async fn each_side_hears_the_other_while_both_still_talk() {
+    let at = port();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", at)).await.unwrap();
+    let origin = tokio::spawn(async move {
+        let mut visitor = Connection::over(listener.accept().await.unwrap().0);
+        visitor.until(b"\r\n\r\n").await.unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        visitor.write(head).await;
+        for (heard, said) in [("one;", "1\r\n1\r\n"), ("two;", "1\r\n2\r\n"), ("end;", "0\r\n\r\n")]
+        {
+            visitor.until(heard.as_bytes()).await.unwrap();
+            visitor.write(said).await;
+        }
+        visitor.until(b"0\r\n\r\n").await.unwrap();
+    });
+    let edge = Setup::new(at).start().await;
+    let mut visitor = Connection::open(edge.port).await;
+    let head = "POST /talk HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    visitor.write(head).await;
+    // The head alone, before there is anything to hear, and each word before the next is said.
+    assert_eq!(visitor.head().await.unwrap().status, 200);
+    for (said, heard) in [("one;", "1\r\n1\r\n"), ("two;", "1\r\n2\r\n"), ("end;", "0\r\n\r\n")] {
+        visitor.write(format!("4\r\n{said}\r\n")).await;
+        assert_eq!(visitor.until(heard.as_bytes()).await.unwrap(), heard.as_bytes());
+    }
+    visitor.write("0\r\n\r\n").await;
+    origin.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_slow_origin_is_given_up_after_its_time() {
     let never = Arc::new(Notify::new());
     let origin = Server::start(move |_| Reply(vec![Piece::Wait(Arc::clone(&never))])).await;

@@ -1,0 +1,541 @@
+//! The stream of a visitor's HTTP/1 connection: what is written in pieces leaves in one call to the system.
+//!
+//! Pingora writes an answer's head, each chunk of its body and the end of it one after the other, and flushes
+//! after each, or its stream keeps the head back until more comes and then sends the two in a call each.
+//! Such a call is the dearest part of a short answer. [`Gathered`] puts a flush off for as long as the
+//! connection's task is at work: see [`Wire::at_work`]. When the task has to wait for something, or
+//! is done, all that it has written leaves at once. So nothing waits for what is yet to come.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use futures::future::poll_fn;
+use pingora::protocols::l4::stream::DEFAULT_L4_WRITE_BUFFER_SIZE;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::patience::Patience;
+
+/// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
+const KEPT: usize = DEFAULT_L4_WRITE_BUFFER_SIZE;
+/// How much is kept back of what has been flushed, in bytes: a page that comes whole leaves whole. A long one
+/// comes in parts of about this size, which leave as they are.
+const FLUSHED: usize = 64 << 10;
+/// How many pieces leave together with what has been kept back. Pingora writes a chunk as three.
+const PIECES: usize = 7;
+/// How long the last of what is kept back may take to leave once its connection has ended.
+const LAST: Duration = Duration::from_secs(10);
+
+/// The stream of a connection and what is kept back of it, for whoever reads and writes and for whoever
+/// drives them.
+#[derive(Debug, Clone)]
+pub(super) struct Wire(Arc<Mutex<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    stream: Stream,
+    bytes: BytesMut,
+    /// The connection's task is at work, and will flush when it rests.
+    at_work: bool,
+    /// A flush has been put off.
+    flush: bool,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream) -> Self {
+        let bytes = BytesMut::new();
+        Self(Arc::new(Mutex::new(Kept { stream, bytes, at_work: false, flush: false })))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does the connection's work. Flushes put off meanwhile are made up for whenever it rests.
+    pub(super) async fn at_work<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.kept().at_work = true;
+            let done = work.as_mut().poll(cx);
+            let mut kept = self.kept();
+            kept.at_work = false;
+            if kept.flush {
+                // An error shows when the work goes on: its next read or write has it, too.
+                let _ = kept.poll_flush(cx);
+            }
+            done
+        })
+        .await
+    }
+
+    /// Sends what has been left, when the connection's work is done.
+    pub(super) async fn end(&self) {
+        if self.kept().bytes.is_empty() {
+            return;
+        }
+        let sent = poll_fn(|cx| self.kept().poll_flush(cx));
+        if !matches!(tokio::time::timeout(LAST, sent).await, Ok(Ok(()))) {
+            tracing::debug!("the end of an answer did not leave");
+        }
+    }
+}
+
+impl Kept {
+    /// How much may be kept back.
+    fn room(&self) -> usize {
+        if self.flush { FLUSHED } else { KEPT }
+    }
+
+    /// Keeps all of `bufs` back where there is room, or sends them after what has been kept back.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if self.bytes.len() + length <= self.room() {
+            // The room of what has left is used again.
+            self.bytes.reserve(length.max(KEPT.saturating_sub(self.bytes.len())));
+            for buf in bufs {
+                self.bytes.extend_from_slice(buf);
+            }
+            return Poll::Ready(Ok(length));
+        }
+        while !self.bytes.is_empty() {
+            let mut pieces = [IoSlice::new(&self.bytes); PIECES + 1];
+            for (piece, buf) in pieces.iter_mut().skip(1).zip(bufs) {
+                *piece = *buf;
+            }
+            let pieces = pieces.get(..=bufs.len()).unwrap_or(&pieces);
+            let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
+            let n = self.left(n)?;
+            if n > 0 {
+                return Poll::Ready(Ok(n));
+            }
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    /// Sends what is kept back by itself.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.bytes.is_empty() {
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.bytes))?;
+            self.left(n)?;
+        }
+        if self.bytes.capacity() > KEPT {
+            self.bytes = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends everything. What could not leave is still due.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_kept(cx))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.flush = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// That much has left: first of what was kept back. How much of what came after it.
+    fn left(&mut self, n: usize) -> io::Result<usize> {
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let of_kept = n.min(self.bytes.len());
+        self.bytes.advance(of_kept);
+        Ok(n - of_kept)
+    }
+}
+
+/// A stream that keeps small writes back until a flush, or until more than there is room for has come
+/// together, which then leaves in one vectored write.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    wire: Wire,
+    patience: Patience,
+}
+
+impl Gathered {
+    pub(super) fn new(wire: Wire, patience: Patience) -> Self {
+        Self { wire, patience }
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.wire.kept().poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.wire.kept().poll_write(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut kept = self.wire.kept();
+        if kept.at_work {
+            kept.flush = true;
+            return Poll::Ready(Ok(()));
+        }
+        kept.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut kept = self.wire.kept();
+        ready!(kept.poll_kept(cx))?;
+        Pin::new(&mut kept.stream).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { wire, patience } = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut wire.kept().stream).poll_read(cx, buf);
+        if !patience.waits() {
+            return read;
+        }
+        if read.is_ready() {
+            patience.came(buf.filled().get(before..).unwrap_or_default());
+            return read;
+        }
+        patience.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+#[async_trait]
+impl Shutdown for Gathered {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
+            tracing::debug!(%error, "a connection could not be ended");
+        }
+    }
+}
+
+impl UniqueID for Gathered {
+    fn id(&self) -> UniqueIDType {
+        self.wire.kept().stream.id()
+    }
+}
+
+impl Ssl for Gathered {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.wire.kept().stream.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.wire.kept().stream.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Gathered {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.wire.kept().stream.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.wire.kept().stream.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.wire.kept().stream.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Gathered {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.wire.kept().stream.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.wire.kept().stream.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Gathered {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.wire.kept().stream.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.wire.kept().stream.set_socket_digest(digest);
+    }
+}
+
+impl Peek for Gathered {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes so many bytes a call as it is told, none at times, and remembers each call's.
+    #[derive(Debug, Default, Clone)]
+    struct Socket {
+        calls: Arc<Mutex<Vec<Vec<u8>>>>,
+        appetite: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Socket {
+        fn calls(&self) -> Vec<Vec<u8>> {
+            self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+    }
+
+    impl AsyncWrite for Socket {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let most = self.appetite.lock().unwrap().pop().unwrap_or(usize::MAX);
+            if most == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let mut all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            all.truncate(most);
+            let n = all.len();
+            self.calls.lock().unwrap().push(all);
+            Poll::Ready(Ok(n))
+        }
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+    impl AsyncRead for Socket {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+    #[async_trait]
+    impl Shutdown for Socket {
+        async fn shutdown(&mut self) {}
+    }
+    impl UniqueID for Socket {
+        fn id(&self) -> UniqueIDType {
+            7
+        }
+    }
+    impl Ssl for Socket {}
+    impl GetTimingDigest for Socket {
+        fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+            vec![]
+        }
+    }
+    impl GetProxyDigest for Socket {
+        fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+            None
+        }
+    }
+    impl GetSocketDigest for Socket {
+        fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+            None
+        }
+    }
+    impl Peek for Socket {}
+
+    fn open() -> (Socket, Wire, Gathered) {
+        let socket = Socket::default();
+        let wire = Wire::new(Box::new(socket.clone()));
+        let stream = Gathered::new(wire.clone(), Patience::new(Arc::default()));
+        (socket, wire, stream)
+    }
+
+    #[tokio::test]
+    async fn a_head_leaves_with_its_body() {
+        let (socket, _wire, mut stream) = open();
+        stream.write_all(b"head").await.unwrap();
+        assert_eq!(socket.calls().len(), 0);
+        stream.write_all(&[b'x'; 5000]).await.unwrap();
+        assert_eq!(socket.calls().len(), 1, "without waiting for a flush");
+        assert_eq!(socket.calls().concat().len(), 5004);
+    }
+
+    #[tokio::test]
+    async fn a_chunked_answer_leaves_when_its_task_rests() {
+        let (socket, wire, mut stream) = open();
+        wire.at_work(async {
+            for part in [b"head", vec![b'x'; 40_000].as_slice(), b"last"] {
+                stream.write_all(part).await.unwrap();
+                stream.flush().await.unwrap();
+                assert_eq!(socket.calls().len(), 0);
+            }
+            tokio::task::yield_now().await;
+            assert_eq!(socket.calls().len(), 1);
+            assert_eq!(socket.calls().concat().len(), 40_008);
+            // What has not been flushed waits for what comes after it.
+            stream.write_all(b"head").await.unwrap();
+            tokio::task::yield_now().await;
+            assert_eq!(socket.calls().len(), 1);
+            stream.flush().await.unwrap();
+        })
+        .await;
+        assert_eq!(socket.calls().len(), 2, "done is at rest, too");
+    }
+
+    #[tokio::test]
+    async fn more_than_may_be_kept_leaves_while_its_task_is_at_work() {
+        let (socket, wire, mut stream) = open();
+        wire.at_work(async {
+            stream.write_all(b"head").await.unwrap();
+            stream.flush().await.unwrap();
+            stream.write_all(&vec![b'x'; FLUSHED]).await.unwrap();
+            assert_eq!(socket.calls().concat().len(), 4 + FLUSHED);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_behind() {
+        let (socket, wire, mut stream) = open();
+        stream.write_all(b"one").await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(socket.calls().concat(), b"one");
+        stream.write_all(b"two").await.unwrap();
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap();
+        assert_eq!(socket.calls().concat(), b"onetwo");
+        // A task that ends while its visitor takes nothing.
+        *socket.appetite.lock().unwrap() = vec![1, 0, 1, 0, 0];
+        wire.at_work(async {
+            stream.write_all(b"three").await.unwrap();
+            stream.flush().await.unwrap();
+        })
+        .await;
+        drop(stream);
+        assert_eq!(socket.calls().concat(), b"onetwo");
+        wire.end().await;
+        assert_eq!(socket.calls().concat(), b"onetwothree");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_visitor_who_takes_nothing_is_not_waited_for_for_ever() {
+        let (visitor, stream) = tokio::io::duplex(1);
+        let wire = Wire::new(Box::new(stream));
+        let mut stream = Gathered::new(wire.clone(), Patience::new(Arc::default()));
+        stream.write_all(b"last").await.unwrap();
+        let began = tokio::time::Instant::now();
+        wire.end().await;
+        assert_eq!(began.elapsed().as_secs(), LAST.as_secs());
+        drop(visitor);
+    }
+
+    /// What is written: these lengths in a vectored call, or a flush, or nothing for a while.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Write(Vec<usize>),
+        Flush,
+        Rest,
+    }
+
+    /// Does `acts`, and checks that what has been flushed leaves: at once, or when the task rests.
+    async fn act(acts: Vec<Act>, socket: &Socket, mut stream: Gathered, at_once: bool) -> Vec<u8> {
+        let (mut sent, mut flushed, mut most) = (Vec::new(), 0, KEPT);
+        for act in acts {
+            match act {
+                Act::Write(lengths) => {
+                    let pieces: Vec<Vec<u8>> = (sent.len()..)
+                        .zip(lengths)
+                        .map(|(at, length)| vec![u8::try_from(at % 251).unwrap(); length])
+                        .collect();
+                    let mut left: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+                    let mut left = left.as_mut_slice();
+                    sent.extend(pieces.concat());
+                    while left.iter().any(|piece| !piece.is_empty()) {
+                        let n = stream.write_vectored(left).await.unwrap();
+                        assert!(n > 0);
+                        IoSlice::advance_slices(&mut left, n);
+                    }
+                    assert!(sent.len() - socket.calls().concat().len() <= most);
+                }
+                Act::Flush => {
+                    stream.flush().await.unwrap();
+                    flushed = sent.len();
+                    most = if at_once { KEPT } else { FLUSHED };
+                    assert!(!at_once || socket.calls().concat() == sent);
+                }
+                Act::Rest => {
+                    // The socket takes nothing in so many polls at most.
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
+                    assert!(socket.calls().concat().len() >= flushed);
+                }
+            }
+        }
+        stream.flush().await.unwrap();
+        sent
+    }
+
+    proptest! {
+        /// Whatever is written, and however the socket takes it, arrives once and in its order.
+        #[test]
+        fn bytes_keep_their_order(
+            acts in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(prop_oneof![0..40_usize, 0..4000_usize, 0..40_000_usize], 1..12)
+                        .prop_map(Act::Write),
+                    Just(Act::Flush),
+                    Just(Act::Rest),
+                ],
+                1..20,
+            ),
+            appetite in prop::collection::vec(prop_oneof![0..3_usize, 0..3000_usize, 0..40_000_usize], 0..60),
+            driven in any::<bool>(),
+        ) {
+            let (socket, wire, stream) = open();
+            *socket.appetite.lock().unwrap() = appetite;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let sent = runtime.block_on(async {
+                let acts = act(acts, &socket, stream, !driven);
+                let sent = if driven { wire.at_work(acts).await } else { acts.await };
+                wire.end().await;
+                sent
+            });
+            prop_assert_eq!(socket.calls().concat(), sent);
+        }
+    }
+}
