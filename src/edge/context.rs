@@ -36,8 +36,8 @@ pub struct Context {
     /// How far the page's body has come. Set by `response_filter`, moved on by
     /// `response_body_filter`.
     pub(super) body: Body,
-    /// What the page is, where its plan can be remembered.
-    pub(super) page_key: Option<PageKey>,
+    /// By what the page is known again, where it can be, and whether its snippet's place was known.
+    pub(super) known_by: Option<(PageKey, bool)>,
     /// When the upstream was asked.
     pub(super) asked: Option<Instant>,
     /// When it answered.
@@ -188,7 +188,7 @@ impl Context {
             route: RouteName::Other,
             way: Way::Here,
             body: Body::default(),
-            page_key: None,
+            known_by: None,
             asked: None,
             answered: None,
             failed_connects: 0,

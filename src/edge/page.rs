@@ -17,14 +17,14 @@ use super::consent::allowed;
 use super::context::{Context, Page, Way};
 use super::decide::{Handed, flags};
 use super::exposure::Seen;
-use super::page_body::{page_key, rewrite};
+use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
 use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies};
 use super::target::{is_page_request, is_safe, wants_html};
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
-use crate::html::{Coding, PageKey, Plans, Title};
+use crate::html::{Coding, Plans, Title};
 use crate::identity::{AnonymousId, OtherCookie, Visitor, cookie, cookie_value, read};
 use crate::site::Site;
 use crate::telemetry::{Feature, Personalization, guard};
@@ -242,7 +242,7 @@ pub(super) fn to_visitor(
     let said = said_by_origin(&site, response);
     let html = response.status == StatusCode::OK && page.shown && is_html(response);
     // By the validators of the origin, before they are dropped.
-    let key = if html { page_key(session, &site, &page, response) } else { None };
+    let known_by = if html { known_by(session, &site, &page, response) } else { None };
     let varies = page.concerned.varies;
     let mut changed = Changed { private: varies, bytes: varies, cookies: Vec::new() };
     if html && page.consent == Consent::Denied {
@@ -251,7 +251,7 @@ pub(super) fn to_visitor(
         changed.private = true;
         changed.cookies = no_identity(&site, session, context);
     } else if html {
-        let known = (known, key);
+        let known = (known, known_by);
         shown_page(session, context, known, &site, &mut page, &mut changed, response)?;
     }
     let vouched =
@@ -295,7 +295,7 @@ fn told_to_the_holder(
 fn shown_page(
     session: &mut Session,
     context: &mut Context,
-    (known, key): (Remembered<'_>, Option<(PageKey, usize)>),
+    (known, known_by): (Remembered<'_>, Option<KnownBy>),
     site: &Site,
     page: &mut Page,
     changed: &mut Changed,
@@ -353,7 +353,7 @@ fn shown_page(
         None => Vec::new(),
     };
     let with = (handover, &*edits, title.clone());
-    if rewrite(session, context, known.plans, site, key, with, response)? {
+    if rewrite(session, context, known.plans, site, known_by, with, response)? {
         (changed.private, changed.bytes) = (true, true);
     }
     page.view = title.map(|title| Box::new(View { visitor, title }));

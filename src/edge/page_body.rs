@@ -11,6 +11,7 @@ use pingora_proxy::Session;
 
 use super::context::{Context, Page};
 use super::response::{is_ascii_compatible, text};
+use super::target::comes_from_a_browser;
 use crate::decide::Target;
 use crate::html::{
     Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Known, Markup, PageKey, Plans,
@@ -26,7 +27,7 @@ pub(super) fn rewrite(
     context: &mut Context,
     plans: &Plans,
     site: &Site,
-    key: Option<(PageKey, usize)>,
+    known_by: Option<KnownBy>,
     (handover, edits, title): (Handover<'_>, &[Edit], Option<Arc<Mutex<Title>>>),
     response: &mut ResponseHeader,
 ) -> Result<bool> {
@@ -51,22 +52,26 @@ pub(super) fn rewrite(
     for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
         csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
     }
-    let key = key.filter(|_| coding == Coding::Identity);
-    let key = key.map(|(key, length)| match edits {
-        [] => (key, length),
-        edits => (key.of_edits(edits), length),
-    });
-    let known = key.filter(|_| !edits.is_empty()).and_then(|(key, _)| plans.known(key));
+    let known_by = known_by.filter(|_| coding == Coding::Identity);
+    let known_by = match edits {
+        [] => known_by,
+        // Where the elements are changes with any byte before them.
+        edits => known_by
+            .filter(|known_by| known_by.vouched)
+            .map(|known_by| KnownBy { key: known_by.key.of_edits(edits), ..known_by }),
+    };
+    let known =
+        known_by.filter(|_| !edits.is_empty()).and_then(|known_by| plans.known(known_by.key));
     let made = guard(Feature::Rewriting, || {
         let keep = Keep::of(edits, &site.keep_path);
         let editor = (!edits.is_empty()).then(|| Editor::new(edits.to_vec()));
         // None where the origin does not vouch for the page, or has done so in vain.
-        let seen = match (key, &known) {
+        let places = match (known_by, &known) {
             (None, _) | (_, Some(None)) => None,
             (Some(_), None) => Some(None),
             (Some(_), Some(Some(known))) => Some(Some(Arc::clone(&known.places))),
         };
-        let editor = match (editor, seen) {
+        let editor = match (editor, places) {
             (Some(editor), Some(places)) => Some(editor.with_places(places)),
             (editor, _) => editor,
         };
@@ -81,7 +86,7 @@ pub(super) fn rewrite(
         (editor, Some(Injector::new(markup).with_title(title)), adds)
     });
     let Some((editor, injector, adds)) = made else { return Ok(false) };
-    let plan = key.filter(|_| edits.is_empty()).and_then(|(key, _)| plans.get(key));
+    let plan = known_by.filter(|_| edits.is_empty()).and_then(|known_by| plans.get(known_by.key));
     // Of a page that has been seen before it is known by how much it grows.
     let by_edits = match &editor {
         None => plan.is_some().then_some(0),
@@ -94,9 +99,11 @@ pub(super) fn rewrite(
     };
     let grows =
         by_edits.zip(by_snippet).and_then(|(edits, snippet)| edits.checked_add_unsigned(snippet));
-    let length = key.zip(grows).and_then(|((_, length), grows)| length.checked_add_signed(grows));
-    context.page_key = key.filter(|_| plan.is_none()).map(|(key, _)| key);
-    let injector = injector.map(|injector| injector.with_plan(plan));
+    let length =
+        known_by.zip(grows).and_then(|(known_by, grows)| known_by.length.checked_add_signed(grows));
+    context.known_by = known_by.map(|known_by| (known_by.key, plan.is_some()));
+    let most = adds.filter(|_| length.is_some());
+    let injector = injector.map(|injector| injector.with_plan(plan).within(most));
     let rewriter = Rewriter::new(editor, injector);
     if let Some(length) = length {
         context.body = Body::plain(rewriter, grows);
@@ -115,19 +122,38 @@ pub(super) fn rewrite(
     Ok(true)
 }
 
-/// What a page's bytes follow from, and its length, where the origin vouches for them: by a strong
-/// ETag (RFC 9110, 8.8.1).
-pub(super) fn page_key(
+/// A page that may have been seen before.
+#[derive(Clone, Copy)]
+pub(super) struct KnownBy {
+    key: PageKey,
+    /// In bytes, as it comes from the origin.
+    length: usize,
+    /// The origin vouches for its bytes, by a strong ETag (RFC 9110, 8.8.1). Otherwise it is what stands under
+    /// the same address, and mostly much the same.
+    vouched: bool,
+}
+
+/// By what a page would be known again, where its length is told.
+pub(super) fn known_by(
     session: &Session,
     site: &Site,
     page: &Page,
     response: &ResponseHeader,
-) -> Option<(PageKey, usize)> {
-    let etag = response.headers.get(header::ETAG)?.as_bytes();
-    let length = response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+) -> Option<KnownBy> {
+    if response.headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let told = response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    let length = told.parse().ok()?;
+    let etag = response.headers.get(header::ETAG).map_or(&b""[..], |etag| etag.as_bytes());
+    let vouched = etag.starts_with(b"\"");
+    // White space has to make up for a snippet that finds no place after all: not where somebody else than a
+    // browser reads it, and not where nothing comes that it could come with.
+    if !vouched && (length == 0 || !page.safe || !comes_from_a_browser(session.req_header())) {
+        return None;
+    }
+    let (etag, told) = if vouched { (etag, told.as_bytes()) } else { (&b""[..], &b""[..]) };
     let target = session.req_header().raw_path();
-    let strong =
-        etag.starts_with(b"\"") && !response.headers.contains_key(header::TRANSFER_ENCODING);
     // Pages that are chosen for a visitor stand under one target.
     let chosen = match page.target() {
         Some(Target::Other { path, .. }) => path.as_deref().unwrap_or_default(),
@@ -135,8 +161,8 @@ pub(super) fn page_key(
     };
     let origin = page.other_origin().unwrap_or(usize::MAX).to_le_bytes();
     let site = site.name.as_bytes();
-    let parts = [site, target, chosen.as_bytes(), &origin, etag, length.as_bytes()];
-    strong.then(|| PageKey::of(&parts)).zip(length.parse().ok())
+    let key = PageKey::of(&[site, target, chosen.as_bytes(), &origin, etag, told]);
+    Some(KnownBy { key, length, vouched })
 }
 
 /// Moves a page's body on. An error ends the answer: nothing more can be known of it.
@@ -167,11 +193,15 @@ pub(super) fn body(
                     Edited { .. } => Edits::Changed,
                 });
             }
-            if let (Some(key), Some(plan)) = (context.page_key, passed.plan) {
-                plans.put(key, plan);
+            let Some((key, planned)) = context.known_by else { return Ok(()) };
+            match passed.plan {
+                // It had a place, and has none any more.
+                _ if passed.short => plans.forget(key),
+                Some(plan) if !planned => plans.put(key, plan),
+                _ => {}
             }
             let astray = passed.edited.is_some_and(|edited| edited.gave_up);
-            if let (Some(key), true) = (context.page_key, astray || passed.places.is_some()) {
+            if astray || passed.places.is_some() {
                 let injected = passed.outcome == Some(Rewrite::Injected);
                 let places = passed.places.filter(|_| !astray);
                 plans.know(key, places.map(|places| Known { places, injected }));

@@ -91,6 +91,11 @@ pub(super) fn is_page_request(request: &RequestHeader) -> bool {
     }
 }
 
+/// Whether it is a browser that says what for it asks: a page is then shown, and not read by a script.
+pub(super) fn comes_from_a_browser(request: &RequestHeader) -> bool {
+    request.headers.contains_key(SEC_FETCH_DEST)
+}
+
 /// GET or HEAD: asked again, it gives the same.
 pub(super) fn is_safe(request: &RequestHeader) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)

@@ -45,6 +45,8 @@ pub struct Passed {
     pub plan: Option<Plan>,
     /// Where its elements were found, if that was not known: for the next time.
     pub places: Option<Arc<Places>>,
+    /// It has grown by less than was promised.
+    pub short: bool,
 }
 
 /// What a compressed page passes through. `None` once it is finished.
@@ -127,9 +129,10 @@ impl Body {
                 if !end && !rewriter.is_over() {
                     return Ok(None);
                 }
-                let passed = rewriter.passed();
+                let mut passed = rewriter.passed();
                 let missing = promised.map_or(0, |promised| promised.saturating_sub(*grown));
                 let missing = usize::try_from(missing).unwrap_or(0);
+                passed.short = missing > 0;
                 *self = if missing > 0 { Self::Short(missing) } else { Self::Untouched };
                 if end {
                     self.pass(chunk, end)?;
@@ -181,7 +184,8 @@ impl Stage {
 impl Rewriter {
     fn passed(&self) -> Passed {
         let places = self.learned();
-        Passed { outcome: self.outcome(), edited: self.edited(), plan: self.plan(), places }
+        let (outcome, edited, plan) = (self.outcome(), self.edited(), self.plan());
+        Passed { outcome, edited, plan, places, short: false }
     }
 }
 
@@ -268,6 +272,10 @@ mod tests {
         let passed = body.pass(&mut chunk, true).unwrap().unwrap();
         assert_eq!(chunk.unwrap().len(), whole.len() + expected);
         let plan = passed.plan.unwrap();
+        let nonce = format!(
+            "<head><meta http-equiv=content-security-policy content=\"script-src 'nonce-{}'\"></head>",
+            "x".repeat(200)
+        );
         for (page, outcome) in [
             (whole, Rewrite::Injected),
             ("<head><title>u</title></head><body>x", Rewrite::Injected),
@@ -277,12 +285,12 @@ mod tests {
                 "<head><meta http-equiv=content-security-policy content=\"script-src 'self'\"></head>",
                 Rewrite::External,
             ),
+            // More than was promised.
+            (&*nonce, Rewrite::Forbidden),
         ] {
             for size in [1, 7, 1000] {
-                let mut body = Body::plain(
-                    Rewriter::new(None, Some(injector().with_plan(Some(plan)))),
-                    Some(200),
-                );
+                let injector = injector().with_plan(Some(plan)).within(Some(200));
+                let mut body = Body::plain(Rewriter::new(None, Some(injector)), Some(200));
                 let (mut out, mut outcomes) = (Vec::new(), Vec::new());
                 let mut chunks = page.as_bytes().chunks(size).peekable();
                 while let Some(chunk) = chunks.next() {

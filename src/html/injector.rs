@@ -80,15 +80,19 @@ impl Markup {
     /// is not certain.
     #[must_use]
     pub fn length(&self) -> Option<usize> {
+        self.length_in(&self.csp.way())
+    }
+
+    fn length_in(&self, way: &Way) -> Option<usize> {
         if self.keep.is_some() || self.script.is_empty() {
             return None;
         }
-        let (tags, nonce, content) = match self.csp.way() {
+        let (tags, nonce, content) = match way {
             Way::Inline(nonce) => ("<script></script>", nonce, self.script.len()),
             Way::External(nonce) => ("<script src=\"\"></script>", nonce, self.path.len()),
             Way::Forbidden => return None,
         };
-        let nonce = nonce.map_or(0, |nonce| " nonce=\"\"".len() + nonce.len());
+        let nonce = nonce.as_ref().map_or(0, |nonce| " nonce=\"\"".len() + nonce.len());
         Some(tags.len() + nonce + content)
     }
 }
@@ -121,6 +125,8 @@ struct State {
     /// Bytes put in that were not the page's.
     added: usize,
     outcome: Option<Rewrite>,
+    /// The most that may be put in, in bytes, where that is bounded.
+    most: Option<usize>,
     /// Inside elements whose content is no content of the page: `<template>`.
     inert: usize,
     /// Where in `out` the bytes begin that have not been searched for the vendor's snippet.
@@ -148,6 +154,7 @@ impl Injector {
             out: Vec::new(),
             added: 0,
             outcome: None,
+            most: None,
             inert: 0,
             unsearched: 0,
             tail: Vec::new(),
@@ -172,6 +179,13 @@ impl Injector {
     #[must_use]
     pub fn with_plan(mut self, plan: Option<Plan>) -> Self {
         self.plan = plan;
+        self
+    }
+
+    /// The page grows by `most` bytes at most, whatever policies it has itself: its length has been told.
+    #[must_use]
+    pub fn within(self, most: Option<usize>) -> Self {
+        lock(&self.state).most = most;
         self
     }
 
@@ -238,7 +252,7 @@ impl Injector {
         let way = state.decide(present);
         out.extend_from_slice(head);
         if state.markup.put(&way, present, out) {
-            self.plan = (known.is_none() && !present).then(|| Plan::behind(head));
+            self.plan = (known.is_none() && !present).then(|| Plan::at(head.len(), bytes));
         }
         drop(state);
         out.extend_from_slice(rest);
@@ -472,7 +486,11 @@ impl State {
 
     /// What becomes of the markup in a page that has the vendor's snippet where `present`.
     fn decide(&mut self, present: bool) -> Way {
-        let way = self.markup.csp.way();
+        let mut way = self.markup.csp.way();
+        let fits = |most| self.markup.length_in(&way).is_none_or(|length| length <= most);
+        if !self.most.is_none_or(fits) {
+            way = Way::Forbidden;
+        }
         self.outcome = Some(match way {
             _ if present => Rewrite::Present,
             Way::Inline(_) => Rewrite::Injected,

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::{Edit, Places};
 
-/// A page by all that its bytes follow from: site, target, strong ETag and length.
+/// A page by all that its bytes follow from: site, target, strong ETag and length; or by its address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageKey(u128);
 
@@ -47,22 +47,28 @@ impl PageKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     place: usize,
-    /// What stands before the place, so that a page that is not the one after all is noticed.
-    head: u128,
+    /// How many bytes of the page tell that it is the place.
+    read: usize,
+    /// Those bytes, so that a page that is another one after all is noticed.
+    bytes: u128,
 }
 
+/// So many bytes behind a place tell what begins there: no name of an element that can stand in a head is longer.
+const TELLING: usize = "</noscript>".len();
+
 impl Plan {
-    /// The snippet goes behind `head`.
+    /// The snippet goes to this place of `page`.
     #[must_use]
-    pub fn behind(head: &[u8]) -> Self {
-        Self { place: head.len(), head: xxh3_128(head) }
+    pub fn at(place: usize, page: &[u8]) -> Self {
+        let read = page.len().min(place + TELLING);
+        let bytes = page.get(..read).unwrap_or(page);
+        Self { place, read, bytes: xxh3_128(bytes) }
     }
 
-    /// The place in `page`, its first bytes, if this is the page.
+    /// The place in `page`, its first bytes, if it begins like the one that the plan was made of.
     #[must_use]
     pub fn place(&self, page: &[u8]) -> Option<usize> {
-        let head = page.get(..self.place)?;
-        (xxh3_128(head) == self.head).then_some(self.place)
+        (xxh3_128(page.get(..self.read)?) == self.bytes).then_some(self.place)
     }
 }
 
@@ -110,6 +116,11 @@ impl Plans {
         self.snippets.put(key, (key, plan), 1);
     }
 
+    /// The page has no place any more.
+    pub fn forget(&self, key: PageKey) {
+        self.snippets.remove(&key);
+    }
+
     /// What is known of a page that is edited: nothing, or that nothing can be known, or this.
     #[must_use]
     pub fn known(&self, key: PageKey) -> Option<Option<Known>> {
@@ -133,11 +144,17 @@ mod tests {
     fn a_plan_is_for_its_page_alone() {
         let (plans, key) = (Plans::default(), PageKey::of(&[b"shop", b"/", b"\"1\"", b"9"]));
         assert_eq!(plans.get(key), None);
-        plans.put(key, Plan::behind(b"<head>"));
+        plans.put(key, Plan::at(6, b"<head></head>"));
         let plan = plans.get(key).unwrap();
         assert_eq!(plan.place(b"<head></head>"), Some(6));
-        assert_eq!(plan.place(b"<HEAD></head>"), None);
-        assert_eq!(plan.place(b"<he"), None);
+        assert_eq!(plan.place(b"<head></head><body>"), Some(6));
+        for other in
+            ["<HEAD></head>", "<head><meta></head>", "<head></header>", "<head></head", "<he"]
+        {
+            assert_eq!(plan.place(other.as_bytes()), None, "{other}");
+        }
+        plans.forget(key);
+        assert_eq!(plans.get(key), None);
         assert_ne!(PageKey::of(&[b"a", b"bc"]), PageKey::of(&[b"ab", b"c"]));
     }
 }

@@ -324,6 +324,64 @@ async fn a_page_that_was_seen_before_has_a_length() {
 }
 
 #[tokio::test]
+async fn a_page_without_an_etag_has_the_length_that_was_told_whatever_has_become_of_it() {
+    let policy = format!(
+        "<head><meta http-equiv=content-security-policy content=\"script-src 'nonce-{}'\"></head>",
+        "x".repeat(8000)
+    );
+    // Each page, whether it gets the snippet, and whether its length is told before it comes.
+    let pages = [
+        ("<head><title>first</title></head><body>", true, false),
+        ("<head><title>first</title></head><body>", true, true),
+        ("<head><title>another</title></head><body>and longer", true, true),
+        ("<head><script>analytics.load('k')</script></head>", false, true),
+        ("<head><script>analytics.load('k')</script></head>", false, false),
+        ("<head></head>", true, false),
+        (&policy, false, true),
+        ("", false, false),
+        ("<p>", true, false),
+    ];
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let given = pages.map(|(page, ..)| page.to_owned());
+    let origin = Server::start(move |_| {
+        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Reply::new(200, &["Content-Type: text/html", "ETag: W/\"weak\""], &given[turn])
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for (turn, (page, injected, told)) in pages.into_iter().enumerate() {
+        let request = edge.request("GET", "/").header("Sec-Fetch-Dest", "document");
+        let answer = request.header("Cookie", "ajs_anonymous_id=browser").send().await;
+        let length = answer.header("content-length").map(str::to_owned);
+        assert_eq!(length, told.then(|| answer.body.len().to_string()), "{turn}");
+        let text = answer.text();
+        let (begin, end) = page.split_once("</head>").unwrap_or(("", page));
+        let as_it_was = if injected {
+            text.starts_with(begin) && text.ends_with(end)
+        } else {
+            text.trim_end() == page
+        };
+        assert!(as_it_was, "{turn}");
+        assert_eq!(text.contains(SNIPPET), injected, "{turn}");
+        assert_eq!(text.len() > text.trim_end().len(), told && !injected, "{turn}");
+    }
+}
+
+#[tokio::test]
+async fn the_length_of_a_page_that_may_change_is_told_to_browsers_that_show_it_alone() {
+    let origin = Server::start(|_| Reply::html(PAGE)).await;
+    let edge = Setup::new(origin.port).start().await;
+    let get = |to: &str| edge.request("GET", "/").header("Sec-Fetch-Dest", to).send();
+    assert_eq!(get("document").await.header("content-length"), None);
+    assert!(get("document").await.header("content-length").is_some());
+    assert_eq!(edge.get("/").await.header("content-length"), None);
+    let form = edge.request("POST", "/").header("Sec-Fetch-Dest", "document").body("a=b");
+    assert_eq!(form.send().await.header("content-length"), None);
+    // A script gets the page as it is.
+    assert_eq!(get("empty").await.text(), PAGE);
+}
+
+#[tokio::test]
 async fn an_origin_that_gives_two_pages_one_name_harms_nobody() {
     let pages = [
         "<head><title>t</title></head><body>one",
