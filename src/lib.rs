@@ -71,6 +71,7 @@ pub mod identity;
 pub mod node;
 pub mod profile;
 pub mod site;
+mod spare;
 pub mod telemetry;
 pub mod upstream;
 pub mod vendor;

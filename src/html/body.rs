@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::coding::{Coding, Decoder, Encoder};
 use super::{Edited, Places, Plan, Rewriter, Title};
+use crate::spare::Spare;
 use crate::telemetry::Rewrite;
 
 /// A page's body on its way to one visitor.
@@ -118,14 +119,14 @@ impl Body {
             Self::Plain(plain) => {
                 let Plain { rewriter, promised, grown } = &mut **plain;
                 let bytes = chunk.take().unwrap_or_default();
-                let mut out = Vec::with_capacity(bytes.len() + rewriter.adds());
+                let mut out = Spare::with_capacity(bytes.len() + rewriter.adds());
                 rewriter.push(&bytes, &mut out).map_err(io::Error::other)?;
                 if end {
                     rewriter.end(&mut out).map_err(io::Error::other)?;
                 }
                 *grown =
                     grown.saturating_add_unsigned(out.len()).saturating_sub_unsigned(bytes.len());
-                *chunk = Some(out.into());
+                *chunk = Some(Bytes::from_owner(out));
                 if !end && !rewriter.is_over() {
                     return Ok(None);
                 }

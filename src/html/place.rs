@@ -1,7 +1,7 @@
 //! The place of the snippet in a page whose head is plain and whole: found without a parser, which
 //! costs more to build than such a head to read. Anything unusual is left to the parser.
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr2, memchr2_iter, memchr3, memmem};
 
 /// A head that is longer is left to the parser.
 const MAX_BYTES: usize = 64 * 1024;
@@ -73,7 +73,7 @@ impl<'p> Tag<'p> {
         // A quote opens a value only behind `=`; anywhere else it is unusual.
         let mut at = name_end;
         loop {
-            at += rest.get(at..)?.iter().position(|byte| matches!(byte, b'>' | b'"' | b'\''))?;
+            at += memchr3(b'>', b'"', b'\'', rest.get(at..)?)?;
             let quote = *rest.get(at)?;
             if quote == b'>' {
                 break;
@@ -93,7 +93,7 @@ impl<'p> Tag<'p> {
         }
         if is(b"meta") {
             // It may hold a policy.
-            let plain = !contains(self.source, b"http-equiv");
+            let plain = !has_policy(self.source);
             return plain.then_some(Kind::Head);
         }
         for name in [&b"title"[..], b"script", b"style", b"noscript"] {
@@ -140,8 +140,14 @@ fn raw(rest: &[u8], name: &[u8]) -> Option<usize> {
     }
 }
 
-fn contains(text: &[u8], lower: &[u8]) -> bool {
-    text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower))
+/// Whether `http-equiv`, in letters of either case, is in `text`.
+fn has_policy(text: &[u8]) -> bool {
+    // Its rarest letter: most texts have none.
+    memchr2_iter(b'q', b'Q', text).any(|at| {
+        let begin = at.checked_sub(b"http-e".len());
+        let name = begin.and_then(|begin| text.get(begin..)?.get(..b"http-equiv".len()));
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b"http-equiv"))
+    })
 }
 
 #[cfg(test)]

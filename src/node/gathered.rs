@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
 use futures::future::poll_fn;
 use pingora::protocols::l4::stream::DEFAULT_L4_WRITE_BUFFER_SIZE;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -25,6 +24,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::patience::Patience;
+use crate::spare::Spare;
 
 /// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
 const KEPT: usize = DEFAULT_L4_WRITE_BUFFER_SIZE;
@@ -44,7 +44,9 @@ pub(super) struct Wire(Arc<Mutex<Kept>>);
 #[derive(Debug)]
 struct Kept {
     stream: Stream,
-    bytes: BytesMut,
+    bytes: Spare,
+    /// How many of them have left.
+    gone: usize,
     /// The connection's task is at work, and will flush when it rests.
     at_work: bool,
     /// A flush has been put off.
@@ -53,8 +55,8 @@ struct Kept {
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        let bytes = BytesMut::new();
-        Self(Arc::new(Mutex::new(Kept { stream, bytes, at_work: false, flush: false })))
+        let (bytes, gone) = (Spare::default(), 0);
+        Self(Arc::new(Mutex::new(Kept { stream, bytes, gone, at_work: false, flush: false })))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -91,6 +93,11 @@ impl Wire {
 }
 
 impl Kept {
+    /// What is kept back.
+    fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.gone..).unwrap_or_default()
+    }
+
     /// How much may be kept back.
     fn room(&self) -> usize {
         if self.flush { FLUSHED } else { KEPT }
@@ -103,16 +110,21 @@ impl Kept {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if self.bytes.len() + length <= self.room() {
-            // The room of what has left is used again.
-            self.bytes.reserve(length.max(KEPT.saturating_sub(self.bytes.len())));
+        if self.waiting().len() + length <= self.room() {
+            if self.bytes.capacity() - self.bytes.len() < length {
+                // There is room for the end of a chunk.
+                let mut room = Spare::with_capacity(self.waiting().len() + length + KEPT);
+                room.extend_from_slice(self.waiting());
+                (self.bytes, self.gone) = (room, 0);
+            }
             for buf in bufs {
                 self.bytes.extend_from_slice(buf);
             }
             return Poll::Ready(Ok(length));
         }
         while !self.bytes.is_empty() {
-            let mut pieces = [IoSlice::new(&self.bytes); PIECES + 1];
+            let mut pieces =
+                [IoSlice::new(self.bytes.get(self.gone..).unwrap_or_default()); PIECES + 1];
             for (piece, buf) in pieces.iter_mut().skip(1).zip(bufs) {
                 *piece = *buf;
             }
@@ -129,11 +141,14 @@ impl Kept {
     /// Sends what is kept back by itself.
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
-            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.bytes))?;
+            let n = ready!(
+                Pin::new(&mut self.stream)
+                    .poll_write(cx, self.bytes.get(self.gone..).unwrap_or_default())
+            )?;
             self.left(n)?;
         }
-        if self.bytes.capacity() > KEPT {
-            self.bytes = BytesMut::new();
+        if self.bytes.capacity() > 2 * KEPT {
+            self.bytes = Spare::default();
         }
         Poll::Ready(Ok(()))
     }
@@ -151,8 +166,12 @@ impl Kept {
         if n == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        let of_kept = n.min(self.bytes.len());
-        self.bytes.advance(of_kept);
+        let of_kept = n.min(self.waiting().len());
+        self.gone += of_kept;
+        if self.gone == self.bytes.len() {
+            self.bytes.clear();
+            self.gone = 0;
+        }
         Ok(n - of_kept)
     }
 }
