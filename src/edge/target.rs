@@ -91,7 +91,7 @@ pub(super) fn is_page_request(request: &RequestHeader) -> bool {
     }
 }
 
-/// Whether it is a browser that says what for it asks: a page is then shown, and not read by a script.
+/// Whether it is said what the answer is for, as browsers do: a page is then shown, and not read by a script.
 pub(super) fn comes_from_a_browser(request: &RequestHeader) -> bool {
     request.headers.contains_key(SEC_FETCH_DEST)
 }
