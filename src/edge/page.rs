@@ -159,7 +159,8 @@ pub(super) fn to_origin(
         // coding as the origin's.
         if let Some(accept) = joined(request, &header::ACCEPT_ENCODING) {
             let accept = HeaderValue::from_static(Coding::acceptable(&accept));
-            request.insert_header(header::ACCEPT_ENCODING, accept)?;
+            // By its text: Pingora knows few names in the form that they are written in.
+            request.insert_header("Accept-Encoding", accept)?;
         }
     }
     let own = site.snippet.is_some() || page.concerned.varies || page.is_edited();
