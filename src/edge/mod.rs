@@ -84,7 +84,7 @@ const FELL_BACK: &str = "chosen page failed";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest pause of a client while it takes an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest pause of a client while it sends.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a client still sends after its answer is read for that long.

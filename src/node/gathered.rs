@@ -24,6 +24,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::patience::Patience;
+use crate::edge::WRITE_TIMEOUT;
 use crate::spare::Spare;
 
 /// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
@@ -33,8 +34,6 @@ const KEPT: usize = DEFAULT_L4_WRITE_BUFFER_SIZE;
 const FLUSHED: usize = 64 << 10;
 /// How many pieces leave together with what has been kept back. Pingora writes a chunk as three.
 const PIECES: usize = 7;
-/// How long the last of what is kept back may take to leave once its connection has ended.
-const LAST: Duration = Duration::from_secs(10);
 
 /// The stream of a connection and what is kept back of it, for whoever reads and writes and for whoever
 /// drives them.
@@ -86,8 +85,16 @@ impl Wire {
             return;
         }
         let sent = poll_fn(|cx| self.kept().poll_flush(cx));
-        if !matches!(tokio::time::timeout(LAST, sent).await, Ok(Ok(()))) {
+        self.within_time(sent).await;
+    }
+
+    /// Waits for the end of an answer to leave, as long as a client may take for any part of it: who has
+    /// written it believes that it has left, and waits no more.
+    async fn within_time(&self, sent: impl Future<Output = io::Result<()>>) {
+        if !matches!(tokio::time::timeout(WRITE_TIMEOUT, sent).await, Ok(Ok(()))) {
             tracing::debug!("the end of an answer did not leave");
+            let mut kept = self.kept();
+            (kept.bytes, kept.gone, kept.flush) = (Spare::default(), 0, false);
         }
     }
 }
@@ -250,9 +257,8 @@ impl AsyncRead for Gathered {
 #[async_trait]
 impl Shutdown for Gathered {
     async fn shutdown(&mut self) {
-        if let Err(error) = AsyncWriteExt::shutdown(self).await {
-            tracing::debug!(%error, "a connection could not be ended");
-        }
+        let wire = self.wire.clone();
+        wire.within_time(AsyncWriteExt::shutdown(self)).await;
     }
 }
 
@@ -472,14 +478,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_visitor_who_takes_nothing_is_not_waited_for_for_ever() {
-        let (visitor, stream) = tokio::io::duplex(1);
-        let wire = Wire::new(Box::new(stream));
-        let mut stream = Gathered::new(wire.clone(), Patience::new(Arc::default()));
-        stream.write_all(b"last").await.unwrap();
-        let began = tokio::time::Instant::now();
-        wire.end().await;
-        assert_eq!(began.elapsed().as_secs(), LAST.as_secs());
-        drop(visitor);
+        for close in [false, true] {
+            let (visitor, stream) = tokio::io::duplex(1);
+            let wire = Wire::new(Box::new(stream));
+            let mut stream = Gathered::new(wire.clone(), Patience::new(Arc::default()));
+            let began = tokio::time::Instant::now();
+            wire.at_work(async {
+                stream.write_all(b"last").await.unwrap();
+                stream.flush().await.unwrap();
+                if close {
+                    Shutdown::shutdown(&mut stream).await;
+                }
+            })
+            .await;
+            wire.end().await;
+            assert_eq!(began.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
+            drop(visitor);
+        }
     }
 
     /// What is written: these lengths in a vectored call, or a flush, or nothing for a while.
