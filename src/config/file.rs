@@ -383,6 +383,11 @@ pub struct Origin {
     /// TLS towards an `https://` origin.
     #[serde(default)]
     pub tls: OriginTls,
+    /// Headers by which clients say who or where they are (`X-Real-IP`, `CF-Connecting-IP`, `Remote-User`,
+    /// `X-Forwarded-…`, …) are kept from the origin. Those named here pass: name what a proxy in front of
+    /// the edge sets on every request, and no other.
+    #[serde(default)]
+    pub client_headers: Vec<String>,
 }
 
 /// TLS towards the origin.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::compile::Checking;
 use super::file::{self, File};
+use super::origin::{client_headers, origin, origin_host, timeouts};
 use super::profiles::compile_source;
 use super::rules::rules;
 use super::secret::Secret;
@@ -27,12 +28,13 @@ pub(super) fn compile_site(
     hosts: &[HostPattern],
 ) -> Option<Site> {
     let prefix = checking.take(&format!("{at}/prefix"), RoutePrefix::parse(&site.prefix));
-    let (origin, origin_host) = match &site.origin {
+    let (origin, origin_host, client_headers) = match &site.origin {
         file::OriginChoice::At(given) => (
             origin(checking, at, given).map(Some),
             origin_host(checking, at, given.host.as_deref()),
+            client_headers(checking, at, &given.client_headers),
         ),
-        file::OriginChoice::None(_) => (Some(None), Some(None)),
+        file::OriginChoice::None(_) => (Some(None), Some(None), Some(Vec::new())),
     };
     let cors = cors(checking, at, &site.cors);
     let sdks = sdks(checking, &format!("{at}/vendor"), file, site);
@@ -84,6 +86,7 @@ pub(super) fn compile_site(
         prefix,
         origin: origin?,
         origin_host: origin_host?,
+        client_headers: client_headers?,
         other_origins,
         segment,
         rudderstack,
@@ -125,27 +128,6 @@ pub(super) fn compile_site(
         rules,
         metrics,
     })
-}
-
-fn origin(checking: &mut Checking<'_>, at: &str, origin: &file::Origin) -> Option<Arc<Upstream>> {
-    let place = format!("{at}/origin/address");
-    let endpoint = checking.take(&place, Endpoint::parse(&origin.address))?;
-    if !endpoint.base().is_empty() {
-        checking.problem(&place, "an origin has no path: pages are asked for under their own");
-        return None;
-    }
-    let server_name = origin.tls.server_name.clone();
-    let upstream = Upstream::new(endpoint, timeouts(origin), server_name, origin.tls.verify);
-    Some(Arc::new(upstream))
-}
-
-fn timeouts(origin: &file::Origin) -> Timeouts {
-    Timeouts {
-        connect: origin.connect_timeout.get(),
-        read: origin.read_timeout.get(),
-        write: origin.write_timeout.get(),
-        idle: origin.keepalive.get(),
-    }
 }
 
 fn signing_keys(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<SigningKeys> {
@@ -211,26 +193,6 @@ fn identity_check(
         fresh_for: given.fresh_for.get(),
         timeout,
     }))
-}
-
-#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
-fn origin_host(
-    checking: &mut Checking<'_>,
-    at: &str,
-    host: Option<&str>,
-) -> Option<Option<Box<str>>> {
-    let Some(host) = host else { return Some(None) };
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    if host.is_empty() || !host.bytes().all(fits) {
-        checking.problem(
-            &format!("{at}/origin/host"),
-            format!(
-                "expected a host such as `shop.internal` or `shop.internal:8080`, found `{host}`"
-            ),
-        );
-        return None;
-    }
-    Some(Some(host.into()))
 }
 
 /// A secret that stands in the file or in a file of its own, in exactly one of them.

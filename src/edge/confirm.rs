@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Edge;
 use super::context::Context;
+use super::response::drop_own;
 use crate::identity::{Purpose, USER_SIGNATURE, UserId, Visitor, cookie};
 use crate::site::{IdentityCheck, Site};
 use crate::upstream::{Call, USER_AGENT};
@@ -133,9 +134,11 @@ pub(super) fn is_signed(site: &Site, request: &RequestHeader, user: &UserId) -> 
     signature.is_some_and(|signature| site.signing_keys.admits(Purpose::User, &parts, signature))
 }
 
-/// Whom the origin's answer names. The header goes no further.
+/// Whom the origin's answer names. Headers of the edge's own go no further.
 pub(super) fn said_by_origin(site: &Site, response: &mut ResponseHeader) -> Option<Said> {
-    let said = response.remove_header(&X_DOORSTEP_USER)?;
+    let said = response.remove_header(&X_DOORSTEP_USER);
+    drop_own(response);
+    let said = said?;
     if !site.identity.signed {
         return None;
     }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::exposure::Sights;
+use super::origin_connection::OriginConnection;
 use super::page_view::View;
 use super::preview::Given;
+use super::raw_request::RawRequest;
 use super::target::Authority;
 use crate::config::Snapshot;
 use crate::decide::{Concerned, Consent, Decision, Target};
@@ -46,6 +48,10 @@ pub struct Context {
     pub(super) failed_connects: usize,
     /// Identifies the request in our log and the origin's.
     pub(super) id: RequestId,
+    /// What the connection's stream has seen of the request, where it looks.
+    pub(super) raw: Option<RawRequest>,
+    /// The connection to the origin that a page's request is on.
+    pub(super) origin: OriginConnection,
     /// Names a request that was refused before it had a site.
     pub(super) refused: Option<&'static str>,
     /// A copy made in the background to renew a cached file: nobody waits for it.
@@ -193,6 +199,8 @@ impl Context {
             answered: None,
             failed_connects: 0,
             id: RequestId::default(),
+            raw: None,
+            origin: OriginConnection::default(),
             refused: None,
             background: false,
             logged: false,

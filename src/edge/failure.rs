@@ -5,6 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::answer::Answer;
 use super::context::{Context, Way};
+use super::raw_request::RawRequest;
 
 /// Gives a chosen page that has failed up for the one that everybody gets.
 pub(super) fn falls_back(context: &mut Context) -> bool {
@@ -17,7 +18,11 @@ pub(super) fn falls_back(context: &mut Context) -> bool {
 }
 
 /// The status for an error: 0 when the client is gone.
-pub(super) fn failure_status(error: &Error) -> u16 {
+pub(super) fn failure_status(error: &Error, context: &Context) -> u16 {
+    if context.raw.as_ref().is_some_and(RawRequest::is_broken) {
+        // The stream ended with it; the client is still there.
+        return 400;
+    }
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(code), _) => *code,
         (

@@ -148,7 +148,8 @@ pub(super) fn to_origin(
         }
         (None, None) => {}
     }
-    context.client.drop_lies(request);
+    context.client.drop_claims(request, &site.client_headers);
+    tell_length_anew(request)?;
     for (name, value) in page.decision.iter().flat_map(|decision| &decision.headers) {
         request.insert_header(name.clone(), value.clone())?;
     }
@@ -173,6 +174,20 @@ pub(super) fn to_origin(
         }
     }
     Ok(())
+}
+
+/// `010` is a length that servers could read in two ways: the number is written as numbers are.
+fn tell_length_anew(request: &mut RequestHeader) -> Result<()> {
+    let Some(length) = request.headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
+    let length = length.as_bytes();
+    if length.len() < 2 || length.first() != Some(&b'0') {
+        return Ok(());
+    }
+    let length: u64 = std::str::from_utf8(length)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::explain(ErrorType::HTTPStatus(400), "Content-Length is malformed"))?;
+    request.insert_header(header::CONTENT_LENGTH, length)
 }
 
 const X_DOORSTEP_EXPLAIN: HeaderName = HeaderName::from_static("x-doorstep-explain");

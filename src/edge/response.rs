@@ -1,11 +1,12 @@
 //! What of an origin's answer can't stay as it is: fields about one connection, validators and
 //! caching of bytes that will be others, identity cookies that scripts could read.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
+use super::claims::is_own;
 use crate::identity::promote;
 use crate::site::Site;
 
@@ -119,6 +120,22 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
         kept.insert(0, PRIVATE);
     }
     kept.join(", ")
+}
+
+/// Removes what the origin says to the edge alone, and what only the edge says.
+pub(super) fn drop_own(response: &mut ResponseHeader) {
+    let own: SmallVec<[HeaderName; 2]> =
+        response.headers.keys().filter(|name| is_own(name)).cloned().collect();
+    for name in &own {
+        response.remove_header(name);
+    }
+}
+
+/// Whether no body follows (RFC 9112, 6.3).
+pub(super) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    *method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 /// Removes the fields of such names. Most are never there: one walk finds out.

@@ -34,6 +34,8 @@ pub struct Site {
     pub origin: Option<Arc<Upstream>>,
     /// Host header for the origin; `None` for the visitor's own.
     pub origin_host: Option<Box<str>>,
+    /// Headers by which clients say who they are that the origin gets all the same, in lower case.
+    pub client_headers: Vec<http::HeaderName>,
     /// Other servers that have pages for some visitors.
     pub other_origins: Vec<Arc<Upstream>>,
     /// Segment, where the site uses it.
