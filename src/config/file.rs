@@ -285,6 +285,10 @@ pub struct Site {
     /// of the site's registrable domain always may.
     #[serde(default)]
     pub cors: Vec<String>,
+    /// Of the site's registrable domain only pages of `hosts` may: for domains whose other names belong to others, such
+    /// as users' own pages.
+    #[serde(default)]
+    pub cors_own_hosts: bool,
     /// Path below which Doorstep's own routes live. Nothing below it reaches the origin.
     #[serde(default = "default_prefix")]
     pub prefix: String,
@@ -460,6 +464,9 @@ pub struct Identity {
     /// is (`X-Doorstep-User`), a check has, or an `identify` with the right `user_hash`. Needs
     /// `signing_keys`.
     pub signed: bool,
+    /// How long the edge's signature counts: then the user has to be vouched for again. At most a year. Where there
+    /// is a `check`, that decides, and no signature is given.
+    pub signed_for: Duration,
     /// Secret of `context.user_hash` in an `identify`: the HMAC-SHA256 of the user id, in hex.
     pub user_hash_secret: Option<Secret>,
     /// File that holds that secret and nothing else.
@@ -477,6 +484,7 @@ impl Default for Identity {
             server_side_cookies: true,
             mint_anonymous_id: true,
             signed: false,
+            signed_for: Duration::secs(30 * 24 * 3600),
             user_hash_secret: None,
             user_hash_secret_file: None,
             check: None,

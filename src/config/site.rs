@@ -13,8 +13,8 @@ use crate::decide::{ConsentRules, Expression, ExpressionError};
 use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
 use crate::site::{
-    BasicLogin, Enrich, Exposures, HostPattern, IdentityCheck, IpDetail, Leads, RoutePrefix, Site,
-    UserHash, WebhookLogin,
+    BasicLogin, Breaker, Enrich, Exposures, HostPattern, IdentityCheck, IpDetail, Leads,
+    RoutePrefix, Site, UserHash, WebhookLogin,
 };
 use crate::telemetry::SiteMetrics;
 use crate::upstream::{Endpoint, Timeouts, Upstream};
@@ -70,9 +70,11 @@ pub(super) fn compile_site(
             .collect();
         let own_cookies = site.identity.server_side_cookies;
         Snippet::new(&parts, prefix.as_str(), site.inject.page_call, own_cookies)
+            .signed(site.identity.signed)
     });
     let names = used().map(|(_, _, names)| names).collect();
-    let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, false);
+    let keeps = site.identity.server_side_cookies;
+    let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, keeps);
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let (rules, other_origins) = rules?;
     let experiments = rules.experiments.all().iter().map(|experiment| {
@@ -92,6 +94,8 @@ pub(super) fn compile_site(
         rudderstack,
         generic: generic?,
         cors: cors?,
+        cors_own_hosts: site.cors_own_hosts,
+        hosts: hosts.to_vec(),
         leads,
         source: source?,
         webhook: match webhook {
@@ -105,6 +109,7 @@ pub(super) fn compile_site(
             domain: domain?,
             names,
             signed: site.identity.signed,
+            signed_for: i64::try_from(site.identity.signed_for.get().as_secs()).unwrap_or(i64::MAX),
         },
         signing_keys: signing_keys?,
         user_hash: user_hash?,
@@ -114,20 +119,25 @@ pub(super) fn compile_site(
             file::Exposures::Identify => Exposures::Identify,
             file::Exposures::None => Exposures::None,
         },
-        enrich: Enrich {
-            ip: match site.enrich.ip {
-                file::IpDetail::Full => IpDetail::Full,
-                file::IpDetail::Anonymised => IpDetail::Anonymised,
-                file::IpDetail::None => IpDetail::None,
-            },
-            profile: site.enrich.profile.iter().map(|name| name.as_str().into()).collect(),
-        },
+        enrich: enrich(&site.enrich),
         consent: consent?,
         bots: bots?,
         edge_page_views: views?,
         rules,
         metrics,
     })
+}
+
+/// What events say beside what the page has said.
+fn enrich(given: &file::Enrich) -> Enrich {
+    Enrich {
+        ip: match given.ip {
+            file::IpDetail::Full => IpDetail::Full,
+            file::IpDetail::Anonymised => IpDetail::Anonymised,
+            file::IpDetail::None => IpDetail::None,
+        },
+        profile: given.profile.iter().map(|name| name.as_str().into()).collect(),
+    }
 }
 
 fn signing_keys(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<SigningKeys> {
@@ -192,8 +202,12 @@ fn identity_check(
         cookie: given.cookie.as_str().into(),
         fresh_for: given.fresh_for.get(),
         timeout,
+        breaker: Breaker::new(CHECK_PAUSE),
     }))
 }
+
+/// A check that does not answer is left alone that long: pages must not wait for it one by one.
+const CHECK_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A secret that stands in the file or in a file of its own, in exactly one of them.
 pub(super) fn secret(

@@ -24,10 +24,13 @@ mod raw_request;
 mod record;
 mod response;
 mod route;
+mod session_check;
+mod settle;
 mod strict;
 mod target;
 mod visitor;
 mod webhook;
+mod who;
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -65,7 +68,7 @@ pub use strict::MAX_HEAD_BYTES;
 
 use answer::Answer;
 use context::{AssetWay, Context, Way};
-use failure::{error_page, failure_status, falls_back};
+use failure::{error_page, failure_status, falls_back, follows};
 use record::write_record;
 
 /// Doorstep as a part of a Pingora server.
@@ -80,7 +83,7 @@ pub struct Edge {
     /// Calls in line.
     client: Client,
     /// Who sessions of sites belong to.
-    sessions: confirm::Sessions,
+    sessions: session_check::Sessions,
     /// Who has seen which variant.
     seen: exposure::Seen,
     deciders: Vec<Arc<dyn Decide>>,
@@ -89,6 +92,8 @@ pub struct Edge {
 
 /// The error by which a chosen page is given up.
 const FELL_BACK: &str = "chosen page failed";
+/// The error by which a chosen page is asked for where it has moved to.
+const FOLLOWED: &str = "chosen page moved";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest pause of a client while it takes an answer.
@@ -112,7 +117,7 @@ impl Edge {
     ) -> Self {
         let (plans, limits) = (Plans::default(), limits::Limits::default());
         let client = Client::default();
-        let (sessions, seen) = (confirm::Sessions::default(), exposure::Seen::default());
+        let (sessions, seen) = (session_check::Sessions::default(), exposure::Seen::default());
         let deciders = Vec::new();
         Self {
             snapshot,
@@ -301,7 +306,7 @@ impl ProxyHttp for Edge {
             let again = *error.esource() == ErrorSource::Upstream
                 && !error.retry()
                 && session.response_written().is_none();
-            if matches!(error.etype(), ErrorType::Custom(FELL_BACK))
+            if matches!(error.etype(), ErrorType::Custom(FELL_BACK | FOLLOWED))
                 || (again && falls_back(context))
             {
                 error.set_retry(true);
@@ -393,8 +398,13 @@ impl ProxyHttp for Edge {
                 _ => site.metrics.origin.observe(seconds),
             }
         }
+        let moved = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+        if moved && follows(context, response) {
+            return Error::e_explain(ErrorType::Custom(FOLLOWED), "the chosen page has moved")
+                .map_err(Error::into_up);
+        }
         let failed = status == StatusCode::NOT_FOUND || status.is_server_error();
-        if failed && falls_back(context) {
+        if (failed || moved) && falls_back(context) {
             // Nothing has been sent: the request goes out again, for the page that everybody gets.
             return Error::e_explain(ErrorType::Custom(FELL_BACK), "the chosen page failed")
                 .map_err(Error::into_up);
@@ -455,8 +465,7 @@ impl ProxyHttp for Edge {
                 if response::has_no_body(&session.req_header().method, response) {
                     context.origin.answer_ended();
                 }
-                let known = page::Remembered { plans: &self.plans, seen: &self.seen };
-                page::to_visitor(session, context, known, response)
+                self.to_visitor(session, context, response)
             }
             Way::Asset(way) => asset::to_visitor(way, response),
             Way::Here => Ok(()),
@@ -536,13 +545,13 @@ impl ProxyHttp for Edge {
                 && let Some(view) = &page.view
                 && error.is_none()
             {
-                self.tell_view(session, context, site, view, page.consent);
+                self.tell_view(session, context, site, view, page.consent());
             }
             if let Way::Page(page) = &context.way
                 && let Some(sights) = &page.sights
                 && error.is_none()
             {
-                self.tell_sights(session, context, site, sights, page.consent);
+                self.tell_sights(session, context, site, sights, page.consent());
             }
             match context.way {
                 Way::Page(_) => site.metrics.added.observe(context.added.as_secs_f64()),

@@ -142,6 +142,8 @@ pub struct Enriched {
     pub anonymous: Option<AnonymousId>,
     /// What the site's own page signs that user id with. The vendor does not get it.
     pub user_hash: Option<String>,
+    /// When the event that names these ids was made, in milliseconds since 1970 by the edge's clock.
+    pub made: Option<i64>,
 }
 
 /// Why a body is not an event.
@@ -171,7 +173,8 @@ pub fn enrich(
     given: &Given<'_>,
     spec: &Spec,
 ) -> Result<Enriched, BadEvent> {
-    let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None, user_hash: None };
+    let mut out =
+        Enriched { parcels: Vec::new(), user: None, anonymous: None, user_hash: None, made: None };
     if is_deeper(body, MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
     }
@@ -235,7 +238,7 @@ fn one(
     out: &mut Enriched,
 ) {
     event.remove("writeKey");
-    keep_time(event, spec.time, sent_at);
+    let made = keep_time(event, spec.time, sent_at);
     if given.limited {
         event.remove("userId");
         event.remove("traits");
@@ -260,6 +263,9 @@ fn one(
         && let Some(id) = &known.user
     {
         event.set_text("userId", id.as_str());
+    }
+    if anonymous.is_some() || user.is_some() {
+        out.made = made;
     }
     if let Some(id) = anonymous.and_then(|id| AnonymousId::parse(&id).ok()) {
         out.anonymous = Some(id);
@@ -310,12 +316,16 @@ fn one(
 /// An event may leave days after it came. `name` says when it happened, by a clock that is right: the
 /// vendor corrects it by the `sentAt` of the batch, which is ours. The browser's own `sentAt`
 /// tells by how much its clock is wrong.
-fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) {
+/// Tells when the event was made, as [`clock::made_at`] has it.
+fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) -> Option<i64> {
     let now = std::time::SystemTime::now();
     let own = event.text("sentAt");
     event.remove("sentAt");
     let said = event.text(name);
-    match (&said, own.as_deref().or(sent_at)) {
+    let sent_at = own.as_deref().or(sent_at);
+    let made =
+        said.as_deref().zip(sent_at).and_then(|(said, sent)| clock::made_at(said, sent, now));
+    match (&said, sent_at) {
         (Some(said), Some(sent_at)) => {
             if let Some(right) = clock::corrected(said, sent_at, now) {
                 event.set_text(name, &right);
@@ -326,6 +336,7 @@ fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) {
             event.set_text(name, &humantime::format_rfc3339_millis(now).to_string());
         }
     }
+    made
 }
 
 #[cfg(test)]
