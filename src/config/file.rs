@@ -527,7 +527,8 @@ pub enum IpDetail {
 pub struct Consent {
     /// True: no snippet, no identity cookies, no profile, events are answered and thrown away.
     pub denied: Option<String>,
-    /// True: the browser is counted, without user and address; events that say who are thrown away.
+    /// True: the browser is counted and not known. A list of members leaves with an event; events that say
+    /// who somebody is are thrown away.
     pub limited: Option<String>,
     /// Take identity cookies away where `denied` is true.
     pub clear_cookies: bool,

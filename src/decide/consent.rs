@@ -8,7 +8,7 @@ pub enum Consent {
     /// Everything that the site does.
     #[default]
     Given,
-    /// Being counted, without being known: no user, no address.
+    /// Being counted, without being known: of an event only a list of members leaves.
     Limited,
     /// Nothing.
     Denied,
@@ -42,6 +42,12 @@ impl ConsentRules {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.denied.is_none() && self.limited.is_none()
+    }
+
+    /// `consent`, where there are rules that have decided it.
+    #[must_use]
+    pub fn decided(&self, consent: Consent) -> Option<Consent> {
+        (!self.is_empty()).then_some(consent)
     }
 
     /// What is allowed by `facts`, which have `null` for what is absent, and the rules that

@@ -73,8 +73,13 @@ async fn a_visitor_who_may_be_counted_is_not_known() {
         ("i", json!({"userId": "john", "anonymousId": "b", "traits": {"email": "j@x.example"}})),
         (
             "t",
-            json!({"event": "x", "userId": "john", "anonymousId": "b", "context": {"ip": "192.0.2.1"}}),
+            json!({"event": "x", "userId": "john", "anonymousId": "b", "previousId": "john@shop.example",
+                "context": {"ip": "192.0.2.1", "groupId": "g1", "device": {"advertisingId": "a1"},
+                    "externalIds": [{"id": "+4912345", "type": "phone"}], "traits": {"a": 1},
+                    "page": {"url": "http://shop.example/a?email=john@shop.example"},
+                    "consent": {"categoryPreferences": {"Analytics": true}}}}),
         ),
+        ("m", json!({"series": [{"metric": "x", "tags": {"user": "john"}}]})),
     ] {
         let answer = edge.event(method, &event).header("Cookie", &cookie).send().await;
         assert_eq!(answer.status, 200);
@@ -85,7 +90,16 @@ async fn a_visitor_who_may_be_counted_is_not_known() {
     let event = &events[0];
     assert_eq!((&event["type"], event.get("userId")), (&json!("track"), None));
     assert_eq!((&event["anonymousId"], &event["context"]["ip"]), (&json!("b"), &json!("0.0.0.0")));
-    edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 1.0).await;
+    let mut names: Vec<&String> = event["context"].as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["consent", "ip", "library", "page"]);
+    assert_eq!(event["context"]["page"], json!({"url": "http://shop.example/a"}));
+    assert_eq!(
+        event["context"]["consent"],
+        json!({"edge": "limited", "categoryPreferences": {"Analytics": true}})
+    );
+    assert_eq!(event.get("previousId"), None);
+    edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 2.0).await;
     // Given, everything is as always, with what the site allows of the profile.
     let track = edge.event("t", &json!({"event": "y"})).header("Cookie", JOHN);
     assert_eq!(track.send().await.status, 200);
@@ -94,6 +108,51 @@ async fn a_visitor_who_may_be_counted_is_not_known() {
         (&event["userId"], &event["context"]["profile"]),
         (&json!("john"), &json!({"red": true}))
     );
+    assert_eq!(event["context"]["consent"], json!({"edge": "given"}));
+}
+
+#[tokio::test]
+async fn what_the_edge_tells_itself_obeys_consent_as_the_page_does() {
+    let vendor = Vendor::start().await;
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let edge = Setup::new(origin.port)
+        .vendor(vendor.port())
+        .site(
+            "inject: { edge_page_views: 'true' }\nconsent: { limited: request.cookies.consent == 'counted' }\n\
+             experiments:\n- { key: price, route: '/**', variants: [{ name: short }, { name: long }] }",
+        )
+        .start()
+        .await;
+    let view = |cookies: &str| {
+        edge.request("GET", "/a?email=john@shop.example&gclid=c1&utm_source=mail")
+            .header("Accept", "text/html")
+            .header("Referer", "http://mail.example/?user=john")
+            .header("Cookie", &format!("{JOHN}{cookies}"))
+    };
+    assert_eq!(view("; consent=counted").send().await.status, 200);
+    let events = vendor.until(2).await;
+    let text = serde_json::to_string(&events).unwrap();
+    assert!(
+        !text.contains("john") && !text.contains("gclid") && !text.contains("127.0.0.1"),
+        "{text}"
+    );
+    for event in &events {
+        assert_eq!((&event["anonymousId"], event.get("userId")), (&json!("b"), None));
+        assert_eq!(event["context"]["consent"], json!({"edge": "limited"}));
+        assert_eq!(event["context"]["page"]["url"], "http://shop.example/a");
+    }
+    let page = events.iter().find(|event| event["type"] == "page").unwrap();
+    assert_eq!(page["properties"]["referrer"], "http://mail.example/");
+    assert_eq!(page["context"]["campaign"], json!({"source": "mail"}));
+    // With all of it given, as always.
+    assert_eq!(view("").send().await.status, 200);
+    let page = vendor
+        .told(0, "a page view of john's", |events| {
+            events.iter().find(|event| event["userId"] == "john").cloned()
+        })
+        .await;
+    assert_eq!(page["context"]["consent"], json!({"edge": "given"}));
+    assert!(page["context"]["page"]["url"].as_str().unwrap().ends_with("utm_source=mail"));
 }
 
 #[tokio::test]
