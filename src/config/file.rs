@@ -520,7 +520,7 @@ pub enum IpDetail {
     None,
 }
 
-/// What visitors allow: CEL over `request`, `ids` and `geo`, in which what is absent is `null`. A rule
+/// What visitors allow: CEL over `request`, `ids`, `geo`, `tcf`, `gpp` and `us_privacy`, in which what is absent is `null`. A rule
 /// that can't be decided allows nothing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

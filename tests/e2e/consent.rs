@@ -259,10 +259,85 @@ async fn the_frameworks_consent_string_is_read() {
     let all = "CPokAsAPokAsABEACBENC7CgAP_AAH_AAAwIF5wAQF5gXnABAXmAAAAA.YAAAAAAAAAAA";
     for (cookie, given) in [
         (format!("euconsent-v2={all}"), true),
+        (format!("__gpp=DBABMA~{all}"), true),
+        (format!("__gpp=DBABMA~{all}; euconsent-v2=x"), false),
         ("euconsent-v2=x".into(), false),
         ("a=b".into(), false),
     ] {
         let page = edge.request("GET", "/").header("Cookie", &cookie).send().await;
         assert_eq!(page.text().contains("<script"), given, "{cookie}");
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_consent_decide_as_they_say() {
+    const TCF: &str = "CPokAsAPokAsABEACBENC7CgAP_AAH_AAAwIF5wAQF5gXnABAXmAAAAA.YAAAAAAAAAAA";
+    const OUT: &str = "__gpp=DBABLA~CVVVkkkkkpFY.YA";
+    const NOT_OUT: &str = "__gpp=DBABLA~CAAAAAAAAABA.QA";
+    let folder = tempfile::tempdir().unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let yaml = std::fs::read_to_string(root.join("conf/consent.yaml")).unwrap();
+    let file = folder.path().join("consent.yaml");
+    let data = format!("data: {{ path: {}, size: 64MiB }}\n", folder.path().display());
+    std::fs::write(&file, data + &yaml).unwrap();
+    let (tcf, in_gpp) = (format!("euconsent-v2={TCF}"), format!("__gpp=DBABMA~{TCF}"));
+    for (host, gpc, cookie, consent) in [
+        ("www.shop.example", true, "", "denied"),
+        ("www.shop.example", false, "", "given"),
+        ("www.choice.example", true, "", "denied"),
+        ("www.choice.example", true, "consent=all", "given"),
+        ("www.choice.example", false, "consent=none", "denied"),
+        ("www.choice.example", false, "", "given"),
+        ("www.onetrust.example", false, "", "denied"),
+        ("www.onetrust.example", false, "OptanonConsent=groups=C0002%3A1", "limited"),
+        ("www.onetrust.example", false, "OptanonConsent=groups=C0002%3A1,C0004%3A1", "given"),
+        ("www.own.example", false, "", "denied"),
+        ("www.own.example", false, "consent=counted", "limited"),
+        ("www.tcf.example", false, "", "denied"),
+        ("www.tcf.example", false, &tcf, "given"),
+        ("www.tcf.example", false, &in_gpp, "given"),
+        ("www.tcf.example", false, OUT, "denied"),
+        ("www.gpp.example", false, "", "given"),
+        ("www.gpp.example", true, "", "limited"),
+        ("www.gpp.example", false, OUT, "limited"),
+        ("www.gpp.example", false, NOT_OUT, "given"),
+        ("www.gpp.example", false, "__gpp=nonsense", "given"),
+        ("www.gpp.example", false, "us_privacy=1YYN", "limited"),
+        ("www.worldwide.example", false, "", "denied"),
+        ("www.worldwide.example", false, &in_gpp, "given"),
+        ("www.strict.example", false, "", "denied"),
+        ("www.strict.example", false, "__gpp=nonsense", "denied"),
+        ("www.strict.example", false, OUT, "denied"),
+        ("www.strict.example", false, NOT_OUT, "given"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_doorstep"));
+        command
+            .env("SEGMENT_WRITE_KEY", "a-write-key-123")
+            .arg("explain")
+            .arg("--config")
+            .arg(&file);
+        command.arg(format!("https://{host}/"));
+        if gpc {
+            command.args(["--header", "Sec-GPC: 1"]);
+        }
+        if !cookie.is_empty() {
+            command.args(["--cookie", cookie]);
+        }
+        let output = command.output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(told["consent"], consent, "{host} {gpc} {cookie}: {}", told["consent_rules"]);
+        if (host, cookie) == ("www.gpp.example", OUT) {
+            let rule = &told["consent_rules"][0];
+            assert_eq!(
+                (&rule["rule"], &rule["outcome"]),
+                (&json!("consent.limited"), &json!("true"))
+            );
+            assert_eq!(
+                rule["values"],
+                json!({"gpp.opted_out": true, "us_privacy.opt_out_sale": null,
+                    "request.headers['sec-gpc']": null})
+            );
+        }
     }
 }
