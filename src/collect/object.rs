@@ -154,7 +154,7 @@ pub fn as_id(raw: &RawValue) -> Option<String> {
 }
 
 /// A number in plain digits. What has more of them than JavaScript can keep stays as written.
-fn number_as_text(json: &str) -> String {
+pub(super) fn number_as_text(json: &str) -> String {
     /// Integers up to here are exact (`Number.MAX_SAFE_INTEGER`).
     const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
     let is_integer = json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');

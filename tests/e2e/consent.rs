@@ -1,10 +1,13 @@
 //! What visitors allow, and what the vendor learns of them.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::edge::{Edge, Setup};
 use crate::support::eventually;
-use crate::support::server::{Reply, Server};
+use crate::support::server::{Piece, Reply, Server};
 use crate::support::vendor::{Vendor, npm};
 
 const RULES: &str = "consent:\n  denied: \"request.headers['sec-gpc'] == '1' || (has(request.cookies.odd) && int(request.cookies.odd) > 3)\"\n  limited: request.cookies.consent == 'counted'\n  clear_cookies: true\n\
@@ -182,17 +185,8 @@ async fn a_deleted_person_is_in_no_event_any_more() {
     edge.becomes("doorstep_events_paused", &[], 1.0).await;
     send(json!({"event": "his", "anonymousId": "b"})).await;
     send(json!({"event": "theirs", "userId": "mary", "anonymousId": "c"})).await;
-    let deleted = edge
-        .request("DELETE", "/seg/personas?user_id=john")
-        .header("Authorization", "Basic dTpw")
-        .send()
-        .await;
-    assert_eq!(deleted.status, 200, "{}", deleted.text());
-    let folder = edge.folder.path().join("data/events/shop.segment");
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(memchr::memmem::find(&bytes, b"john").is_none());
-    }
+    delete(&edge, "user_id=john").await;
+    assert!(!is_on_disk(&edge, "john"));
     let (_, out) = edge.cli(&["events", "status"]).await;
     assert!(out.contains("1 event waiting") && out.contains("0 dead"), "{out}");
     let calls = vendor.events().len();
@@ -204,6 +198,117 @@ async fn a_deleted_person_is_in_no_event_any_more() {
         .collect();
     assert!(late.iter().any(|event| event["event"] == "theirs"));
     assert!(late.iter().all(|event| event["event"] != "his"), "{late:?}");
+}
+
+/// Whether any file below the edge's folder of events has `text` in it.
+fn is_on_disk(edge: &Edge, text: &str) -> bool {
+    let mut folders = vec![edge.folder.path().join("data/events")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if memchr::memmem::find(&std::fs::read(&path).unwrap(), text.as_bytes())
+                .is_some()
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+async fn delete(edge: &Edge, id: &str) {
+    let deletion = edge.request("DELETE", &format!("/seg/personas?{id}"));
+    let deleted = deletion.header("Authorization", "Basic dTpw").send().await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+}
+
+#[tokio::test]
+async fn every_event_and_call_that_names_a_deleted_person_goes() {
+    const ID: &str = "7770001";
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, std::sync::atomic::Ordering::SeqCst);
+    let origin = Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await;
+    let port = vendor.port();
+    let edge = Setup::new(origin.port)
+        .vendor_yaml(&format!(
+            "vendor: {{ segment: {{ write_key: test-write-key-1234, cdn: 'http://127.0.0.1:{port}', \
+             tracking_api: 'http://127.0.0.1:{port}/v1' }}, generic: [{{ name: matomo, \
+             address: 'http://127.0.0.1:{port}', rules: [{{ path: /m, methods: [GET, POST], \
+             body: 1KiB, spooled: true }}] }}] }}"
+        ))
+        .site(
+            "inject: { edge_page_views: 'true' }\nwebhook: { username: u, password: p }\n\
+             experiments:\n- { key: price, route: '/**', variants: [{ name: short }, { name: long }] }",
+        )
+        .start()
+        .await;
+    for event in [
+        json!({"event": "e", "userId": 7_770_001}),
+        json!({"event": "e", "userId": "7770001"}),
+        json!({"event": "e", "anonymousId": "c", "previousId": 7_770_001}),
+        json!({"event": "e", "anonymousId": "c", "traits": {"id": 7_770_001}}),
+        json!({"event": "e", "anonymousId": "c", "context": {"externalIds": [{"id": ID, "type": "user_id"}]}}),
+        json!({"event": "e", "anonymousId": "c", "context": {"externalId": [{"id": 7_770_001, "type": "userId"}]}}),
+        json!({"event": "e", "anonymousId": "c", "properties": {"customer": {"user_id": ID}}}),
+        json!({"event": "theirs", "userId": "mary", "anonymousId": "c"}),
+    ] {
+        assert_eq!(edge.event("t", &event).send().await.status, 200);
+    }
+    for (target, body, status) in [
+        ("/seg/m?uid=7770001&rec=1", "", 204),
+        ("/seg/m?rec=1", r#"{"user":{"id":7770001}}"#, 204),
+        ("/seg/m?rec=1", "rec=1&data=%7B%22uid%22%3A%227770001%22%7D", 204),
+        ("/seg/m?uid=mary", "", 204),
+    ] {
+        assert_eq!(edge.request("POST", target).body(body).send().await.status, status);
+    }
+    // What the edge tells itself: a page view and an exposure.
+    let page = edge.request("GET", "/").header("Accept", "text/html");
+    let page = page.header("Cookie", &format!("ajs_user_id={ID}; ajs_anonymous_id=c")).send().await;
+    assert_eq!(page.status, 200);
+    edge.becomes("doorstep_events_accepted_total", &[], 14.0).await;
+    assert!(is_on_disk(&edge, ID));
+    delete(&edge, &format!("user_id={ID}")).await;
+    assert!(!is_on_disk(&edge, ID));
+    // Nobody else's went.
+    let calls = vendor.events().len();
+    vendor.mood.api_status.store(200, std::sync::atomic::Ordering::SeqCst);
+    edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+    let late = &vendor.events()[calls..];
+    let text: String = late.iter().map(|call| String::from_utf8_lossy(&call.body)).collect();
+    assert!(text.contains("theirs") && !text.contains(ID), "{text}");
+    let targets: Vec<&str> = late.iter().map(|call| call.target.as_str()).collect();
+    assert_eq!(targets.iter().filter(|target| target.starts_with("/m")).count(), 1, "{targets:?}");
+    assert!(targets.contains(&"/m?uid=mary"), "{targets:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_after_its_person_was_deleted_is_not_put_aside() {
+    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, until) = (Arc::clone(&arrived), Arc::clone(&go_on));
+    let vendor = Server::start(move |_| {
+        let Reply(mut refusal) = Reply::new(400, &[], "no");
+        let mut pieces = vec![Piece::Tell(Arc::clone(&told)), Piece::Wait(Arc::clone(&until))];
+        pieces.append(&mut refusal);
+        Reply(pieces)
+    })
+    .await;
+    let edge = Setup::new(1)
+        .vendor(vendor.port)
+        .site("webhook: { username: u, password: p }")
+        .start()
+        .await;
+    let event = json!({"event": "e", "userId": "john-7770001"});
+    assert_eq!(edge.event("t", &event).send().await.status, 200);
+    arrived.notified().await;
+    delete(&edge, "user_id=john-7770001").await;
+    go_on.notify_one();
+    edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+    assert!(!is_on_disk(&edge, "john-7770001"));
+    let (_, out) = edge.cli(&["events", "status"]).await;
+    assert!(out.contains("0 events waiting") && out.contains("0 dead"), "{out}");
 }
 
 #[tokio::test]
