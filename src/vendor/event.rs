@@ -198,7 +198,8 @@ pub fn enrich(
         Kind::Metrics => out.parcels.push(Parcel::post(METRICS_PATH, root.to_vec())),
         Kind::Batch => {
             let sent_at = root.text("sentAt");
-            for mut event in batch(&root)? {
+            for (number, raw) in batch(&root)?.iter().enumerate() {
+                let mut event = of_batch(&root, number, raw)?;
                 if !may_leave(&event, given) {
                     continue;
                 }
@@ -219,31 +220,30 @@ pub fn enrich(
     Ok(out)
 }
 
-/// The events of a batch, each with what the batch says of all of them.
-fn batch(root: &Object) -> Result<Vec<Object>, BadEvent> {
+/// The events of a batch, as they came.
+fn batch(root: &Object) -> Result<Vec<Box<RawValue>>, BadEvent> {
     let events: Vec<Box<RawValue>> = root
         .get("batch")
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .ok_or(BadEvent::NoBatch)?;
-    if events.is_empty() || events.len() > MAX_BATCH_EVENTS {
-        return Err(BadEvent::NoBatch);
-    }
-    let mut read = Vec::with_capacity(events.len());
-    for (number, raw) in events.iter().enumerate() {
-        if raw.get().len() > MAX_EVENT_BYTES {
-            return Err(BadEvent::TooLarge(number));
+    let fits = !events.is_empty() && events.len() <= MAX_BATCH_EVENTS;
+    fits.then_some(events).ok_or(BadEvent::NoBatch)
+}
+
+/// One event of a batch, with what the batch says of all of them.
+fn of_batch(root: &Object, number: usize, raw: &RawValue) -> Result<Object, BadEvent> {
+    let mut bytes = raw.get().len();
+    let mut event: Object = serde_json::from_str(raw.get())?;
+    for name in ["context", "integrations"] {
+        if let Some(common) = root.get(name)
+            && !event.has(name)
+        {
+            bytes += common.get().len();
+            event.set(name, common.to_owned());
         }
-        let mut event: Object = serde_json::from_str(raw.get())?;
-        for name in ["context", "integrations"] {
-            if let Some(common) = root.get(name)
-                && !event.has(name)
-            {
-                event.set(name, common.to_owned());
-            }
-        }
-        read.push(event);
     }
-    Ok(read)
+    // With what is common: it leaves with each of them.
+    if bytes > MAX_EVENT_BYTES { Err(BadEvent::TooLarge(number)) } else { Ok(event) }
 }
 
 /// Whether the visitor allows events of this type.

@@ -29,7 +29,7 @@ const EVENT: &[(&str, Shape)] = &[
     ("_metadata", Members(METADATA)),
 ];
 
-/// No ids of users, groups, devices and sellers of advertisements; no traits; no place below the country.
+/// No ids of users, groups, devices or advertising; no traits; no place below the country.
 const CONTEXT: &[(&str, Shape)] = &[
     (
         "app",

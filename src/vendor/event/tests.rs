@@ -50,6 +50,13 @@ fn what_is_no_event_is_refused() {
         enrich(Kind::Batch, large.as_bytes(), &given, SPEC),
         Err(BadEvent::TooLarge(0))
     ));
+    // What is common leaves with each: it counts for each.
+    let common =
+        json!({"context": {"a": "x".repeat(MAX_EVENT_BYTES)}, "batch": [{"context": {}}, {}]});
+    assert!(matches!(
+        enrich(Kind::Batch, common.to_string().as_bytes(), &given, SPEC),
+        Err(BadEvent::TooLarge(1))
+    ));
 }
 
 #[test]
