@@ -11,15 +11,12 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior}
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value as Json};
 
-use super::Facts;
 use super::client::json;
+use super::{Facts, VARIABLES};
 use crate::html::{
     escape_everywhere, is_code_attribute, is_safe_url, is_url_attribute, push_script_json,
 };
 use crate::profile::Trait;
-
-/// What a template may ask for.
-const NAMES: [&str; 6] = ["traits", "ids", "request", "geo", "consent", "experiments"];
 
 /// The templates of one site.
 pub struct Templates {
@@ -170,10 +167,11 @@ impl Templates {
             if self.environment.globals().any(|(name, _)| name == variable) {
                 continue;
             }
-            if !NAMES.contains(&variable) {
+            let known = VARIABLES.contains(&variable)
+                && !matches!(variable, "now" | "tcf" | "gpp" | "us_privacy");
+            if !known {
                 return Err(format!(
-                    "unknown name `{variable}`; expected one of: {}",
-                    NAMES.join(", ")
+                    "unknown name `{variable}`; expected one of: traits, ids, request, geo, consent, experiments"
                 ));
             }
             reads.push(Read { variable: variable.into(), member: member.map(Into::into) });
