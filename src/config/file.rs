@@ -533,14 +533,15 @@ pub enum IpDetail {
     None,
 }
 
-/// What visitors allow: CEL over `request`, `ids` and `geo`, in which what is absent is `null`. A rule
+/// What visitors allow: CEL over `request`, `ids`, `geo`, `tcf`, `gpp` and `us_privacy`, in which what is absent is `null`. A rule
 /// that can't be decided allows nothing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consent {
     /// True: no snippet, no identity cookies, no profile, events are answered and thrown away.
     pub denied: Option<String>,
-    /// True: the browser is counted, without user and address; events that say who are thrown away.
+    /// True: the browser is counted and not known. A list of members leaves with an event; events that say
+    /// who somebody is are thrown away.
     pub limited: Option<String>,
     /// Take identity cookies away where `denied` is true.
     pub clear_cookies: bool,

@@ -184,7 +184,7 @@ impl Edge {
             user_agent: request.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()),
             place: place.as_deref(),
             profile: profile.as_deref(),
-            limited: who.consent == Consent::Limited,
+            consent: site.consent.decided(who.consent),
         };
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
             Some(Ok(enriched)) => enriched,

@@ -94,7 +94,7 @@ impl Edge {
             user_agent: agent,
             place: place.as_deref(),
             profile: None,
-            limited: consent == Consent::Limited,
+            consent: site.consent.decided(consent),
         };
         let (body, mut heard) = (event.to_string(), false);
         for (vendor, sdk) in site.sdks() {
