@@ -31,18 +31,19 @@ impl OriginConnection {
         self.request_ended = true;
     }
 
-    /// All of the answer has come from the origin. Where the request had not, the connection ends here.
+    /// All of the answer has come from the origin. Where the request had not gone, the rest of it still goes, and then
+    /// nothing is read from the connection any more: so it is not kept.
     pub(super) fn answer_ended(&mut self) {
         if let (false, Some(socket)) = (self.request_ended, self.socket.take()) {
             // It may have ended by itself.
-            let _ = shutdown(socket, Shutdown::Both);
+            let _ = shutdown(socket, Shutdown::Read);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
@@ -53,8 +54,8 @@ mod tests {
         for (ended, left, closes) in
             [(false, false, true), (true, false, false), (false, true, false)]
         {
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            theirs.set_nonblocking(true).unwrap();
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
             let mut connection = OriginConnection::default();
             connection.request_ended();
             connection.open(ours.as_raw_fd());
@@ -65,7 +66,9 @@ mod tests {
                 connection.leave();
             }
             connection.answer_ended();
-            assert_eq!(theirs.read(&mut [0]).is_ok_and(|read| read == 0), closes);
+            assert_eq!(ours.read(&mut [0]).is_ok_and(|read| read == 0), closes);
+            assert!(ours.write(b"rest").is_ok(), "the request goes on");
+            drop(theirs);
         }
     }
 }
