@@ -9,6 +9,7 @@ use super::profiles::compile_source;
 use super::rules::rules;
 use super::secret::Secret;
 use super::vendors::{generic, sdks};
+use super::warnings::warn_of_unsigned_ids;
 use crate::decide::{ConsentRules, Expression, ExpressionError};
 use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
@@ -77,6 +78,7 @@ pub(super) fn compile_site(
     let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, keeps);
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let (rules, other_origins) = rules?;
+    warn_of_unsigned_ids(checking, at, site, &rules);
     let experiments = rules.experiments.all().iter().map(|experiment| {
         let variants = experiment.variants.iter().map(|variant| variant.name.as_str());
         (experiment.key.as_str(), variants.collect())

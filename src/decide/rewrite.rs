@@ -89,6 +89,13 @@ impl RewriteRule {
         }
     }
 
+    /// Whether it puts traits into the page.
+    #[must_use]
+    pub fn shows_traits(&self) -> bool {
+        let templates = self.changes.iter().filter_map(Planned::template);
+        templates.into_iter().any(Template::asks_for_traits)
+    }
+
     /// Whether it says anything about a visitor.
     #[must_use]
     pub fn is_personal(&self) -> bool {

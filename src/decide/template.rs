@@ -241,6 +241,15 @@ impl Template {
         }
     }
 
+    /// Whether it asks for what is known of a visitor.
+    #[must_use]
+    pub fn asks_for_traits(&self) -> bool {
+        match &self.0 {
+            Kind::Fixed(_) => false,
+            Kind::Made { reads, .. } => reads.iter().any(|read| &*read.variable == "traits"),
+        }
+    }
+
     /// As it was written.
     #[must_use]
     pub fn source(&self) -> &str {

@@ -108,7 +108,7 @@ async fn an_event_from_before_the_end_brings_nobody_back() {
     let mark = format!("doorstep_ended={}", reset.cookie("doorstep_ended").unwrap());
     let ids = |answer: &Answer| {
         [answer.cookie("ajs_user_id"), answer.cookie("ajs_anonymous_id")]
-            .map(|id| id.unwrap_or_default())
+            .map(Option::unwrap_or_default)
     };
     let now = std::time::SystemTime::now();
     let stamp = |ago: u64| {
