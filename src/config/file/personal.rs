@@ -137,6 +137,12 @@ pub struct Rewrite {
     /// `insert` and `json`.
     #[serde(default)]
     pub persist: bool,
+    /// Hosts that a value may choose where a browser runs, frames or styles the page with what it fetches, or
+    /// sends there what the visitor types (`script src`, `iframe src`, `link href`, `base href`, `object data`,
+    /// `embed src`, `form action`): `cdn.example`, `*.shop.example`, either with a port, or `self` for URLs
+    /// without a host. Not needed where the host stands in the template.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// What becomes of an element. Texts are minijinja templates over `traits`, `ids`, `geo`, `request`,
