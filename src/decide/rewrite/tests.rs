@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
+use scraper::node::Element;
 use scraper::{ElementRef, Html, Node, Selector};
 use serde_json::{Value, json};
 
@@ -203,7 +204,13 @@ fn through(page: &str, mut editor: Editor) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The elements and the names of their attributes, and the texts at which a case ends.
+/// Whether texts in an element are a script, a style or the like, and no data.
+fn has_code(element: &Element) -> bool {
+    matches!(element.name(), "script" | "style" | "xmp" | "iframe")
+        && element.attr("type") != Some("application/json")
+}
+
+/// The elements and the names of their attributes, code, and the texts at which a case ends.
 fn shape(of: ElementRef<'_>) -> String {
     let mut out = String::new();
     let mut stack = vec![(*of, 0)];
@@ -214,7 +221,13 @@ fn shape(of: ElementRef<'_>) -> String {
                 names.sort_unstable();
                 let _ = writeln!(out, "{depth} {} {names:?}", element.name());
             }
-            Node::Text(text) if text.starts_with("end") => {
+            Node::Text(text)
+                if text.starts_with("end")
+                    || node
+                        .parent()
+                        .and_then(|of| of.value().as_element())
+                        .is_some_and(has_code) =>
+            {
                 let _ = writeln!(out, "{depth} {:?}", &**text);
             }
             Node::Text(_) => {}
