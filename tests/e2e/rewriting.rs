@@ -221,8 +221,9 @@ async fn a_snippet_as_a_file_knows_its_page() {
     assert!(other.contains(r#""t":{"path":"/seg/snippet.js"}"#), "{other}");
 }
 
-/// Elements for rules to change, and a script that makes another one later, as a framework does.
-const SHOP: &str = "<!doctype html><html><head><title>t</title><link rel=icon href=data:,></head><body>\
+/// Elements for rules to change, and a script that makes another one later, as a framework does. In an encoding
+/// in which some characters change what others mean.
+const SHOP: &str = "<!doctype html><html><head><meta charset=iso-2022-jp><title>t</title><link rel=icon href=data:,></head><body>\
     <div id=links></div><div id=parts></div><p id=text>a</p><textarea id=area></textarea><a id=more href='#'>more</a>\
     <script id=code type=text/plain>1</script><p class=note>b</p><div id=frame></div><i id=icon></i><script>\
     var late = document.createElement('script'); late.className = 'note'; document.body.appendChild(late);\
@@ -247,7 +248,7 @@ rewrite:
 - { select: '#icon', set: { html: '<img alt="{{ traits.escape }}" src=/a.png><img alt="{{ traits.back }}" src=/a.png>' } }
 "##;
 
-/// A visit by somebody with these traits: the origin says nothing of its pages' encoding.
+/// A visit by somebody with these traits.
 async fn visit_by(traits: Value) -> Visit {
     let origin = Server::start(|asked| match asked.target.as_str() {
         "/" => Reply::new(200, &["Content-Type: text/html"], SHOP),
