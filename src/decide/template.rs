@@ -44,8 +44,10 @@ struct Read {
 /// Where a text lands.
 #[derive(Debug, Clone)]
 pub enum Landing {
-    /// Where the whole text is escaped: the content of an element, classes.
+    /// Where the whole text is escaped: the content of an element.
     Text,
+    /// Classes, separated by spaces.
+    Classes,
     /// Markup of the configuration's own; values are text or attributes in it. They may choose one of these
     /// hosts where a browser runs what it fetches.
     Html(Arc<Hosts>),
@@ -112,6 +114,7 @@ impl Landing {
                 let checked = source.skeleton()?.attribute(name, *its_use, hosts);
                 checked.err().map(|why| why.to_string())
             }
+            Self::Classes => source.skeleton()?.classes().err().map(|why| why.to_string()),
             Self::Style => source.skeleton()?.style().err().map(|why| why.to_string()),
             Self::Json => {
                 source.filled("\"\"").and_then(|text| script_json(&text).err()).map(|why| {
@@ -131,6 +134,7 @@ impl Landing {
             Self::Text => skeleton.plain().ok(),
             Self::Html(hosts) => skeleton.markup(hosts).ok(),
             Self::Attribute(name, its_use, hosts) => skeleton.attribute(name, *its_use, hosts).ok(),
+            Self::Classes => skeleton.classes().ok(),
             Self::Style => skeleton.style().ok(),
             Self::Json => script_json(made).ok(),
         };
@@ -157,7 +161,9 @@ impl Templates {
             return match landing {
                 Landing::Html(_) => landing.check(&parts).map(|()| source.into()),
                 Landing::Json => script_json(source).map_err(|why| format!("not JSON: {why}")),
-                Landing::Text | Landing::Attribute(..) | Landing::Style => Ok(source.into()),
+                Landing::Text | Landing::Classes | Landing::Attribute(..) | Landing::Style => {
+                    Ok(source.into())
+                }
             }
             .map(|text| Template(Kind::Fixed(text.into())));
         }

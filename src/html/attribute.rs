@@ -11,6 +11,8 @@ pub enum AttributeUse {
     Text,
     /// Text about the page, unless the element's `http-equiv` makes it a header of the answer.
     Content,
+    /// Words by which styles and scripts find the element.
+    Class,
     /// A name by which scripts find the element, also as a variable of the page.
     Name,
     /// Whatever scripts of the page do with it.
@@ -45,6 +47,9 @@ pub enum AttributeError {
          that the page's scripts use"
     )]
     Name,
+    /// What is more than a word.
+    #[error("a value in a class has letters, digits, `-`, `_` and spaces alone")]
+    Class,
     /// No value of a style.
     #[error(
         "expected one value of a style: words, numbers, colours and functions such as `calc()`, without quotes, `;`, \
@@ -67,7 +72,7 @@ fn hint(name: &str) -> &'static str {
 }
 
 /// Attributes that are text wherever they stand.
-const TEXTS: &str = "abbr accesskey align alt autocomplete autofocus bgcolor border checked class color cols \
+const TEXTS: &str = "abbr accesskey align alt autocomplete autofocus bgcolor border checked color cols \
     colspan coords datetime default dir disabled draggable enterkeyhint for headers height hidden high \
     inputmode kind label lang list loading low max maxlength min minlength multiple open optimum placeholder \
     readonly required role rows rowspan scope selected shape size sizes span spellcheck srclang start step \
@@ -102,6 +107,7 @@ impl AttributeUse {
             return of_data(element, rest);
         }
         match &*name {
+            "class" => Self::Class,
             "id" | "name" => Self::Name,
             "content" => Self::Content,
             // Of a `param` it could be a URL.
@@ -147,6 +153,19 @@ impl AttributeUse {
     ) -> Result<String, AttributeError> {
         match self {
             Self::Text | Self::Content => Ok(plain(parts)?),
+            // AngularJS reads what follows a colon in a class as code.
+            Self::Class => {
+                let plain_char = |char: char| {
+                    char.is_alphanumeric()
+                        || char.is_ascii_whitespace()
+                        || matches!(char, '-' | '_')
+                };
+                let fits = |part: &Part<'_>| match part {
+                    Part::Value(value) => value.chars().all(plain_char),
+                    Part::Fixed(_) | Part::Unknown => true,
+                };
+                if parts.iter().all(fits) { Ok(plain(parts)?) } else { Err(AttributeError::Class) }
+            }
             Self::Name => {
                 let fixed = parts.first().is_some_and(
                     |part| matches!(part, Part::Fixed(text) if !text.trim().is_empty()),
@@ -219,7 +238,9 @@ fn of_data(element: Option<&str>, rest: &str) -> AttributeUse {
 
 #[cfg(test)]
 mod tests {
-    use super::AttributeUse::{Content, Data, ImageSet, Links, Name, Other, Style, Text, Url};
+    use super::AttributeUse::{
+        Class, Content, Data, ImageSet, Links, Name, Other, Style, Text, Url,
+    };
     use super::UrlUse::{Code, Link, Media};
     use super::*;
 
@@ -245,6 +266,7 @@ mod tests {
             (Some("video"), "poster", Url(Media)),
             (Some("blockquote"), "cite", Url(Link)),
             (Some("meta"), "content", Content),
+            (Some("p"), "class", Class),
             (Some("p"), "id", Name),
             (Some("input"), "value", Text),
             (Some("param"), "value", Data),

@@ -218,17 +218,19 @@ impl<'t> Fragment<'t> {
 
     /// Writes text that is no markup, up to the end tag of `name`.
     fn raw(&mut self, name: &'t str, kind: Raw) -> Read<()> {
-        let lower = self.rest().to_ascii_lowercase();
-        let end = format!("</{}", name.to_ascii_lowercase());
+        let rest = self.rest();
         let ends = |at: &usize| {
-            let behind = lower.get(at + end.len()..).and_then(|rest| rest.chars().next());
-            behind.is_none_or(|char| char.is_ascii_whitespace() || matches!(char, '/' | '>'))
+            let behind = rest.get(at + "</".len()..).unwrap_or_default();
+            let own = behind.get(..name.len()).unwrap_or_default();
+            let next = behind.get(name.len()..).and_then(|rest| rest.chars().next());
+            let is_over = |char: char| char.is_ascii_whitespace() || matches!(char, '/' | '>');
+            own.eq_ignore_ascii_case(name) && next.is_none_or(is_over)
         };
-        let found = lower.match_indices(&end).map(|(at, _)| at).find(ends);
+        let found = rest.match_indices("</").map(|(at, _)| at).find(ends);
         let Some(length) = found else {
             return Err(FragmentError::Unfinished(kind.place()));
         };
-        let text = self.rest().get(..length).unwrap_or_default();
+        let text = rest.get(..length).unwrap_or_default();
         if kind == Raw::Code && text.contains(is_place) {
             return Err(FragmentError::Value("a script, a style or a frame"));
         }

@@ -138,6 +138,14 @@ impl<'t> Skeleton<'t> {
         AttributeUse::Style.compose("style", &self.parts(), &Hosts::default())
     }
 
+    /// Classes, with their values in them.
+    ///
+    /// # Errors
+    /// A value would be more than a word.
+    pub fn classes(&self) -> Result<String, AttributeError> {
+        AttributeUse::Class.compose("class", &self.parts(), &Hosts::default())
+    }
+
     /// The text with its values in it, as it was meant.
     ///
     /// # Errors

@@ -230,7 +230,7 @@ const SHOP: &str = "<!doctype html><html><head><meta charset=iso-2022-jp><title>
     window.loaded = true;</script></body></html>";
 
 /// Rules with traits in all places where a value may stand, in the forms that let code through most easily.
-const RULES: &str = r##"
+const RULES: &str = r#"
 inject: { enabled: false }
 webhook: { username: u, password: p }
 rewrite:
@@ -239,14 +239,14 @@ rewrite:
 - { select: '#links', insert: { after: '<a href="{{ traits.java }}script:{{ traits.code }}">3</a>' } }
 - { select: '#links', insert: { after: '<a href="{{ traits.scheme }}&colon;{{ traits.code }}">4</a>' } }
 - { select: 'a#more', persist: true, set: { attributes: { href: '{{ traits.js }}' } } }
-- { select: '#parts', set: { html: '<b title={{ traits.markup }} class="{{ traits.quote }}">{{ traits.markup }}</b>' } }
+- { select: '#parts', set: { html: '<b title={{ traits.markup }} lang="{{ traits.quote }}">{{ traits.markup }}</b>' } }
 - { select: '#text', persist: true, set: { text: '{{ traits.markup }}' } }
 - { select: '#area', set: { text: '{{ traits.markup }}' } }
 - { select: '#code', insert: { append: ';{{ traits.code }}' } }
 - { select: .note, persist: true, set: { text: '{{ traits.code }}' } }
 - { select: '#frame', hosts: ['*.shop.example'], set: { html: '<iframe src="{{ traits.frame }}"></iframe>' } }
 - { select: '#icon', set: { html: '<img alt="{{ traits.escape }}" src=/a.png><img alt="{{ traits.back }}" src=/a.png>' } }
-"##;
+"#;
 
 /// A visit by somebody with these traits.
 async fn visit_by(traits: Value) -> Visit {

@@ -136,7 +136,7 @@ impl Compiler<'_, '_> {
         ];
         for (name, text, make) in classes {
             let Some(text) = text else { continue };
-            match self.template(&format!("{at}/{name}"), text, Landing::Text) {
+            match self.template(&format!("{at}/{name}"), text, Landing::Classes) {
                 Some(template) => out.push(make(template)),
                 None => good = false,
             }
