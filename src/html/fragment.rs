@@ -86,14 +86,14 @@ struct TextEnd {
     of_value: bool,
 }
 
-type Read<T> = Result<T, FragmentError>;
+type Result<T> = std::result::Result<T, FragmentError>;
 
 impl Skeleton<'_> {
     /// The markup with its values in it. While a configuration is loaded, this only says what is wrong.
     ///
     /// # Errors
     /// It is not whole in itself, or a value can't stand where it would.
-    pub fn markup(&self, hosts: &Hosts) -> Result<String, FragmentError> {
+    pub fn markup(&self, hosts: &Hosts) -> Result<String> {
         let fragment = Fragment {
             text: self.text(),
             at: 0,
@@ -110,7 +110,7 @@ impl Skeleton<'_> {
 }
 
 impl<'t> Fragment<'t> {
-    fn read(mut self) -> Read<String> {
+    fn read(mut self) -> Result<String> {
         loop {
             let text = self.until(|char| char == '<');
             self.content(text)?;
@@ -153,7 +153,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// Writes text between tags.
-    fn content(&mut self, text: &'t str) -> Read<()> {
+    fn content(&mut self, text: &'t str) -> Result<()> {
         for _ in text.matches(is_edge) {
             self.edge(Spot::Content(self.open.iter().map(|element| element.at).collect()))?;
         }
@@ -180,7 +180,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// A block of the template begins, goes on or ends.
-    fn edge(&mut self, spot: Spot) -> Read<()> {
+    fn edge(&mut self, spot: Spot) -> Result<()> {
         let fits = match self.edges.next() {
             Some(Edge::Begin) => {
                 self.blocks.push(spot);
@@ -194,7 +194,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// Writes a comment.
-    fn comment(&mut self) -> Read<()> {
+    fn comment(&mut self) -> Result<()> {
         let rest = self.rest();
         let inner = rest.get("<!--".len()..).unwrap_or_default();
         let Some(length) = inner.find("-->") else {
@@ -217,7 +217,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// Writes text that is no markup, up to the end tag of `name`.
-    fn raw(&mut self, name: &'t str, kind: Raw) -> Read<()> {
+    fn raw(&mut self, name: &'t str, kind: RawText) -> Result<()> {
         let rest = self.rest();
         let ends = |at: &usize| {
             let behind = rest.get(at + "</".len()..).unwrap_or_default();
@@ -231,7 +231,7 @@ impl<'t> Fragment<'t> {
             return Err(FragmentError::Unfinished(kind.place()));
         };
         let text = rest.get(..length).unwrap_or_default();
-        if kind == Raw::Code && text.contains(is_place) {
+        if kind == RawText::Code && text.contains(is_place) {
             return Err(FragmentError::Value("a script, a style or a frame"));
         }
         if text.contains("<!--") && name.eq_ignore_ascii_case("script") {
@@ -255,14 +255,14 @@ impl<'t> Fragment<'t> {
 
 /// Elements whose content is no markup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Raw {
+enum RawText {
     /// Nor are there references.
     Code,
     /// But there are references.
     Text,
 }
 
-impl Raw {
+impl RawText {
     fn of(name: &str) -> Option<Self> {
         match name {
             "script" | "style" | "xmp" | "iframe" | "noembed" | "noframes" => Some(Self::Code),

@@ -6,7 +6,9 @@ use html_escape::decode_html_entities;
 
 use super::super::attribute::{AttributeError, AttributeUse, is_one_of};
 use super::super::skeleton::Part;
-use super::{Element, Fragment, FragmentError, Raw, Read, Spot, escape, is_edge, is_place, stray};
+use super::{
+    Element, Fragment, FragmentError, RawText, Result, Spot, escape, is_edge, is_place, stray,
+};
 
 /// An attribute with a place for a value in it.
 struct Attribute<'t> {
@@ -28,7 +30,7 @@ const BREAKS: &str = "b big blockquote body br center code dd div dl dt em embed
     i img li listing menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul var";
 
 impl<'t> Fragment<'t> {
-    pub(super) fn start_tag(&mut self) -> Read<()> {
+    pub(super) fn start_tag(&mut self) -> Result<()> {
         let start = self.at;
         self.at += 1;
         let name = self.name()?;
@@ -71,7 +73,7 @@ impl<'t> Fragment<'t> {
             return Ok(());
         }
         self.open.push(Element { name, at: start });
-        match Raw::of(&lower) {
+        match RawText::of(&lower) {
             Some(kind) => self.raw(name, kind),
             None => Ok(()),
         }
@@ -85,7 +87,7 @@ impl<'t> Fragment<'t> {
         element: &str,
         attributes: &[Attribute<'t>],
         is_header: bool,
-    ) -> Read<()> {
+    ) -> Result<()> {
         let mut written = start;
         for Attribute { name, parts, place } in attributes {
             let its_use = AttributeUse::of(Some(element), name);
@@ -102,7 +104,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// The name of an element.
-    fn name(&mut self) -> Read<&'t str> {
+    fn name(&mut self) -> Result<&'t str> {
         let name = self.until(|char| !char.is_ascii_alphanumeric() && char != '-');
         match self.rest().chars().next() {
             None => Err(FragmentError::Unfinished("a tag")),
@@ -114,7 +116,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// Moves over space between attributes of the tag that begins at `start`, and over blocks of the template.
-    fn space(&mut self, start: usize) -> Read<()> {
+    fn space(&mut self, start: usize) -> Result<()> {
         loop {
             self.until(|char| !char.is_ascii_whitespace());
             let next = self.rest().get(..1).unwrap_or_default();
@@ -133,7 +135,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// One attribute: its name, and what else is to be done with it if a value stands in it.
-    fn attribute(&mut self) -> Read<(&'t str, Option<Attribute<'t>>)> {
+    fn attribute(&mut self) -> Result<(&'t str, Option<Attribute<'t>>)> {
         let ends = |char: char| {
             char.is_ascii_whitespace()
                 || is_place(char)
@@ -172,7 +174,7 @@ impl<'t> Fragment<'t> {
     }
 
     /// The value of an attribute, without the quotes.
-    fn value(&mut self) -> Read<&'t str> {
+    fn value(&mut self) -> Result<&'t str> {
         for quote in ['"', '\''] {
             if self.rest().starts_with(quote) {
                 self.at += 1;
@@ -198,7 +200,7 @@ impl<'t> Fragment<'t> {
         Ok(text)
     }
 
-    pub(super) fn end_tag(&mut self) -> Read<()> {
+    pub(super) fn end_tag(&mut self) -> Result<()> {
         let rest = self.rest();
         if !rest
             .get(2..)

@@ -5,7 +5,7 @@ use super::super::skeleton::push_value;
 use super::*;
 
 /// What a rule is told when it is loaded: `@` is a value, `[`, `|` and `]` are the edges of a block.
-fn checked(markup: &str) -> Result<(), String> {
+fn checked(markup: &str) -> std::result::Result<(), String> {
     let mut skeleton = Skeleton::default();
     for char in markup.chars() {
         match char {
@@ -294,7 +294,7 @@ fn nested() -> impl Strategy<Value = String> {
     })
 }
 
-fn stays(markup: &str) -> Result<(), TestCaseError> {
+fn stays(markup: &str) -> std::result::Result<(), TestCaseError> {
     if Skeleton::of_text(markup).markup(&Hosts::default()).is_ok() {
         let page = format!(
             "<!doctype html><body><main>{markup}<footer id=f class=k>end<u>x</u></footer></main>"
