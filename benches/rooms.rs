@@ -172,6 +172,7 @@ fn markup() -> Markup {
         keep: None,
         script: snippet.script(Handover {
             visitor: &visitor,
+            ended: None,
             traits: &traits,
             flags: &serde_json::Map::new(),
             base: None,
@@ -251,6 +252,7 @@ fn snippet(c: &mut Criterion) {
     let (visitor, traits) = (john().0, serde_json::Map::new());
     let handover = Handover {
         visitor: &visitor,
+        ended: None,
         traits: &traits,
         flags: &traits,
         base: None,

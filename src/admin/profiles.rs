@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::collect::Outbox;
 use crate::profile::line::{Line, LineError};
-use crate::profile::store::{MAX_HOPS, StoreError, Stored};
+use crate::profile::store::{LinkedBy, MAX_HOPS, StoreError, Stored};
 use crate::profile::{ProfileKey, Resolver, now_millis};
 
 /// Most bytes of a body: an import is sent in parts.
@@ -155,7 +155,7 @@ impl Profiles {
         let body: Value = serde_json::from_slice(body)?;
         let to = body.get("to").and_then(Value::as_str).ok_or(LineError::Nothing)?;
         let to = ProfileKey::parse(site, to)?;
-        Ok(self.resolver.link(from, &to, now_millis()).await)
+        Ok(self.resolver.link(from, &to, now_millis(), LinkedBy::Site).await)
     }
 
     async fn import(&self, site: &str, body: &[u8]) -> Told {
@@ -167,9 +167,11 @@ impl Profiles {
                 Ok(Line::Traits(key, update)) => {
                     self.resolver.merge(&key, &update).await.map_err(LineError::from)
                 }
-                Ok(Line::Link(from, to)) => {
-                    self.resolver.link(&from, &to, now).await.map_err(LineError::from)
-                }
+                Ok(Line::Link(from, to)) => self
+                    .resolver
+                    .link(&from, &to, now, LinkedBy::Site)
+                    .await
+                    .map_err(LineError::from),
                 Err(why) => Err(why),
             };
             (number + 1, taken)

@@ -176,8 +176,8 @@ impl Explain {
         }
         let query = url.query().unwrap_or_default().to_owned();
         let asked = Asked { path: path.to_owned(), query, headers, place };
-        let (consent, _) =
-            site.consent.of(&Facts::new(&visitor, None, &asked).with_null_for_absent());
+        let before = Facts::new(&visitor, None, &asked).with_null_for_absent();
+        let ((consent, _), consent_rules) = (site.consent.of(&before), site.consent.told(&before));
         let mut facts = Facts::new(&visitor, profile.as_ref(), &asked).with_consent(consent);
         let (rules, decision) = rules(site, &mut facts, self.wanted()?);
         let ids = json!({
@@ -186,7 +186,8 @@ impl Explain {
             "anonymous_id": visitor.anonymous.as_ref().map(AnonymousId::as_str),
         });
         let told = json!({
-            "identity": ids, "consent": consent.label(), "profile": from, "decisions": rules,
+            "identity": ids, "consent": consent.label(), "consent_rules": consent_rules,
+            "profile": from, "decisions": rules,
         });
         Ok((told, decision))
     }

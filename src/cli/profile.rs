@@ -14,7 +14,7 @@ use super::{Failure, configuration, say};
 use crate::collect::{Person, forget};
 use crate::node::open_store;
 use crate::profile::line::Line;
-use crate::profile::store::{MAX_HOPS, ProfileStore, StoreError, Stored};
+use crate::profile::store::{LinkedBy, MAX_HOPS, ProfileStore, StoreError, Stored};
 use crate::profile::{ProfileKey, Update, now_millis};
 
 /// Look at profiles and change them. Ids have their type in front: `user_id:john`,
@@ -133,7 +133,7 @@ impl Command {
                 }
             }
             Self::Link { from, to } => {
-                store.link(&key(&from)?, &key(&to)?, now_millis()).await?;
+                store.link(&key(&from)?, &key(&to)?, now_millis(), LinkedBy::Site).await?;
             }
             Self::Import { file } => return import::run(store, site, &file).await,
             Self::Export { file } => return export(&**store, site, file).await,

@@ -22,9 +22,37 @@ pub fn corrected(timestamp: &str, sent_at: &str, now: SystemTime) -> Option<Stri
     fits.then(|| humantime::format_rfc3339_millis(right).to_string())
 }
 
+/// When what a browser says happened at `timestamp`, and sends at `sent_at`, was made: milliseconds since 1970 by our
+/// clock, however wrong the browser's is. `None` where either can't be read.
+#[must_use]
+pub fn made_at(timestamp: &str, sent_at: &str, now: SystemTime) -> Option<i64> {
+    let read = |text: &str| humantime::parse_rfc3339_weak(text).ok();
+    let (said, sent) = (read(timestamp)?, read(sent_at)?);
+    // What is said to be made after it was sent was made just now.
+    let age = sent.duration_since(said).unwrap_or_default();
+    let since = now.checked_sub(age)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_events_age_needs_no_clock_that_is_right() {
+        let now = humantime::parse_rfc3339_weak("2026-11-21T12:00:00Z").unwrap();
+        let noon = 1_795_262_400_000;
+        for (timestamp, sent, made) in [
+            ("2026-11-21T11:59:58.500Z", "2026-11-21T12:00:00.000Z", Some(noon - 1500)),
+            ("1999-01-01T00:00:00.000Z", "1999-01-01T00:00:02.000Z", Some(noon - 2000)),
+            ("2026-11-21T12:00:04.000Z", "2026-11-21T12:00:00.000Z", Some(noon)),
+            ("0001-01-01T00:00:00Z", "2026-11-21T12:00:00.000Z", None),
+            ("soon", "2026-11-21T12:00:00.000Z", None),
+            ("2026-11-21T12:00:00.000Z", "", None),
+        ] {
+            assert_eq!(made_at(timestamp, sent, now), made, "{timestamp} {sent}");
+        }
+    }
 
     #[test]
     fn wrong_clocks_are_corrected_and_right_ones_left_alone() {

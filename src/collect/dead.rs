@@ -154,21 +154,38 @@ impl DeadLetters {
         &self,
         mut visit: impl FnMut(&Line<'_>, DeadLetter) -> io::Result<()>,
     ) -> io::Result<()> {
-        for path in self.files() {
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            let mut reader = BufReader::new(&file);
+        self.each_line(|line, text| match serde_json::from_slice(text) {
+            Ok(letter) => visit(line, letter),
+            Err(_) => Ok(()),
+        })
+    }
+
+    /// Shows `visit` every line that has been ended, the oldest first.
+    fn each_line(
+        &self,
+        mut visit: impl FnMut(&Line<'_>, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        // The youngest first: what is put behind another one meanwhile is open already, or is met twice.
+        let mut files = Vec::new();
+        for path in self.files().iter().rev() {
+            match OpenOptions::new().read(true).write(true).open(path) {
+                Ok(file) => files.push(file),
+                // It was the oldest, and had to go.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for file in files.iter().rev() {
+            let mut reader = BufReader::new(file);
             let (mut at, mut line) = (0, Vec::new());
-            loop {
+            while reader.read_until(b'\n', &mut line)? > 0 {
+                // The last one may be on its way to the disk.
+                if line.ends_with(b"\n") {
+                    let text = line.trim_ascii_end();
+                    visit(&Line { file, at, bytes: text.len() }, text)?;
+                }
+                at += line.len() as u64;
                 line.clear();
-                let read = reader.read_until(b'\n', &mut line)?;
-                if read == 0 {
-                    break;
-                }
-                let text = line.trim_ascii_end();
-                if let Ok(letter) = serde_json::from_slice(text) {
-                    visit(&Line { file: &file, at, bytes: text.len() }, letter)?;
-                }
-                at += read as u64;
             }
         }
         Ok(())
@@ -188,6 +205,17 @@ impl DeadLetters {
             Ok(())
         })?;
         Ok(erased)
+    }
+
+    /// Erases lines that no crash has left whole: nobody can tell whose they are, and nobody can send them again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn erase_torn(&self) -> io::Result<()> {
+        self.each_line(|line, text| {
+            let torn = !text.is_empty() && serde_json::from_slice::<DeadLetter>(text).is_err();
+            if torn { line.erase() } else { Ok(()) }
+        })
     }
 }
 
@@ -244,6 +272,20 @@ mod tests {
         assert_eq!(bodies(&dead), ["{\"n\":2}"]);
         let letter = DeadLetter::new(&call, Reason::Refused, None);
         assert_eq!(letter.parcel().unwrap(), call.parcel);
+        // A crash has cut a line, and the next letter went behind it; another one is being written.
+        let file = folder.path().join(FILE);
+        let whole = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(
+            &file,
+            format!("{{\"event\":{{\"userId\":\"jo{whole}{{\"event\":{{\"userId\":\"ma"),
+        )
+        .unwrap();
+        dead.erase_torn().unwrap();
+        let left = std::fs::read_to_string(&file).unwrap();
+        assert!(!left.contains("\"jo") && left.ends_with("\"ma"), "{left}");
+        std::fs::write(&file, whole).unwrap();
+        dead.erase_torn().unwrap();
+        assert_eq!(bodies(&dead), ["{\"n\":2}"]);
         let mut gone = 0;
         for n in 0..100 {
             let letter = DeadLetter::new(&event(&format!("{{\"n\":{n}}}")), Reason::Refused, None);

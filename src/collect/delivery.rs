@@ -11,11 +11,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::Way;
 use super::dead::{DeadLetter, DeadLetters, Reason};
 use super::lane::Lane;
 use super::pace::{Pace, retry_after};
 use super::spool::{Batch, Event, Spool};
+use super::{Parcel, Way};
 use crate::profile::now_millis;
 use crate::telemetry::EventEnd;
 use crate::upstream::{Answer, Call, Client};
@@ -51,7 +51,10 @@ pub struct Delivery {
 
 /// A batch of the spool on its way, in as many pieces as it took.
 struct Work {
+    /// Without its events, which the pieces have.
     batch: Batch,
+    /// When its events were read.
+    read: Instant,
     pieces: Vec<Piece>,
 }
 
@@ -61,8 +64,6 @@ struct Piece {
     /// When the first of them was taken.
     since: Option<i64>,
     flying: bool,
-    /// A call for it has failed, so that time has passed since it was read.
-    waited: bool,
 }
 
 /// What became of one call.
@@ -78,6 +79,8 @@ enum Outcome {
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// So long events are gathered before a batch that has room is sent.
 const LINGER: Duration = Duration::from_millis(20);
+/// What was read longer ago is looked for again before it is sent: somebody may have been deleted meanwhile.
+const FRESH: Duration = Duration::from_millis(100);
 /// How often it is looked what other processes have left.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -115,17 +118,17 @@ impl Delivery {
             }
             if pace.until().is_none() {
                 let most = if pace.is_broken() { 1 } else { self.timing.in_flight };
-                for Work { batch, pieces } in &mut work {
+                for Work { batch, read, pieces } in &mut work {
                     for piece in pieces.iter_mut().filter(|piece| !piece.flying) {
                         if calls.len() >= most {
                             break;
                         }
                         let mut events = std::mem::take(&mut piece.events);
-                        if piece.waited {
+                        if read.elapsed() > FRESH {
                             self.without_erased(batch, &mut events);
                         }
                         piece.flying = true;
-                        calls.push(self.send(piece.id, events));
+                        calls.push(self.send(piece.id, batch.clone(), events));
                     }
                 }
             }
@@ -166,15 +169,17 @@ impl Delivery {
             .ok()?
     }
 
-    /// A person may have been deleted while `events` of `batch` waited for the vendor.
-    fn without_erased(&self, batch: &Batch, events: &mut Vec<Event>) {
+    /// A person may have been deleted while `events` of `batch` waited for the vendor: tells which of them
+    /// went.
+    fn without_erased(&self, batch: &Batch, events: &mut Vec<Event>) -> Vec<Event> {
         match self.spool.again(batch) {
             Ok(kept) => {
-                let kept: HashSet<&[u8]> = kept.iter().map(|event| &*event.parcel.body).collect();
-                events.retain(|event| kept.contains(&*event.parcel.body));
+                let kept: HashSet<&Parcel> = kept.iter().map(|event| &event.parcel).collect();
+                events.extract_if(.., |event| !kept.contains(&event.parcel)).collect()
             }
             Err(error) => {
                 tracing::error!(lane = &*self.lane.name, %error, "events can't be read again");
+                Vec::new()
             }
         }
     }
@@ -187,8 +192,8 @@ impl Delivery {
         }
     }
 
-    async fn send(&self, id: u64, events: Vec<Event>) -> (u64, Vec<Event>, Outcome) {
-        let events = match self.without_expired(events).await {
+    async fn send(&self, id: u64, batch: Batch, events: Vec<Event>) -> (u64, Vec<Event>, Outcome) {
+        let events = match self.without_expired(&batch, events).await {
             Ok(events) => events,
             Err(events) => return (id, events, Outcome::Again(None)),
         };
@@ -220,7 +225,11 @@ impl Delivery {
     }
 
     /// Puts aside what has been tried for too long. All of `events`, when that fails.
-    async fn without_expired(&self, events: Vec<Event>) -> Result<Vec<Event>, Vec<Event>> {
+    async fn without_expired(
+        &self,
+        batch: &Batch,
+        events: Vec<Event>,
+    ) -> Result<Vec<Event>, Vec<Event>> {
         let retain = i64::try_from(self.timing.retain.as_millis()).unwrap_or(i64::MAX);
         let oldest = now_millis().saturating_sub(retain);
         if events.iter().all(|event| event.at >= oldest) {
@@ -228,19 +237,31 @@ impl Delivery {
         }
         let (young, old): (Vec<Event>, Vec<Event>) =
             events.into_iter().partition(|event| event.at >= oldest);
-        if self.bury(&old, Reason::Expired, None).await {
+        if self.bury(batch, &old, Reason::Expired, None).await {
             return Ok(young);
         }
         Err(old.into_iter().chain(young).collect())
     }
 
-    /// Whether `events` are safe in the dead letters.
-    async fn bury(&self, events: &[Event], reason: Reason, answer: Option<&Answer>) -> bool {
+    /// Whether `events` of `batch` are safe in the dead letters.
+    async fn bury(
+        &self,
+        batch: &Batch,
+        events: &[Event],
+        reason: Reason,
+        answer: Option<&Answer>,
+    ) -> bool {
         let answer = answer.map(|answer| (answer.status.as_u16(), &*answer.body));
         let letters: Vec<DeadLetter> =
             events.iter().map(|event| DeadLetter::new(event, reason, answer)).collect();
         let dead = self.dead.clone();
         let added = tokio::task::spawn_blocking(move || dead.add(&letters)).await;
+        // Behind the writing: a deletion looks through the spool first and through the dead letters then, so that
+        // one of both finds what it erases while this goes on.
+        let erased = self.without_erased(batch, &mut events.to_vec());
+        if !erased.is_empty() {
+            self.unbury(erased).await;
+        }
         match added {
             Ok(Ok(gone)) => {
                 let (lane, status) = (&*self.lane.name, answer.map(|(status, _)| status));
@@ -269,6 +290,24 @@ impl Delivery {
         }
     }
 
+    /// Erases dead letters whose events have been erased.
+    async fn unbury(&self, events: Vec<Event>) {
+        let dead = self.dead.clone();
+        let erased = move || {
+            dead.erase(|letter| {
+                let is_it = |event: &Event| {
+                    event.at == letter.accepted && Some(&event.parcel) == letter.parcel().as_ref()
+                };
+                events.iter().any(is_it)
+            })
+        };
+        let erased = tokio::task::spawn_blocking(erased).await.map_err(std::io::Error::other);
+        if let Err(error) = erased.flatten() {
+            let lane = &*self.lane.name;
+            tracing::error!(lane, %error, "dead letters of a deleted person are still there");
+        }
+    }
+
     /// What comes of the call for piece `id`.
     async fn ended(
         &self,
@@ -282,7 +321,7 @@ impl Delivery {
         let holds = |work: &&mut Work| work.pieces.iter().any(|piece| piece.id == id);
         let Some(work) = work.iter_mut().find(holds) else { return };
         let Some(at) = work.pieces.iter().position(|piece| piece.id == id) else { return };
-        let (mut rest, mut waited) = (Vec::new(), false);
+        let mut rest = Vec::new();
         match outcome {
             Outcome::Delivered => {
                 pace.succeeded();
@@ -292,16 +331,14 @@ impl Delivery {
             Outcome::Again(told) => {
                 pace.failed(told);
                 self.lane.metrics.retried.inc();
-                waited = true;
                 rest.push(events);
             }
             Outcome::Refused(answer) => {
                 // It answers: whatever it was asked, it is there.
                 pace.succeeded();
                 if let [_] = &*events {
-                    if !self.bury(&events, Reason::Refused, Some(&answer)).await {
+                    if !self.bury(&work.batch, &events, Reason::Refused, Some(&answer)).await {
                         pace.failed(None);
-                        waited = true;
                         rest.push(events);
                     }
                 } else {
@@ -311,7 +348,7 @@ impl Delivery {
                 }
             }
         }
-        let rest = rest.into_iter().map(|events| Piece { waited, ..Piece::new(events, next_id) });
+        let rest = rest.into_iter().map(|events| Piece::new(events, next_id));
         work.pieces.splice(at..=at, rest);
     }
 }
@@ -335,7 +372,7 @@ fn after(answer: &Answer) -> Option<Duration> {
 impl Work {
     fn new(mut batch: Batch, next_id: &mut u64) -> Self {
         let events = std::mem::take(&mut batch.events);
-        Self { batch, pieces: vec![Piece::new(events, next_id)] }
+        Self { batch, read: Instant::now(), pieces: vec![Piece::new(events, next_id)] }
     }
 }
 
@@ -343,6 +380,6 @@ impl Piece {
     fn new(events: Vec<Event>, next_id: &mut u64) -> Self {
         *next_id += 1;
         let since = events.first().map(|event| event.at);
-        Self { id: *next_id, events, since, flying: false, waited: false }
+        Self { id: *next_id, events, since, flying: false }
     }
 }

@@ -11,15 +11,17 @@ mod object;
 mod outbox;
 mod pace;
 mod parcel;
+mod person;
 pub mod spool;
 
 pub use dead::{DeadLetter, DeadLetters, Reason};
 pub use delivery::{Delivery, Timing};
-pub use forget::{Person, forget, lanes};
+pub use forget::{forget, lanes};
 pub use lane::Lane;
-pub use object::{Object, is_deeper};
+pub use object::{Object, as_id, is_deeper};
 pub use outbox::{FOLDER, Keeping, Outbox};
 pub use parcel::{Call, Parcel, Way};
+pub use person::Person;
 pub use spool::{Durability, Event, Limits, SpoolError};
 
 /// What clients may ask of the events' route. 0 for no bound.

@@ -117,6 +117,13 @@ impl Outbox {
     }
 
     async fn erase(&self, site: String, person: Person) -> io::Result<()> {
+        // What was taken before the deletion may not have reached its file yet.
+        let of_site = |delivery: &&Arc<Delivery>| {
+            delivery.lane.name.split_once('.').is_some_and(|(of, _)| of == site)
+        };
+        for delivery in self.deliveries.values().filter(of_site) {
+            delivery.spool.settle().await.map_err(io::Error::other)?;
+        }
         let data = self.data.clone();
         let erased = move || {
             let events = forget(&data, &site, &person)?;

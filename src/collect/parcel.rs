@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
 /// One thing to deliver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Parcel {
     /// How it is sent.
     pub way: Way,
@@ -13,7 +13,7 @@ pub struct Parcel {
 }
 
 /// How a parcel is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Way {
     /// As a member of a batch.
     Batched,
@@ -22,7 +22,7 @@ pub enum Way {
 }
 
 /// A call of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Call {
     /// Method.
     pub method: Method,

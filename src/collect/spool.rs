@@ -76,7 +76,7 @@ pub struct Limits {
 }
 
 /// Events of one file that stand one behind the other: a batch, or one call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     segment: Box<str>,
     from: u64,
@@ -224,6 +224,24 @@ impl Spool {
             SpoolError::Busy
         })?;
         Ok(told)
+    }
+
+    /// Waits until all that this process has taken so far stands in a file, where any process finds it.
+    ///
+    /// # Errors
+    /// When the disk does not keep up.
+    pub async fn settle(&self) -> Result<(), SpoolError> {
+        let (reply, told) = oneshot::channel();
+        let nothing = Append { frames: Vec::new(), events: 0, reply };
+        let settled = async {
+            self.queue.send(nothing).await.ok()?;
+            told.await.ok()
+        };
+        match tokio::time::timeout(DEADLINE, settled).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(SpoolError::Failed("its writer has ended".into())),
+            Err(_) => Err(SpoolError::Busy),
+        }
     }
 
     /// Waits until there may be something new to deliver.

@@ -285,6 +285,10 @@ pub struct Site {
     /// of the site's registrable domain always may.
     #[serde(default)]
     pub cors: Vec<String>,
+    /// Of the site's registrable domain only pages of `hosts` may: for domains whose other names belong to others, such
+    /// as users' own pages.
+    #[serde(default)]
+    pub cors_own_hosts: bool,
     /// Path below which Doorstep's own routes live. Nothing below it reaches the origin.
     #[serde(default = "default_prefix")]
     pub prefix: String,
@@ -383,6 +387,11 @@ pub struct Origin {
     /// TLS towards an `https://` origin.
     #[serde(default)]
     pub tls: OriginTls,
+    /// Headers by which clients say who or where they are (`X-Real-IP`, `CF-Connecting-IP`, `Remote-User`,
+    /// `X-Forwarded-…`, …) are kept from the origin. Those named here pass: name what a proxy in front of
+    /// the edge sets on every request, and no other.
+    #[serde(default)]
+    pub client_headers: Vec<String>,
 }
 
 /// TLS towards the origin.
@@ -455,6 +464,9 @@ pub struct Identity {
     /// is (`X-Doorstep-User`), a check has, or an `identify` with the right `user_hash`. Needs
     /// `signing_keys`.
     pub signed: bool,
+    /// How long the edge's signature counts: then the user has to be vouched for again. At most a year. Where there
+    /// is a `check`, that decides, and no signature is given.
+    pub signed_for: Duration,
     /// Secret of `context.user_hash` in an `identify`: the HMAC-SHA256 of the user id, in hex.
     pub user_hash_secret: Option<Secret>,
     /// File that holds that secret and nothing else.
@@ -472,6 +484,7 @@ impl Default for Identity {
             server_side_cookies: true,
             mint_anonymous_id: true,
             signed: false,
+            signed_for: Duration::secs(30 * 24 * 3600),
             user_hash_secret: None,
             user_hash_secret_file: None,
             check: None,
@@ -520,14 +533,15 @@ pub enum IpDetail {
     None,
 }
 
-/// What visitors allow: CEL over `request`, `ids` and `geo`, in which what is absent is `null`. A rule
+/// What visitors allow: CEL over `request`, `ids`, `geo`, `tcf`, `gpp` and `us_privacy`, in which what is absent is `null`. A rule
 /// that can't be decided allows nothing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consent {
     /// True: no snippet, no identity cookies, no profile, events are answered and thrown away.
     pub denied: Option<String>,
-    /// True: the browser is counted, without user and address; events that say who are thrown away.
+    /// True: the browser is counted and not known. A list of members leaves with an event; events that say
+    /// who somebody is are thrown away.
     pub limited: Option<String>,
     /// Take identity cookies away where `denied` is true.
     pub clear_cookies: bool,

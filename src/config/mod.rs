@@ -5,6 +5,7 @@
 mod certificate;
 mod compile;
 pub mod file;
+mod origin;
 mod problem;
 mod profiles;
 mod remains;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::compile::Checking;
 use super::file::{self, File};
+use super::origin::{client_headers, origin, origin_host, timeouts};
 use super::profiles::compile_source;
 use super::rules::rules;
 use super::secret::Secret;
@@ -12,8 +13,8 @@ use crate::decide::{ConsentRules, Expression, ExpressionError};
 use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
 use crate::site::{
-    BasicLogin, Enrich, Exposures, HostPattern, IdentityCheck, IpDetail, Leads, RoutePrefix, Site,
-    UserHash, WebhookLogin,
+    BasicLogin, Breaker, Enrich, Exposures, HostPattern, IdentityCheck, IpDetail, Leads,
+    RoutePrefix, Site, UserHash, WebhookLogin,
 };
 use crate::telemetry::SiteMetrics;
 use crate::upstream::{Endpoint, Timeouts, Upstream};
@@ -27,12 +28,13 @@ pub(super) fn compile_site(
     hosts: &[HostPattern],
 ) -> Option<Site> {
     let prefix = checking.take(&format!("{at}/prefix"), RoutePrefix::parse(&site.prefix));
-    let (origin, origin_host) = match &site.origin {
+    let (origin, origin_host, client_headers) = match &site.origin {
         file::OriginChoice::At(given) => (
             origin(checking, at, given).map(Some),
             origin_host(checking, at, given.host.as_deref()),
+            client_headers(checking, at, &given.client_headers),
         ),
-        file::OriginChoice::None(_) => (Some(None), Some(None)),
+        file::OriginChoice::None(_) => (Some(None), Some(None), Some(Vec::new())),
     };
     let cors = cors(checking, at, &site.cors);
     let sdks = sdks(checking, &format!("{at}/vendor"), file, site);
@@ -68,9 +70,11 @@ pub(super) fn compile_site(
             .collect();
         let own_cookies = site.identity.server_side_cookies;
         Snippet::new(&parts, prefix.as_str(), site.inject.page_call, own_cookies)
+            .signed(site.identity.signed)
     });
     let names = used().map(|(_, _, names)| names).collect();
-    let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, false);
+    let keeps = site.identity.server_side_cookies;
+    let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, keeps);
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let (rules, other_origins) = rules?;
     let experiments = rules.experiments.all().iter().map(|experiment| {
@@ -84,11 +88,14 @@ pub(super) fn compile_site(
         prefix,
         origin: origin?,
         origin_host: origin_host?,
+        client_headers: client_headers?,
         other_origins,
         segment,
         rudderstack,
         generic: generic?,
         cors: cors?,
+        cors_own_hosts: site.cors_own_hosts,
+        hosts: hosts.to_vec(),
         leads,
         source: source?,
         webhook: match webhook {
@@ -102,6 +109,7 @@ pub(super) fn compile_site(
             domain: domain?,
             names,
             signed: site.identity.signed,
+            signed_for: i64::try_from(site.identity.signed_for.get().as_secs()).unwrap_or(i64::MAX),
         },
         signing_keys: signing_keys?,
         user_hash: user_hash?,
@@ -111,14 +119,7 @@ pub(super) fn compile_site(
             file::Exposures::Identify => Exposures::Identify,
             file::Exposures::None => Exposures::None,
         },
-        enrich: Enrich {
-            ip: match site.enrich.ip {
-                file::IpDetail::Full => IpDetail::Full,
-                file::IpDetail::Anonymised => IpDetail::Anonymised,
-                file::IpDetail::None => IpDetail::None,
-            },
-            profile: site.enrich.profile.iter().map(|name| name.as_str().into()).collect(),
-        },
+        enrich: enrich(&site.enrich),
         consent: consent?,
         bots: bots?,
         edge_page_views: views?,
@@ -127,24 +128,15 @@ pub(super) fn compile_site(
     })
 }
 
-fn origin(checking: &mut Checking<'_>, at: &str, origin: &file::Origin) -> Option<Arc<Upstream>> {
-    let place = format!("{at}/origin/address");
-    let endpoint = checking.take(&place, Endpoint::parse(&origin.address))?;
-    if !endpoint.base().is_empty() {
-        checking.problem(&place, "an origin has no path: pages are asked for under their own");
-        return None;
-    }
-    let server_name = origin.tls.server_name.clone();
-    let upstream = Upstream::new(endpoint, timeouts(origin), server_name, origin.tls.verify);
-    Some(Arc::new(upstream))
-}
-
-fn timeouts(origin: &file::Origin) -> Timeouts {
-    Timeouts {
-        connect: origin.connect_timeout.get(),
-        read: origin.read_timeout.get(),
-        write: origin.write_timeout.get(),
-        idle: origin.keepalive.get(),
+/// What events say beside what the page has said.
+fn enrich(given: &file::Enrich) -> Enrich {
+    Enrich {
+        ip: match given.ip {
+            file::IpDetail::Full => IpDetail::Full,
+            file::IpDetail::Anonymised => IpDetail::Anonymised,
+            file::IpDetail::None => IpDetail::None,
+        },
+        profile: given.profile.iter().map(|name| name.as_str().into()).collect(),
     }
 }
 
@@ -210,28 +202,12 @@ fn identity_check(
         cookie: given.cookie.as_str().into(),
         fresh_for: given.fresh_for.get(),
         timeout,
+        breaker: Breaker::new(CHECK_PAUSE),
     }))
 }
 
-#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
-fn origin_host(
-    checking: &mut Checking<'_>,
-    at: &str,
-    host: Option<&str>,
-) -> Option<Option<Box<str>>> {
-    let Some(host) = host else { return Some(None) };
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    if host.is_empty() || !host.bytes().all(fits) {
-        checking.problem(
-            &format!("{at}/origin/host"),
-            format!(
-                "expected a host such as `shop.internal` or `shop.internal:8080`, found `{host}`"
-            ),
-        );
-        return None;
-    }
-    Some(Some(host.into()))
-}
+/// A check that does not answer is left alone that long: pages must not wait for it one by one.
+const CHECK_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A secret that stands in the file or in a file of its own, in exactly one of them.
 pub(super) fn secret(

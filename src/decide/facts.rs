@@ -1,25 +1,23 @@
 //! What expressions may ask about. Nothing is converted before a rule asks for it.
 
+mod choices;
 mod request;
 mod traits;
-
-use std::sync::Arc;
 
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::Value;
 use smallvec::SmallVec;
 
+use super::Consent;
 use super::lazy::{LazyMap, Source, boxed};
 use super::lenient::Lenient;
-use super::{Consent, tcf};
 use crate::geo::Place;
 use crate::identity::Visitor;
 use crate::profile::Profile;
+use choices::Choices;
 use request::{Request, map, text};
 use traits::Traits;
-
-pub(super) use request::cookie;
 
 /// The request as rules see it.
 pub trait RequestFacts: Sync {
@@ -52,6 +50,8 @@ pub struct Facts<'f> {
     asked: Lazy,
     place: Lazy,
     tcf: Lazy,
+    gpp: Lazy,
+    us_privacy: Lazy,
     allowed: Lazy,
     experiments: Lazy,
     now: Lazy,
@@ -82,6 +82,8 @@ impl<'f> Facts<'f> {
             asked: Lazy::new(),
             place: Lazy::new(),
             tcf: Lazy::new(),
+            gpp: Lazy::new(),
+            us_privacy: Lazy::new(),
             allowed: Lazy::new(),
             experiments: Lazy::new(),
             now: Lazy::new(),
@@ -169,13 +171,6 @@ impl<'f> Facts<'f> {
         }))
     }
 
-    fn tcf(&self) -> Value {
-        let given = cookie(self.source, tcf::COOKIE);
-        let purposes = given.map(|text| tcf::purposes(&text)).unwrap_or_default();
-        let purposes = purposes.into_iter().map(Value::Int).collect();
-        map([("purposes".to_owned(), Value::List(Arc::new(purposes)))])
-    }
-
     fn allowed(&self) -> Value {
         let all = [Consent::Given, Consent::Limited, Consent::Denied];
         map(all.map(|one| (one.label().to_owned(), Value::Bool(one == self.consent))))
@@ -196,7 +191,12 @@ impl VariableResolver for Facts<'_> {
             }
             "ids" => self.ids.get_or_init(|| self.made(self.ids())).as_ref(),
             "geo" => self.place.get_or_init(|| self.made(self.place())).as_ref(),
-            "tcf" => self.tcf.get_or_init(|| self.made(self.tcf())).as_ref(),
+            "tcf" => self.tcf.get_or_init(|| self.made(Choices(self.source).tcf())).as_ref(),
+            "gpp" => self.gpp.get_or_init(|| self.made(Choices(self.source).gpp())).as_ref(),
+            "us_privacy" => self
+                .us_privacy
+                .get_or_init(|| self.made(Choices(self.source).us_privacy()))
+                .as_ref(),
             "consent" => self.allowed.get_or_init(|| boxed(self.allowed())).as_ref(),
             "experiments" => self.experiments.get_or_init(|| boxed(self.experiments())).as_ref(),
             "now" => self

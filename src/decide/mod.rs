@@ -2,12 +2,14 @@
 //! In: facts of a request and its visitor. Out: a path, client traits. Pure: nothing here waits,
 //! and nothing fails a page. Knows nothing of Pingora.
 
+mod bits;
 mod bucket;
 mod client;
 mod consent;
 mod experiment;
 mod expression;
 mod facts;
+mod gpp;
 mod kept;
 mod lazy;
 mod lenient;
@@ -17,6 +19,7 @@ mod rewrite;
 mod rules;
 mod tcf;
 mod template;
+mod us_privacy;
 mod variation;
 
 pub use bucket::{Version as HashVersion, ranges};

@@ -176,6 +176,12 @@ impl Rules {
         }
     }
 
+    /// Whether there are rules about pages at all.
+    #[must_use]
+    pub fn has_pages(&self) -> bool {
+        !(self.variations.is_empty() && self.experiments.is_empty() && self.rewrite.is_empty())
+    }
+
     /// Decides the page of `facts`. Never fails: what fails counts as false.
     #[must_use]
     pub fn decide<'f>(
@@ -397,6 +403,15 @@ impl Decision {
             }
             variant.is_none()
         });
+    }
+
+    /// What is left where the visitor is somebody else by now than when it was decided: what makes the page one,
+    /// and nothing of the visitor's.
+    pub fn without_visitor(&mut self) {
+        self.traits.clear();
+        self.cookies.clear();
+        self.assigned.clear();
+        self.edits.retain(|edit| edit.of_page);
     }
 
     /// Whether the visitor gets anything that not everybody gets.

@@ -196,7 +196,8 @@ impl Templates {
             if self.environment.globals().any(|(name, _)| name == variable) {
                 continue;
             }
-            let known = VARIABLES.contains(&variable) && !matches!(variable, "now" | "tcf");
+            let known = VARIABLES.contains(&variable)
+                && !matches!(variable, "now" | "tcf" | "gpp" | "us_privacy");
             if !known {
                 return Err(format!(
                     "unknown name `{variable}`; expected one of: traits, ids, request, geo, consent, experiments"

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{ErrorType, OrErr, Result};
-use smallvec::SmallVec;
 
+use super::claims::claims;
 use super::context::RequestId;
 
 /// The client as far as it can be believed.
@@ -97,19 +97,9 @@ impl Client {
         request.insert_header("X-Request-Id", part(id)?)
     }
 
-    /// Drops what only the edge says, and what a stranger says for others.
-    pub(super) fn drop_lies(&self, request: &mut RequestHeader) {
-        let is_lie = |name: &&HeaderName| {
-            let name = name.as_str();
-            // Nearly all begin otherwise.
-            matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't'))
-                && (name.starts_with(OWN)
-                    || SPOOFABLE.contains(&name)
-                    || (!self.trusted && FORWARDING.contains(&name)))
-        };
-        let lies: SmallVec<[HeaderName; 2]> =
-            request.headers.keys().filter(is_lie).cloned().collect();
-        for name in &lies {
+    /// Drops what only the edge says, and what a stranger says for others; what the site wants of that stays.
+    pub(super) fn drop_claims(&self, request: &mut RequestHeader, wanted: &[HeaderName]) {
+        for name in &claims(request.headers.keys(), self.trusted, wanted) {
             request.remove_header(name);
         }
     }
@@ -146,25 +136,6 @@ fn push_address(all: &mut String, address: IpAddr) -> Range<usize> {
     }
     start..all.len()
 }
-
-/// Headers of the edge's own, both ways, begin so.
-const OWN: &str = "x-doorstep-";
-
-/// Believed from our own proxies alone.
-const FORWARDING: &[&str] = &["forwarded", "x-forwarded-for", "x-forwarded-host"];
-
-/// Headers by which an origin could take a stranger for somebody, or one page for another.
-const SPOOFABLE: &[&str] = &[
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-prefix",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-original-host",
-];
 
 /// Adds to a list that one header field or several may hold.
 pub(super) fn append(
@@ -269,7 +240,7 @@ mod tests {
         }
         let ip: Option<IpAddr> = "192.0.2.7".parse().ok();
         let client = Client { address: ip, peer: ip, secure: true, trusted: false };
-        client.drop_lies(&mut request);
+        client.drop_claims(&mut request, &[]);
         client.announce(&mut request, "shop.example", *b"0123456789abcdef").unwrap();
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("x-forwarded-for"), Some("192.0.2.7"));

@@ -61,12 +61,3 @@ impl Edge {
         tested == Some(Outcome::True)
     }
 }
-
-/// Nobody, where a visitor allows nothing; without user, where little is allowed.
-pub(super) fn allowed(visitor: Visitor, consent: Consent) -> Visitor {
-    match consent {
-        Consent::Given => visitor,
-        Consent::Limited => Visitor { user: None, ..visitor },
-        Consent::Denied => Visitor::default(),
-    }
-}

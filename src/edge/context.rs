@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::confirm::Said;
 use super::exposure::Sights;
+use super::origin_connection::OriginConnection;
 use super::page_view::View;
 use super::preview::Given;
+use super::raw_request::RawRequest;
 use super::target::Authority;
+use super::who::Who;
 use crate::config::Snapshot;
 use crate::decide::{Concerned, Consent, Decision, Target};
 use crate::html::{Body, Coding, PageKey};
-use crate::identity::{UserId, Visitor};
+use crate::identity::Confirmed;
 use crate::site::Site;
 use crate::telemetry::metrics::{IN_FLIGHT, PANICS};
 use crate::telemetry::{Feature, Personalization, RouteName};
@@ -46,6 +50,10 @@ pub struct Context {
     pub(super) failed_connects: usize,
     /// Identifies the request in our log and the origin's.
     pub(super) id: RequestId,
+    /// What the connection's stream has seen of the request, where it looks.
+    pub(super) raw: Option<RawRequest>,
+    /// The connection to the origin that a page's request is on.
+    pub(super) origin: OriginConnection,
     /// Names a request that was refused before it had a site.
     pub(super) refused: Option<&'static str>,
     /// A copy made in the background to renew a cached file: nobody waits for it.
@@ -115,24 +123,24 @@ pub(super) struct Page {
     pub(super) safe: bool,
     /// The rules about it.
     pub(super) concerned: Concerned,
-    /// Who asks. Read when it is needed.
-    pub(super) visitor: Option<Visitor>,
-    /// Who that is as far as somebody has vouched for it, once the page has been decided.
-    pub(super) known_as: Option<Visitor>,
-    /// A user whom somebody has vouched for just now.
-    pub(super) confirmed: Option<UserId>,
+    /// Who asks. Decided before the origin is asked, where anything depends on it; else when its answer does.
+    pub(super) who: Option<Who>,
+    /// How far it counts who that is, once the page has been decided.
+    pub(super) known: Confirmed,
+    /// What the site's check says of the visitor, where cookies say something else.
+    pub(super) verdict: Option<Said>,
     /// What the request brings of earlier pages.
     pub(super) given: Option<Box<Given>>,
     /// What was decided, where there was something to decide.
     pub(super) decision: Option<Box<Decision>>,
+    /// Where the page that was chosen has moved to, with its query: it is asked for there, once.
+    pub(super) followed: Option<Box<str>>,
     /// The page that was chosen has failed: this is the one that everybody gets.
     pub(super) fell_back: bool,
     /// Why the page is as it is, for those who may know.
     pub(super) explained: Option<String>,
     /// What became of personalisation.
     pub(super) outcome: Option<Personalization>,
-    /// What the visitor allows.
-    pub(super) consent: Consent,
     /// The edge tells that it was seen, and not the browser.
     pub(super) tells_view: bool,
     /// Who has seen it, once that is certain.
@@ -144,6 +152,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// What the visitor allows, as far as it was asked.
+    pub(super) fn consent(&self) -> Consent {
+        self.who.as_ref().map(|who| who.consent).unwrap_or_default()
+    }
+
     /// The page that was chosen for the visitor.
     pub(super) fn target(&self) -> Option<&Target> {
         self.decision.as_ref().filter(|_| !self.fell_back)?.target.as_ref()
@@ -193,6 +206,8 @@ impl Context {
             answered: None,
             failed_connects: 0,
             id: RequestId::default(),
+            raw: None,
+            origin: OriginConnection::default(),
             refused: None,
             background: false,
             logged: false,

@@ -9,29 +9,18 @@ use pingora_proxy::Session;
 use serde_json::{Map, Value, json};
 
 use super::Edge;
-use super::consent::allowed;
+use super::confirm::Confirmation;
 use super::context::{Context, Page};
-use super::page::{minted, visitor};
 use super::preview::Given;
+use super::who::Who;
 use crate::decide::{Asking, Consent, Decision, Facts, Trace, Wants, told};
-use crate::identity::{AnonymousId, UserId, Visitor};
-use crate::profile::{Lookup, ProfileKey};
+use crate::identity::{AnonymousId, Confirmed, UserId, Visitor};
+use crate::profile::{Lookup, Whose};
 use crate::site::{Site, normal_path};
 use crate::telemetry::{Feature, Personalization};
 
 /// The most bytes of an answer's explanation: headers of answers are bounded on their way.
 const MAX_EXPLAINED: usize = 6000;
-
-/// The key of `visitor`'s profile: the user's where one is known.
-fn profile_key(site: &Site, visitor: &Visitor) -> Option<ProfileKey> {
-    match (&visitor.user, &visitor.anonymous) {
-        (Some(user), _) => Some(ProfileKey::user(&site.name, user)),
-        // Nobody can know anything of an id that was made just now.
-        (None, Some(_)) if visitor.minted => None,
-        (None, Some(id)) => Some(ProfileKey::anonymous(&site.name, id)),
-        (None, None) => None,
-    }
-}
 
 impl Edge {
     /// Decides everything about a page before the origin is asked. Whatever fails here, the page
@@ -53,15 +42,15 @@ impl Edge {
         }
     }
 
-    /// What is known of `visitor` within `wait`. `None` for nobody.
+    /// What is known of a visitor within `wait`. `None` for nobody.
     pub(super) async fn look_up(
         &self,
         site: &Site,
-        visitor: &Visitor,
+        known: &Confirmed,
         wait: Duration,
     ) -> Option<Lookup> {
-        let key = profile_key(site, visitor)?;
-        Some(self.profiles.find(&key, site.source.as_ref(), wait).await)
+        let whose = Whose::of(&site.name, known)?;
+        Some(self.profiles.find(&whose, site.source.as_ref(), wait).await)
     }
 
     async fn personalise(
@@ -74,18 +63,17 @@ impl Edge {
     ) {
         let began = Instant::now();
         let asked = self.asked(request, path, context);
-        let own = allowed(visitor(site, request), page.consent);
+        let who = page.who.take().unwrap_or_else(|| self.who(site, request, context));
         // A newcomer takes part from the first page on.
-        let own = if page.wants_html { minted(site, own) } else { own };
-        let confirmed = self.confirmed(site, request, &own).await;
-        let known_as = confirmed.visitor;
-        page.confirmed = confirmed.new;
+        let who = if page.wants_html { who.minted(site) } else { who };
+        let Confirmation { known, verdict, .. } = self.confirmed(site, request, &who).await;
+        page.verdict = verdict;
         let wait = context.snapshot.profile_wait;
         let looked = Instant::now();
-        let lookup = self.look_up(site, &known_as, wait).await;
+        let lookup = self.look_up(site, &known, wait).await;
         let looked = looked.elapsed();
-        let known = lookup.as_ref().and_then(Lookup::known);
-        let mut facts = Facts::new(&known_as, known, &asked).with_consent(page.consent);
+        let profile = lookup.as_ref().and_then(Lookup::known);
+        let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
         let given = page.given.get_or_insert_with(|| Box::new(Given::of(site, request)));
         let mut trace = given.explains().then(Trace::new);
         let wants = Wants { html: page.wants_html, safe: page.safe };
@@ -99,11 +87,13 @@ impl Edge {
             None => Personalization::Anonymous,
             Some(Lookup::Found(_)) => Personalization::Default,
             // A browser's own id with nothing behind it is nobody yet.
-            Some(Lookup::Missing) if known_as.user.is_none() => Personalization::Anonymous,
+            Some(Lookup::Missing) if known.user().is_none() => Personalization::Anonymous,
             Some(Lookup::Missing) => Personalization::Unknown,
             Some(Lookup::Late | Lookup::Failed) => Personalization::Late,
         });
         if let Some(trace) = trace {
+            // Whoever has the link could say any id: what is known of it is told to its owner alone.
+            let tells = known.is_vouched() || profile.is_none();
             let profile = match &lookup {
                 None => "nobody",
                 Some(Lookup::Found(found)) if found.stale => "found, stale",
@@ -115,21 +105,21 @@ impl Edge {
             let all = explained(&Explained {
                 site,
                 path,
-                own: &own,
-                known_as: &known_as,
-                consent: page.consent,
+                own: &who.visitor,
+                known_as: known.visitor(),
+                consent: who.consent,
                 profile,
                 age: lookup.as_ref().and_then(|lookup| self.profiles.age(lookup)),
                 looked,
                 took: began.elapsed(),
                 decision: &decision,
-                rules: trace.told(),
+                rules: if tells { trace.told() } else { withheld() },
             });
             page.explained = Some(all);
         }
-        // Only experiments ask for it later.
-        page.known_as = (!decision.assigned.is_empty()).then(|| known_as.clone());
-        page.visitor = Some(own);
+        drop(facts);
+        page.known = known;
+        page.who = Some(who);
         page.decision = Some(Box::new(decision));
     }
 
@@ -140,10 +130,10 @@ impl Edge {
         session: &Session,
         context: &Context,
         site: &Site,
-        visitor: &Visitor,
-        consent: Consent,
+        who: &Who,
     ) -> Handed {
-        if consent == Consent::Denied {
+        // Traits say who somebody is.
+        if who.consent != Consent::Given {
             return Handed::default();
         }
         let request = session.req_header();
@@ -155,11 +145,11 @@ impl Edge {
             return Handed::default();
         }
         concerned.leave_elements();
-        let known_as = self.confirmed(site, request, visitor).await.visitor;
-        let lookup = self.look_up(site, &known_as, context.snapshot.profile_wait).await;
-        let known = lookup.as_ref().and_then(Lookup::known);
+        let known = self.confirmed(site, request, who).await.known;
+        let lookup = self.look_up(site, &known, context.snapshot.profile_wait).await;
+        let profile = lookup.as_ref().and_then(Lookup::known);
         let asked = self.asked(request, path, context);
-        let mut facts = Facts::new(&known_as, known, &asked).with_consent(consent);
+        let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
         let given = Given::of(site, request);
         let deciders = &self.deciders;
         let asking = Asking { site: &site.name, wants, earlier: &given, deciders };
@@ -257,6 +247,13 @@ fn explained(all: &Explained<'_>) -> String {
         text = ascii(&out);
     }
     text
+}
+
+/// In the place of rules whose outcomes would tell what is known of somebody.
+fn withheld() -> Vec<Value> {
+    vec![
+        json!({ "rule": "all", "outcome": "told where the user is vouched for (`identity.signed`)" }),
+    ]
 }
 
 fn ascii(value: &Value) -> String {

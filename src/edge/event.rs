@@ -12,14 +12,15 @@ use serde_json::value::RawValue;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
-use super::confirm::is_signed;
-use super::consent::allowed;
+use super::confirm::Said;
 use super::context::Context;
-use super::page::visitor;
+use super::settle::{settle, signed};
+use super::who::Who;
 use crate::collect::{Lane, SpoolError};
 use crate::decide::Consent;
 use crate::html::Coding;
 use crate::identity::{Visitor, host_without_port, registrable};
+use crate::profile::store::LinkedBy;
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
 use crate::telemetry::{EventDrop, Feature, guard};
@@ -41,11 +42,27 @@ pub(super) enum Source<'r> {
     Foreign,
 }
 
-/// Where `request` for `host` (with port) comes from, by what the browser says itself.
-pub(super) fn source<'r>(
+/// Where `request` comes from, by what the browser says itself. An origin is scheme, host and port (RFC 6454): a
+/// page that came over http is no page of a site that is served over https, because anybody on the way could have
+/// made it.
+pub(super) fn source<'r>(request: &'r RequestHeader, context: &Context, site: &Site) -> Source<'r> {
+    let asked = Asked { scheme: context.client.scheme(), host: context.authority.as_str() };
+    source_of(request, asked, &site.cors, |host| !site.cors_own_hosts || site.has_host(host))
+}
+
+/// How the edge was asked.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    scheme: &'a str,
+    /// With port.
+    host: &'a str,
+}
+
+fn source_of<'r>(
     request: &'r RequestHeader,
-    host: &str,
+    asked: Asked<'_>,
     others: &[Box<str>],
+    admits: impl Fn(&str) -> bool,
 ) -> Source<'r> {
     let headers = &request.headers;
     let Some(origin) = headers.get(header::ORIGIN) else {
@@ -53,20 +70,27 @@ pub(super) fn source<'r>(
             headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes() == b"cross-site");
         return if foreign { Source::Foreign } else { Source::Own };
     };
-    let Some((origin, theirs)) =
-        origin.to_str().ok().and_then(|origin| Some((origin, origin.split_once("://")?.1)))
+    let Some((origin, (scheme, theirs))) =
+        origin.to_str().ok().and_then(|origin| Some((origin, origin.split_once("://")?)))
     else {
         return Source::Foreign;
     };
-    if theirs.eq_ignore_ascii_case(host) {
-        return Source::Own;
-    }
     if others.iter().any(|other| origin.eq_ignore_ascii_case(other)) {
         return Source::Sibling(origin);
     }
+    // What stands in front of the edge may speak TLS for it without saying so: then all that is known is http.
+    let safe = scheme.eq_ignore_ascii_case("https")
+        || (scheme.eq_ignore_ascii_case("http") && asked.scheme == "http");
+    if !safe {
+        return Source::Foreign;
+    }
+    if theirs.eq_ignore_ascii_case(asked.host) {
+        return Source::Own;
+    }
     let theirs = theirs.to_ascii_lowercase();
-    let same_host = host_without_port(&theirs) == host_without_port(host);
-    match (registrable(&theirs), registrable(host)) {
+    let same_host = host_without_port(&theirs) == host_without_port(asked.host);
+    match (registrable(&theirs), registrable(asked.host)) {
+        _ if !same_host && !admits(host_without_port(&theirs)) => Source::Foreign,
         (Some(a), Some(b)) if a == b => Source::Sibling(origin),
         _ if same_host => Source::Sibling(origin),
         _ => Source::Foreign,
@@ -84,7 +108,7 @@ impl Edge {
         kind: Kind,
     ) -> Result<bool> {
         let request = session.req_header().clone();
-        let allowed = match source(&request, context.authority.as_str(), &site.cors) {
+        let allowed = match source(&request, context, site) {
             Source::Own => None,
             Source::Sibling(origin) => Some(origin.to_owned()),
             Source::Foreign => {
@@ -144,25 +168,23 @@ impl Edge {
                 return answer;
             }
         };
-        let visitor = visitor(site, request);
-        let consent = self.consent(site, &visitor, request, context);
-        let bot = self.is_true(("bots", site.bots.as_ref()), site, &visitor, request, context);
-        if consent == Consent::Denied || bot {
+        let who = self.who(site, request, context);
+        let bot = self.is_true(("bots", site.bots.as_ref()), site, &who.visitor, request, context);
+        if who.consent == Consent::Denied || bot {
             let why = if bot { EventDrop::Bot } else { EventDrop::Consent };
             site.metrics.event_dropped(why);
             return taken();
         }
-        let visitor = allowed(visitor, consent);
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
-        let profile = self.profile_context(context, site, request, &visitor).await;
+        let profile = self.profile_context(context, site, request, &who).await;
         let given = Given {
-            visitor: &visitor,
-            ip: ip(context, site, consent),
+            visitor: &who.visitor,
+            ip: ip(context, site, who.consent),
             user_agent: request.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()),
             place: place.as_deref(),
             profile: profile.as_deref(),
-            limited: consent == Consent::Limited,
+            consent: site.consent.decided(who.consent),
         };
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
             Some(Ok(enriched)) => enriched,
@@ -177,7 +199,7 @@ impl Edge {
         let Some(sdk) = site.sdk(vendor) else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route");
         };
-        self.deliver(context, site, &sdk.lane, (kind, request), &visitor, enriched).await
+        self.deliver(context, site, &sdk.lane, (kind, request), &who, enriched).await
     }
 
     async fn deliver(
@@ -186,56 +208,57 @@ impl Edge {
         site: &Site,
         lane: &Lane,
         (kind, request): (Kind, &RequestHeader),
-        visitor: &Visitor,
+        who: &Who,
         enriched: Enriched,
     ) -> Answer {
-        let Enriched { parcels, user, anonymous, user_hash } = enriched;
-        if parcels.is_empty() {
+        if enriched.parcels.is_empty() {
             site.metrics.event_dropped(EventDrop::Consent);
             return taken();
         }
-        if let Err(error) = self.outbox.accept(lane, &parcels).await {
+        if let Err(error) = self.outbox.accept(lane, &enriched.parcels).await {
             return not_taken(site, &error);
         }
-        site.metrics.events_accepted.inc_by(parcels.len() as u64);
-        // Who is not known to be a user must not be linked to the user's profile either.
-        let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
-        let vouched = user.clone().filter(|user| {
-            site.identity.signed && hash.is_some_and(|(given, own)| own.admits(user, given))
-        });
-        let confirmed = !site.identity.signed
-            || vouched.is_some()
-            || user.as_ref().is_some_and(|user| is_signed(site, request, user));
-        if matches!(kind, Kind::Identify | Kind::Alias)
-            && confirmed
-            && let (Some(user), Some(id)) =
-                (&user, anonymous.as_ref().or(visitor.anonymous.as_ref()))
-        {
-            let browser = ProfileKey::anonymous(&site.name, id);
-            let user = ProfileKey::user(&site.name, user);
-            // The event is taken all the same; the next identify links again.
-            if let Err(error) = self.profiles.link(&browser, &user, now_millis()).await {
-                tracing::warn!(site = &*site.name, %error, "ids could not be linked");
-            }
+        site.metrics.events_accepted.inc_by(enriched.parcels.len() as u64);
+        let Enriched { user, anonymous, user_hash, made, .. } = enriched;
+        // What was made before an identity ended does not bring it back.
+        if who.consent != Consent::Given || who.ended.covers(anonymous.as_ref(), made) {
+            return taken();
         }
         let named = Visitor { user, anonymous, minted: false };
-        let changed = Visitor {
-            user: named
-                .user
-                .clone()
-                .filter(|_| kind == Kind::Identify || named.user != visitor.user),
-            anonymous: named
-                .anonymous
-                .clone()
-                .filter(|_| kind == Kind::Identify || named.anonymous != visitor.anonymous),
-            minted: false,
-        };
-        let (host, secure) = (context.authority.as_str(), context.client.secure);
-        let mut cookies = site.identity.keep(&changed, host, secure);
-        if let Some(user) = &vouched {
-            cookies.extend(site.identity.vouch(&site.signing_keys, &site.name, user, host, secure));
+        let confirmation = self.confirmed(site, request, who).await;
+        let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
+        let hashed = named.user.as_ref().is_some_and(|user| {
+            site.identity.signed && hash.is_some_and(|(given, own)| own.admits(user, given))
+        });
+        let known = named.user.is_some() && confirmation.known.user() == named.user.as_ref();
+        let proven = hashed || (known && confirmation.known.is_vouched());
+        if matches!(kind, Kind::Identify | Kind::Alias) {
+            self.link(context, site, who, &named, proven).await;
         }
+        let cookies = if hashed {
+            said_by_page(site, context, request, who, &named)
+        } else {
+            told_ids(site, context, kind, who, &named, confirmation.until)
+        };
         taken().with_cookies(cookies)
+    }
+
+    /// Lets what is known of the browser be found under the user. Who is not known to be a user is not linked to
+    /// the user's profile.
+    async fn link(&self, context: &Context, site: &Site, who: &Who, named: &Visitor, proven: bool) {
+        let anonymous = named.anonymous.as_ref().or(who.visitor.anonymous.as_ref());
+        let (Some(user), Some(id)) = (&named.user, anonymous) else { return };
+        let by = match (proven, site.identity.signed) {
+            (true, _) => LinkedBy::Site,
+            (false, false) if self.limits.may_link(context.client.address) => LinkedBy::Claim,
+            (false, _) => return,
+        };
+        let browser = ProfileKey::anonymous(&site.name, id);
+        let user = ProfileKey::user(&site.name, user);
+        // The event is taken all the same; the next identify links again.
+        if let Err(error) = self.profiles.link(&browser, &user, now_millis(), by).await {
+            tracing::warn!(site = &*site.name, %error, "ids could not be linked");
+        }
     }
 
     /// What the site lets its vendor know of a profile.
@@ -244,13 +267,13 @@ impl Edge {
         context: &Context,
         site: &Site,
         request: &RequestHeader,
-        visitor: &Visitor,
+        who: &Who,
     ) -> Option<Box<RawValue>> {
         if site.enrich.profile.is_empty() {
             return None;
         }
-        let visitor = self.confirmed(site, request, visitor).await.visitor;
-        let lookup = self.look_up(site, &visitor, context.snapshot.profile_wait).await?;
+        let known = self.confirmed(site, request, who).await.known;
+        let lookup = self.look_up(site, &known, context.snapshot.profile_wait).await?;
         let known = lookup.known()?;
         let traits = site.enrich.profile.iter();
         let traits: serde_json::Map<_, _> = traits
@@ -261,6 +284,54 @@ impl Edge {
             .collect();
         serde_json::value::to_raw_value(&traits).ok()
     }
+}
+
+/// Cookies of a browser whose page has signed its `identify`.
+fn said_by_page(
+    site: &Site,
+    context: &Context,
+    request: &RequestHeader,
+    who: &Who,
+    named: &Visitor,
+) -> Vec<String> {
+    let Some(user) = named.user.clone() else { return Vec::new() };
+    // The browser's id is the event's, where that names one.
+    let mut who = who.clone();
+    who.visitor.anonymous = named.anonymous.clone().or(who.visitor.anonymous);
+    let Some(settled) = settle(site, context, request, &who, &Said::User(user)) else {
+        return Vec::new();
+    };
+    let (host, secure) = (context.authority.as_str(), context.client.secure);
+    let mut cookies = site.identity.keep(&settled.visitor, host, secure);
+    cookies.extend(settled.lines);
+    cookies
+}
+
+/// Cookies that keep the ids that an event names, where they are new. `until`: the edge's signature of the user
+/// goes over to another id of the browser.
+fn told_ids(
+    site: &Site,
+    context: &Context,
+    kind: Kind,
+    who: &Who,
+    named: &Visitor,
+    until: Option<i64>,
+) -> Vec<String> {
+    let identifies = kind == Kind::Identify;
+    let (user, anonymous) = (&named.user, &named.anonymous);
+    let changed = Visitor {
+        user: user.clone().filter(|_| identifies || *user != who.visitor.user),
+        anonymous: anonymous.clone().filter(|_| identifies || *anonymous != who.visitor.anonymous),
+        minted: false,
+    };
+    let (host, secure) = (context.authority.as_str(), context.client.secure);
+    let mut cookies = site.identity.keep(&changed, host, secure);
+    let same_user = user.is_none() || *user == who.visitor.user;
+    if until.is_some() && same_user && anonymous.is_some() && *anonymous != who.visitor.anonymous {
+        let visitor = Visitor { anonymous: anonymous.clone(), ..who.visitor.clone() };
+        cookies.extend(signed(site, context, &visitor, until));
+    }
+    cookies
 }
 
 fn taken() -> Answer {
@@ -339,31 +410,74 @@ fn readable(request: &RequestHeader) -> Result<(), Answer> {
 mod tests {
     use super::*;
 
+    fn from<'r>(
+        request: &'r RequestHeader,
+        url: &'static str,
+        admits: fn(&str) -> bool,
+    ) -> Source<'r> {
+        let (scheme, host) = url.split_once("://").unwrap();
+        source_of(request, Asked { scheme, host }, &["https://other.test".into()], admits)
+    }
+
     #[test]
     fn only_pages_of_the_sites_domain_send_events() {
-        let others = ["https://other.test".into()];
-        for (origin, from) in [
-            (None, Source::Own),
-            (Some("https://www.shop.example"), Source::Own),
-            (Some("http://www.shop.example"), Source::Own),
-            (Some("https://shop.example"), Source::Sibling("https://shop.example")),
-            (Some("https://a.shop.example:81"), Source::Sibling("https://a.shop.example:81")),
-            (Some("https://shop.example.evil.test"), Source::Foreign),
-            (Some("https://example"), Source::Foreign),
-            (Some("https://other.test"), Source::Sibling("https://other.test")),
-            (Some("https://other.test:81"), Source::Foreign),
-            (Some("null"), Source::Foreign),
+        let any = |_: &str| true;
+        for (origin, url, source) in [
+            (None, "https://www.shop.example", Source::Own),
+            (Some("https://www.shop.example"), "https://www.shop.example", Source::Own),
+            (
+                Some("https://shop.example"),
+                "https://www.shop.example",
+                Source::Sibling("https://shop.example"),
+            ),
+            (
+                Some("https://a.shop.example:81"),
+                "https://www.shop.example",
+                Source::Sibling("https://a.shop.example:81"),
+            ),
+            // Anybody on the way could have made these pages.
+            (Some("http://www.shop.example"), "https://www.shop.example", Source::Foreign),
+            (Some("http://a.shop.example:8080"), "https://www.shop.example", Source::Foreign),
+            (Some("ftp://www.shop.example"), "https://www.shop.example", Source::Foreign),
+            // Something in front may speak TLS without saying so.
+            (Some("https://www.shop.example"), "http://www.shop.example", Source::Own),
+            (Some("http://www.shop.example"), "http://www.shop.example", Source::Own),
+            (Some("https://shop.example.evil.test"), "https://www.shop.example", Source::Foreign),
+            (Some("https://example"), "https://www.shop.example", Source::Foreign),
+            (
+                Some("https://other.test"),
+                "https://www.shop.example",
+                Source::Sibling("https://other.test"),
+            ),
+            (Some("https://other.test:81"), "https://www.shop.example", Source::Foreign),
+            (Some("null"), "https://www.shop.example", Source::Foreign),
+            (Some("http://github.io"), "http://b.github.io", Source::Foreign),
+            (
+                Some("http://localhost:3000"),
+                "http://localhost:8080",
+                Source::Sibling("http://localhost:3000"),
+            ),
         ] {
             let mut request = RequestHeader::build("POST", b"/", None).unwrap();
             if let Some(origin) = origin {
                 request.insert_header("origin", origin).unwrap();
             }
-            assert_eq!(source(&request, "www.shop.example", &others), from, "{origin:?}");
+            assert_eq!(from(&request, url, any), source, "{origin:?} {url}");
         }
-        let mut request = RequestHeader::build("POST", b"/", None).unwrap();
-        request.insert_header("origin", "http://github.io").unwrap();
-        assert_eq!(source(&request, "b.github.io", &others), Source::Foreign);
-        request.insert_header("origin", "http://localhost:3000").unwrap();
-        assert!(matches!(source(&request, "localhost:8080", &others), Source::Sibling(_)));
+    }
+
+    #[test]
+    fn a_site_may_keep_its_siblings_out() {
+        let own = |host: &str| host == "shop.example";
+        for (origin, source) in [
+            ("https://shop.example", Source::Sibling("https://shop.example")),
+            ("https://users.shop.example", Source::Foreign),
+            ("https://www.shop.example:444", Source::Sibling("https://www.shop.example:444")),
+            ("https://other.test", Source::Sibling("https://other.test")),
+        ] {
+            let mut request = RequestHeader::build("POST", b"/", None).unwrap();
+            request.insert_header("origin", origin).unwrap();
+            assert_eq!(from(&request, "https://www.shop.example", own), source, "{origin}");
+        }
     }
 }

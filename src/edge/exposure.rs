@@ -13,16 +13,16 @@ use super::context::Context;
 use super::page_view::{Page, about};
 use super::preview::without_token;
 use crate::decide::{Assigned, Consent, Decision, Kept};
-use crate::identity::{AnonymousId, UserId, Visitor};
-use crate::profile::{ProfileKey, Update, now_millis};
+use crate::identity::{AnonymousId, Confirmed, UserId, Visitor};
+use crate::profile::{Update, now_millis, written_by};
 use crate::site::{Exposures, Site};
 use crate::vendor::Kind;
 
 /// The variants that a visitor sees on a page.
 pub(super) struct Sights {
     visitor: Visitor,
-    /// The visitor as far as somebody has vouched for it: whose profile may be written.
-    known_as: Visitor,
+    /// How far it counts who that is: whose profile may be written.
+    known: Confirmed,
     all: Vec<Sight>,
 }
 
@@ -59,7 +59,7 @@ impl Seen {
         site: &Site,
         decision: &Decision,
         kept: &Kept,
-        (visitor, known_as): (&Visitor, &Visitor),
+        (visitor, known): (&Visitor, &Confirmed),
     ) -> (Kept, Option<Sights>) {
         let (mut kept, mut all) = (kept.clone(), Vec::new());
         let experiments = site.rules.experiments.all();
@@ -81,7 +81,7 @@ impl Seen {
         }
         let sights = (!all.is_empty()).then(|| Sights {
             visitor: visitor.clone(),
-            known_as: known_as.clone(),
+            known: known.clone(),
             all,
         });
         (kept, sights)
@@ -130,25 +130,26 @@ impl Edge {
                 site.metrics.exposure(experiment, variant);
             }
             self.seen.0.put(sight.message, (), 1);
-            self.keep_by_trait(site, sight, &sights.known_as);
+            self.keep_by_trait(site, sight, &sights.known);
         }
     }
 
     /// Lets the visitor's profile keep the variant, so that it is the same in another browser.
-    fn keep_by_trait(&self, site: &Site, sight: &Sight, visitor: &Visitor) {
+    fn keep_by_trait(&self, site: &Site, sight: &Sight, known: &Confirmed) {
         let found = site.rules.experiments.all().get(sight.assigned.experiment);
         let Some(experiment) = found.filter(|experiment| experiment.by_trait) else { return };
-        let key = match (&visitor.user, &visitor.anonymous) {
-            (Some(user), _) => ProfileKey::user(&site.name, user),
-            (None, Some(id)) => ProfileKey::anonymous(&site.name, id),
-            (None, None) => return,
-        };
+        let Some(key) = written_by(&site.name, known) else { return };
         let variant = experiment.variant_name(sight.assigned.variant).to_owned();
         let update = Update::new(now_millis(), [(experiment.trait_name().into(), variant.into())]);
         let (profiles, name) = (Arc::clone(&self.profiles), site.name.clone());
         // At most once a visitor and variant, and within the store's own deadline.
         tokio::spawn(async move {
-            if let Err(error) = profiles.merge(&key, &update).await {
+            let kept = if key.is_user() {
+                profiles.merge(&key, &update).await
+            } else {
+                profiles.merge_own(&key, &update).await
+            };
+            if let Err(error) = kept {
                 tracing::warn!(site = &*name, %error, "a variant could not be kept in a profile");
             }
         });

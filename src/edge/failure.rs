@@ -1,10 +1,14 @@
 //! What becomes of a request whose upstream fails.
 
-use http::StatusCode;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::answer::Answer;
 use super::context::{Context, Way};
+use super::raw_request::RawRequest;
+use crate::decide::Target;
+use crate::site::normal_path;
 
 /// Gives a chosen page that has failed up for the one that everybody gets.
 pub(super) fn falls_back(context: &mut Context) -> bool {
@@ -16,8 +20,41 @@ pub(super) fn falls_back(context: &mut Context) -> bool {
     falls
 }
 
+/// Follows a chosen page to where it has moved, once: the URL that the visitor sees stays. Whether it does.
+pub(super) fn follows(context: &mut Context, response: &ResponseHeader) -> bool {
+    let hosts = context.site.as_ref().map(|site| {
+        let own = site.origin_host.as_deref().unwrap_or_default().to_owned();
+        [context.authority.as_str().to_owned(), own]
+    });
+    let Way::Page(page) = &mut context.way else { return false };
+    let first = page.safe && page.followed.is_none();
+    if !first || !matches!(page.target(), Some(Target::Other { .. })) {
+        return false;
+    }
+    let location = response.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+    let target = location.and_then(|to| same_host(to, hosts.as_ref()?));
+    page.followed = target;
+    page.followed.is_some()
+}
+
+/// Path and query of a URL that leads to one of `hosts`, where it leads to a page at all.
+fn same_host(location: &str, hosts: &[String; 2]) -> Option<Box<str>> {
+    let uri: http::Uri = location.parse().ok()?;
+    let known = uri.authority().is_none_or(|authority| {
+        hosts.iter().any(|host| host.eq_ignore_ascii_case(authority.as_str()))
+    });
+    let target = uri.path_and_query()?.as_str();
+    let leads =
+        target.starts_with('/') && !target.starts_with("//") && normal_path(uri.path()).is_some();
+    (known && leads).then(|| target.into())
+}
+
 /// The status for an error: 0 when the client is gone.
-pub(super) fn failure_status(error: &Error) -> u16 {
+pub(super) fn failure_status(error: &Error, context: &Context) -> u16 {
+    if context.raw.as_ref().is_some_and(RawRequest::is_broken) {
+        // The stream ended with it; the client is still there.
+        return 400;
+    }
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(code), _) => *code,
         (

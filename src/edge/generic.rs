@@ -10,7 +10,6 @@ use super::Edge;
 use super::answer::{Answer, read_body};
 use super::context::Context;
 use super::event::{ip, not_taken};
-use super::page::visitor;
 use super::visitor::admitted;
 use crate::collect::{Call as Kept, Parcel, Way};
 use crate::decide::Consent;
@@ -79,11 +78,10 @@ impl Edge {
             }
         };
         let request = session.req_header();
-        let visitor = visitor(site, request);
-        let consent = self.consent(site, &visitor, request, context);
-        let bot = self.is_true(("bots", site.bots.as_ref()), site, &visitor, request, context);
+        let who = self.who(site, request, context);
+        let bot = self.is_true(("bots", site.bots.as_ref()), site, &who.visitor, request, context);
         // What is in it is not known, so nothing of it can be left out: less than all is nothing.
-        if consent != Consent::Given || bot {
+        if who.consent != Consent::Given || bot {
             site.metrics.event_dropped(if bot { EventDrop::Bot } else { EventDrop::Consent });
             return Answer::empty(StatusCode::NO_CONTENT);
         }
@@ -91,7 +89,7 @@ impl Edge {
         for name in &rule.headers {
             headers.extend(request.headers.get(name).map(|value| (name.clone(), value.clone())));
         }
-        if let Ip::Is(address) | Ip::Only(address) = ip(context, site, consent)
+        if let Ip::Is(address) | Ip::Only(address) = ip(context, site, who.consent)
             && let Ok(value) = HeaderValue::try_from(address.to_string())
         {
             headers.push((X_FORWARDED_FOR, value));

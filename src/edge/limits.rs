@@ -11,10 +11,14 @@ use crate::collect::EventLimits;
 /// Counts clients' events, and those that are being taken.
 pub(super) struct Limits {
     rate: Rate,
+    links: Rate,
     at_once: AtomicUsize,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// In that time a household, an office or a school links so many browsers at most: more are made up.
+const LINKS_IN: Duration = Duration::from_mins(1);
+const MOST_LINKS: isize = 120;
 /// A sketch of that many rows and columns: clients are never counted too low, and too high only when
 /// very many come at once.
 const ROWS: usize = 4;
@@ -23,7 +27,16 @@ const COLUMNS: usize = 1 << 15;
 impl Default for Limits {
     fn default() -> Self {
         let rate = Rate::new_with_estimator_config(SECOND, ROWS, COLUMNS);
-        Self { rate, at_once: AtomicUsize::new(0) }
+        let links = Rate::new_with_estimator_config(LINKS_IN, ROWS, COLUMNS / 8);
+        Self { rate, links, at_once: AtomicUsize::new(0) }
+    }
+}
+
+/// An address, or the prefix of IPv6 that a household shares.
+fn household(client: IpAddr) -> u128 {
+    match client {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address) >> 64 << 64,
     }
 }
 
@@ -40,11 +53,13 @@ impl Limits {
     /// Whether `client` has sent too much in this second. A household shares a prefix of IPv6.
     pub(super) fn is_too_fast(&self, client: Option<IpAddr>, limits: EventLimits) -> bool {
         let Some(client) = client.filter(|_| limits.per_client > 0) else { return false };
-        let key = match client {
-            IpAddr::V4(address) => u128::from(u32::from(address)),
-            IpAddr::V6(address) => u128::from(address) >> 64 << 64,
-        };
-        self.rate.observe(&key, 1) > isize::try_from(limits.per_client).unwrap_or(isize::MAX)
+        let most = isize::try_from(limits.per_client).unwrap_or(isize::MAX);
+        self.rate.observe(&household(client), 1) > most
+    }
+
+    /// Whether one more link of ids that nobody vouches for is taken of `client`: each is kept.
+    pub(super) fn may_link(&self, client: Option<IpAddr>) -> bool {
+        client.is_none_or(|client| self.links.observe(&household(client), 1) <= MOST_LINKS)
     }
 
     /// Room for one more. `None` where there is none.

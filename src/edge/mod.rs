@@ -3,6 +3,8 @@
 
 mod answer;
 mod asset;
+mod chunks;
+mod claims;
 mod client;
 mod confirm;
 mod consent;
@@ -13,18 +15,25 @@ mod exposure;
 mod failure;
 mod generic;
 mod limits;
+mod origin_connection;
 mod page;
 mod page_body;
 mod page_view;
 mod preview;
+mod raw_request;
 mod record;
 mod response;
 mod route;
+mod session_check;
+mod settle;
 mod strict;
 mod target;
 mod visitor;
 mod webhook;
+mod who;
 
+use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +45,7 @@ use http::{StatusCode, header};
 use pingora::cache::{CacheKey, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -53,11 +63,12 @@ use crate::telemetry::RouteName;
 use crate::telemetry::metrics::REJECTED;
 use crate::upstream::Client;
 
+pub use raw_request::{BadBody, RawRequest};
 pub use strict::MAX_HEAD_BYTES;
 
 use answer::Answer;
 use context::{AssetWay, Context, Way};
-use failure::{error_page, failure_status, falls_back};
+use failure::{error_page, failure_status, falls_back, follows};
 use record::write_record;
 
 /// Doorstep as a part of a Pingora server.
@@ -72,7 +83,7 @@ pub struct Edge {
     /// Calls in line.
     client: Client,
     /// Who sessions of sites belong to.
-    sessions: confirm::Sessions,
+    sessions: session_check::Sessions,
     /// Who has seen which variant.
     seen: exposure::Seen,
     deciders: Vec<Arc<dyn Decide>>,
@@ -81,6 +92,8 @@ pub struct Edge {
 
 /// The error by which a chosen page is given up.
 const FELL_BACK: &str = "chosen page failed";
+/// The error by which a chosen page is asked for where it has moved to.
+const FOLLOWED: &str = "chosen page moved";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest pause of a client while it takes an answer.
@@ -104,7 +117,7 @@ impl Edge {
     ) -> Self {
         let (plans, limits) = (Plans::default(), limits::Limits::default());
         let client = Client::default();
-        let (sessions, seen) = (confirm::Sessions::default(), exposure::Seen::default());
+        let (sessions, seen) = (session_check::Sessions::default(), exposure::Seen::default());
         let deciders = Vec::new();
         Self {
             snapshot,
@@ -147,6 +160,16 @@ impl ProxyHttp for Edge {
     /// compression would be asked about each request, though it is off.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
+    /// What the connection's stream sees of its requests, where it looks ([`RawRequest`]).
+    fn on_connection_reuse(
+        &self,
+        _: &mut Session,
+        context: &mut Context,
+        raw: Box<dyn Any + Send + Sync>,
+    ) {
+        context.raw = raw.downcast::<RawRequest>().ok().map(|raw| *raw);
+    }
+
     /// Limits of the connection, and whether the request can be served at all.
     async fn early_request_filter(
         &self,
@@ -167,7 +190,7 @@ impl ProxyHttp for Edge {
         let tunnel = session.req_header().headers.contains_key(header::UPGRADE);
         session.set_read_timeout((!tunnel).then_some(READ_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        if let Err(malformed) = strict::check(session.as_downstream()) {
+        if let Err(malformed) = strict::check(session.as_downstream(), context.raw.as_ref()) {
             REJECTED.with_label_values(&[malformed.label()]).inc();
             context.refused = Some(malformed.label());
             session.set_keepalive(None);
@@ -274,6 +297,7 @@ impl ProxyHttp for Edge {
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
         context.asked = None;
+        context.origin.leave();
         let truncated = session.as_ref().retry_buffer_truncated();
         if truncated || !session.req_header().method.is_idempotent() {
             error.set_retry(false);
@@ -282,13 +306,50 @@ impl ProxyHttp for Edge {
             let again = *error.esource() == ErrorSource::Upstream
                 && !error.retry()
                 && session.response_written().is_none();
-            if matches!(error.etype(), ErrorType::Custom(FELL_BACK))
+            if matches!(error.etype(), ErrorType::Custom(FELL_BACK | FOLLOWED))
                 || (again && falls_back(context))
             {
                 error.set_retry(true);
             }
         }
         error
+    }
+
+    /// Only a page's: what comes from a cache is not on the connection any more.
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        socket: RawFd,
+        _: Option<&Digest>,
+        context: &mut Context,
+    ) -> Result<()> {
+        if matches!(context.way, Way::Page(_)) {
+            context.origin.open(socket);
+        }
+        Ok(())
+    }
+
+    /// A last piece without bytes is none: Pingora would write the chunk that ends the body for it, and once
+    /// more for the end. An SDK file is asked for without the visitor's body.
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        if end {
+            context.origin.request_ended();
+            if body.as_ref().is_some_and(Bytes::is_empty) {
+                *body = None;
+            }
+        }
+        if matches!(context.way, Way::Asset(_)) && body.is_some() {
+            *body = (!end).then(Bytes::new);
+        }
+        Ok(())
     }
 
     /// What the upstream is asked.
@@ -314,7 +375,7 @@ impl ProxyHttp for Edge {
     /// Before the cache: nothing of a visitor.
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
@@ -323,6 +384,10 @@ impl ProxyHttp for Edge {
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             // What comes before the answer (103) is no answer yet.
             return Ok(());
+        }
+        if status == StatusCode::SWITCHING_PROTOCOLS && !session.as_downstream().is_upgrade_req() {
+            let why = "the origin changes the protocol, and nobody asked for that";
+            return Error::e_explain(ErrorType::HTTPStatus(502), why).map_err(Error::into_up);
         }
         let now = Instant::now();
         context.answered = Some(now);
@@ -333,8 +398,13 @@ impl ProxyHttp for Edge {
                 _ => site.metrics.origin.observe(seconds),
             }
         }
+        let moved = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+        if moved && follows(context, response) {
+            return Error::e_explain(ErrorType::Custom(FOLLOWED), "the chosen page has moved")
+                .map_err(Error::into_up);
+        }
         let failed = status == StatusCode::NOT_FOUND || status.is_server_error();
-        if failed && falls_back(context) {
+        if (failed || moved) && falls_back(context) {
             // Nothing has been sent: the request goes out again, for the page that everybody gets.
             return Error::e_explain(ErrorType::Custom(FELL_BACK), "the chosen page failed")
                 .map_err(Error::into_up);
@@ -387,12 +457,15 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> Result<()> {
         if response.status.is_informational() {
+            response::drop_own(response);
             return Ok(());
         }
         match &mut context.way {
             Way::Page(_) => {
-                let known = page::Remembered { plans: &self.plans, seen: &self.seen };
-                page::to_visitor(session, context, known, response)
+                if response::has_no_body(&session.req_header().method, response) {
+                    context.origin.answer_ended();
+                }
+                self.to_visitor(session, context, response)
             }
             Way::Asset(way) => asset::to_visitor(way, response),
             Way::Here => Ok(()),
@@ -408,7 +481,12 @@ impl ProxyHttp for Edge {
     ) -> Result<Option<Duration>> {
         match &mut context.way {
             Way::Asset(way) => asset::with_lead(way, chunk, end),
-            _ => page_body::body(context, &self.plans, chunk, end)?,
+            _ => {
+                if end {
+                    context.origin.answer_ended();
+                }
+                page_body::body(context, &self.plans, chunk, end)?;
+            }
         }
         Ok(None)
     }
@@ -420,7 +498,12 @@ impl ProxyHttp for Edge {
         error: &Error,
         context: &mut Context,
     ) -> FailToProxy {
-        let code = failure_status(error);
+        let code = failure_status(error, context);
+        if context.raw.as_ref().is_some_and(RawRequest::is_broken) {
+            let label = strict::Malformed::Chunk.label();
+            REJECTED.with_label_values(&[label]).inc();
+            context.refused = Some(label);
+        }
         if code == 0 || session.response_written().is_some() {
             return FailToProxy { error_code: code, can_reuse_downstream: false };
         }
@@ -449,7 +532,10 @@ impl ProxyHttp for Edge {
             return;
         }
         let status = session.response_written().map(|response| response.status);
-        let code = status.map_or_else(|| error.map_or(0, failure_status), |status| status.as_u16());
+        let code = status.map_or_else(
+            || error.map_or(0, |error| failure_status(error, context)),
+            |status| status.as_u16(),
+        );
         if let Some(site) = &context.site {
             let counted = status.or_else(|| StatusCode::from_u16(code).ok());
             // 499, as nginx says it: the client left before it had an answer.
@@ -459,13 +545,13 @@ impl ProxyHttp for Edge {
                 && let Some(view) = &page.view
                 && error.is_none()
             {
-                self.tell_view(session, context, site, view, page.consent);
+                self.tell_view(session, context, site, view, page.consent());
             }
             if let Way::Page(page) = &context.way
                 && let Some(sights) = &page.sights
                 && error.is_none()
             {
-                self.tell_sights(session, context, site, sights, page.consent);
+                self.tell_sights(session, context, site, sights, page.consent());
             }
             match context.way {
                 Way::Page(_) => site.metrics.added.observe(context.added.as_secs_f64()),

@@ -10,24 +10,25 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::Edge;
 use super::answer::Answer;
 use super::client::append;
-use super::confirm::{Said, disown, said_by_origin, vouch};
-use super::consent::allowed;
+use super::confirm::{Said, said_by_origin};
 use super::context::{Context, Page, Way};
 use super::decide::{Handed, flags};
-use super::exposure::Seen;
 use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
-use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies};
+use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies, vary};
+use super::settle::settle;
 use super::target::{is_page_request, is_safe, wants_html};
+use super::who::named;
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
-use crate::html::{Coding, Plans, Title};
-use crate::identity::{AnonymousId, OtherCookie, Visitor, cookie, cookie_value, read};
+use crate::html::{Coding, Title};
+use crate::identity::{OtherCookie, Visitor, cookie, cookie_value};
 use crate::site::Site;
-use crate::telemetry::{Feature, Personalization, guard};
+use crate::telemetry::Personalization;
 use crate::upstream::Upstream;
 use crate::vendor::Handover;
 
@@ -80,12 +81,6 @@ impl RequestFacts for Asked<'_> {
     }
 }
 
-/// Whom the request's cookies name.
-pub(super) fn visitor(site: &Site, request: &RequestHeader) -> Visitor {
-    let cookies = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-    guard(Feature::Identity, || read(&site.identity.names, cookies)).unwrap_or_default()
-}
-
 impl Page {
     /// A page of `path`, about which nothing has been decided.
     pub(super) fn of(
@@ -120,7 +115,9 @@ pub(super) fn to_origin(
     };
     let query = request.uri.query();
     let bare = query.and_then(without_token);
-    if chosen.is_some() || bare.is_some() {
+    if let Some(followed) = page.followed.as_ref().filter(|_| page.target().is_some()) {
+        request.set_uri(parse_uri(followed)?);
+    } else if chosen.is_some() || bare.is_some() {
         let path = chosen.unwrap_or_else(|| request.uri.path());
         let query = bare.as_deref().or(query).filter(|query| bare.is_none() || !query.is_empty());
         let target = match query {
@@ -148,7 +145,8 @@ pub(super) fn to_origin(
         }
         (None, None) => {}
     }
-    context.client.drop_lies(request);
+    context.client.drop_claims(request, &site.client_headers);
+    tell_length_anew(request)?;
     for (name, value) in page.decision.iter().flat_map(|decision| &decision.headers) {
         request.insert_header(name.clone(), value.clone())?;
     }
@@ -173,6 +171,20 @@ pub(super) fn to_origin(
         }
     }
     Ok(())
+}
+
+/// `010` is a length that servers could read in two ways: the number is written as numbers are.
+fn tell_length_anew(request: &mut RequestHeader) -> Result<()> {
+    let Some(length) = request.headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
+    let length = length.as_bytes();
+    if length.len() < 2 || length.first() != Some(&b'0') {
+        return Ok(());
+    }
+    let length: u64 = std::str::from_utf8(length)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::explain(ErrorType::HTTPStatus(400), "Content-Length is malformed"))?;
+    request.insert_header(header::CONTENT_LENGTH, length)
 }
 
 const X_DOORSTEP_EXPLAIN: HeaderName = HeaderName::from_static("x-doorstep-explain");
@@ -213,68 +225,161 @@ fn joined<'r>(request: &'r RequestHeader, name: &HeaderName) -> Option<Cow<'r, s
     Some(whole)
 }
 
-/// What earlier pages have left behind.
-#[derive(Clone, Copy)]
-pub(super) struct Remembered<'e> {
-    /// Places of snippets.
-    pub(super) plans: &'e Plans,
-    /// Who has seen which variant.
-    pub(super) seen: &'e Seen,
-}
+impl Edge {
+    /// The origin's answer on its way to the visitor.
+    pub(super) fn to_visitor(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+        response: &mut ResponseHeader,
+    ) -> Result<()> {
+        let Some(site) = context.site.clone() else { return Ok(()) };
+        let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
+        let mut page = page;
+        drop_hop_headers(response);
+        if response.version == Version::HTTP_10 {
+            // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
+            response.set_version(Version::HTTP_11);
+        }
+        let html = response.status == StatusCode::OK && page.shown && is_html(response);
+        // By the validators of the origin, before they are dropped.
+        let known_by = if html { known_by(session, &site, &page, response) } else { None };
+        let varies = page.concerned.varies;
+        let mut changed = Changed { private: varies, bytes: varies, cookies: Vec::new() };
+        let settled = self.settled(session, context, &site, &mut page, response)?;
+        changed.private |= settled;
+        if html && page.consent() == Consent::Denied {
+            site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
+            // Another visitor's answer would be another one.
+            changed.private = true;
+            changed.cookies = no_identity(&site, session, context);
+        } else if html {
+            self.shown_page(session, context, known_by, &site, &mut page, &mut changed, response)?;
+        } else if let (true, Some(who)) = (settled, &page.who) {
+            let (host, secure) = (context.authority.as_str(), context.client.secure);
+            changed.cookies = site.identity.keep(&who.visitor, host, secure);
+        }
+        changed.tell(response)?;
+        let coded = !self.deciders.is_empty();
+        if (coded || site.has_pages_of_its_own()) && has_another_form(&page, response) {
+            vary(response)?;
+        }
+        if let Some(given) = &page.given {
+            told_to_the_holder(given, page.explained.take(), response)?;
+        }
+        context.way = Way::Page(page);
+        // With all else the clock would cost as much as what it measures.
+        if let (true, Some(answered)) = (html, context.answered) {
+            context.added += answered.elapsed();
+        }
+        Ok(())
+    }
 
-/// The origin's answer on its way to the visitor.
-pub(super) fn to_visitor(
-    session: &mut Session,
-    context: &mut Context,
-    known: Remembered<'_>,
-    response: &mut ResponseHeader,
-) -> Result<()> {
-    let Some(site) = context.site.clone() else { return Ok(()) };
-    let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
-    let mut page = page;
-    drop_hop_headers(response);
-    if response.version == Version::HTTP_10 {
-        // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
-        response.set_version(Version::HTTP_11);
+    /// Lets the visitor become whom the origin or the check says. Whether that changes anything.
+    fn settled(
+        &self,
+        session: &Session,
+        context: &Context,
+        site: &Site,
+        page: &mut Page,
+        response: &mut ResponseHeader,
+    ) -> Result<bool> {
+        let mut said = said_by_origin(site, response);
+        if site.identity.server_side_cookies {
+            let ends = promote_cookies(site, context.client.secure, response)?;
+            said = said.or(ends.then_some(Said::Nobody));
+        }
+        let Some(said) = said.or(page.verdict.take()) else { return Ok(false) };
+        let request = session.req_header();
+        let who = page.who.get_or_insert_with(|| self.who(site, request, context));
+        let Some(settled) = settle(site, context, request, who, &said) else { return Ok(false) };
+        let other = who.visitor.user.is_some() && who.visitor.user != settled.visitor.user;
+        (who.visitor, who.ended) = (settled.visitor, settled.ended);
+        if let (true, Some(decision)) = (other, &mut page.decision) {
+            // It was decided for whom the browser was before.
+            decision.without_visitor();
+        }
+        for line in settled.lines {
+            response.append_header(header::SET_COOKIE, line)?;
+        }
+        Ok(true)
     }
-    if site.identity.server_side_cookies {
-        promote_cookies(&site, context.client.secure, response)?;
-    }
-    let said = said_by_origin(&site, response);
-    let html = response.status == StatusCode::OK && page.shown && is_html(response);
-    // By the validators of the origin, before they are dropped.
-    let known_by = if html { known_by(session, &site, &page, response) } else { None };
-    let varies = page.concerned.varies;
-    let mut changed = Changed { private: varies, bytes: varies, cookies: Vec::new() };
-    if html && page.consent == Consent::Denied {
+
+    /// A page that a visitor will see.
+    #[allow(clippy::too_many_arguments, reason = "a step of the method above")]
+    fn shown_page(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+        known_by: Option<KnownBy>,
+        site: &Site,
+        page: &mut Page,
+        changed: &mut Changed,
+        response: &mut ResponseHeader,
+    ) -> Result<()> {
         site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
         // Another visitor's answer would be another one.
-        changed.private = true;
-        changed.cookies = no_identity(&site, session, context);
-    } else if html {
-        let known = (known, known_by);
-        shown_page(session, context, known, &site, &mut page, &mut changed, response)?;
-    }
-    let vouched =
-        matches!(said, Some(Said::User(_))) || (said.is_none() && page.confirmed.is_some());
-    changed.private |= vouched;
-    changed.tell(response)?;
-    match (said, page.confirmed.take()) {
-        (Some(Said::Nobody), _) => disown(&site, context, response)?,
-        (Some(Said::User(user)), _) | (None, Some(user)) => {
-            vouch(&site, context, &user, response)?;
+        changed.private |= !site.consent.is_empty() || site.identity.server_side_cookies;
+        let who = page.who.take().unwrap_or_else(|| self.who(site, session.req_header(), context));
+        let who = page.who.insert(who.minted(site));
+        let (visitor, ended) = (who.visitor.clone(), who.ended.at());
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        changed.cookies = site.identity.keep(&visitor, host, secure);
+        let get = session.req_header().method != Method::HEAD;
+        if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
+            decision.without_page(&site.rules);
         }
-        (None, None) => {}
+        let handed = match &mut page.decision {
+            Some(decision) => {
+                let flags = flags(site, decision);
+                Handed { traits: std::mem::take(&mut decision.traits), flags }
+            }
+            None => Handed::default(),
+        };
+        if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
+            let lines = trait_cookies(site, decision, session.req_header(), host, secure);
+            let whose = (&visitor, &page.known);
+            let (kept, sights) = self.seen.sights(site, decision, given.kept(), whose);
+            let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
+            page.sights = sights.filter(|_| counts).map(Box::new);
+            let before = changed.cookies.len();
+            changed.cookies.extend(lines.into_iter().chain(given.cookies(site, &kept, context)));
+            changed.private |= changed.cookies.len() > before;
+        }
+        if !get {
+            if site.snippet.is_some() || page.is_edited() {
+                (changed.private, changed.bytes) = (true, true);
+                response.remove_header(&header::CONTENT_LENGTH);
+            }
+            return Ok(());
+        }
+        let title = page.tells_view.then(|| Title::new(charset(response)));
+        let title = title.map(|title| Arc::new(Mutex::new(title)));
+        let handover = Handover {
+            visitor: &visitor,
+            ended,
+            traits: &handed.traits,
+            flags: &handed.flags,
+            base: None,
+            page_call: !page.tells_view,
+        };
+        let edits = match &mut page.decision {
+            Some(decision) => std::mem::take(&mut decision.edits),
+            None => Vec::new(),
+        };
+        let with = (handover, &*edits, title.clone());
+        if rewrite(session, context, &self.plans, site, known_by, with, response)? {
+            (changed.private, changed.bytes) = (true, true);
+        }
+        page.view = title.map(|title| Box::new(View { visitor, title }));
+        Ok(())
     }
-    if let Some(given) = &page.given {
-        told_to_the_holder(given, page.explained.take(), response)?;
-    }
-    context.way = Way::Page(page);
-    // With all else the clock would cost as much as what it measures.
-    if let (true, Some(answered)) = (html, context.answered) {
-        context.added += answered.elapsed();
-    }
-    Ok(())
+}
+
+/// Whether another request for the same URL gets another answer by what it is for: a page that a browser shows,
+/// where this one was fetched by a script or ahead.
+fn has_another_form(page: &Page, response: &ResponseHeader) -> bool {
+    !page.shown && page.safe && (response.status.is_redirection() || is_html(response))
 }
 
 /// What the holder of a preview link is told.
@@ -289,75 +394,6 @@ fn told_to_the_holder(
     if let Some(why) = given.refused {
         response.insert_header(X_DOORSTEP_PREVIEW, why.label())?;
     }
-    Ok(())
-}
-
-/// A page that a visitor will see.
-fn shown_page(
-    session: &mut Session,
-    context: &mut Context,
-    (known, known_by): (Remembered<'_>, Option<KnownBy>),
-    site: &Site,
-    page: &mut Page,
-    changed: &mut Changed,
-    response: &mut ResponseHeader,
-) -> Result<()> {
-    site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
-    // Another visitor's answer would be another one.
-    changed.private |= !site.consent.is_empty() || site.identity.server_side_cookies;
-    let visitor = page
-        .visitor
-        .take()
-        .unwrap_or_else(|| allowed(visitor(site, session.req_header()), page.consent));
-    let visitor = minted(site, visitor);
-    let (host, secure) = (context.authority.as_str(), context.client.secure);
-    changed.cookies = site.identity.keep(&visitor, host, secure);
-    let get = session.req_header().method != Method::HEAD;
-    if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
-        decision.without_page(&site.rules);
-    }
-    let handed = match &mut page.decision {
-        Some(decision) => {
-            let flags = flags(site, decision);
-            Handed { traits: std::mem::take(&mut decision.traits), flags }
-        }
-        None => Handed::default(),
-    };
-    if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
-        let known_as = page.known_as.take().unwrap_or_default();
-        let lines = trait_cookies(site, decision, session.req_header(), host, secure);
-        let (kept, sights) = known.seen.sights(site, decision, given.kept(), (&visitor, &known_as));
-        let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
-        page.sights = sights.filter(|_| counts).map(Box::new);
-        let before = changed.cookies.len();
-        changed.cookies.extend(lines.into_iter().chain(given.cookies(site, &kept, context)));
-        changed.private |= changed.cookies.len() > before;
-    }
-    if !get {
-        if site.snippet.is_some() || page.is_edited() {
-            (changed.private, changed.bytes) = (true, true);
-            response.remove_header(&header::CONTENT_LENGTH);
-        }
-        return Ok(());
-    }
-    let title = page.tells_view.then(|| Title::new(charset(response)));
-    let title = title.map(|title| Arc::new(Mutex::new(title)));
-    let handover = Handover {
-        visitor: &visitor,
-        traits: &handed.traits,
-        flags: &handed.flags,
-        base: None,
-        page_call: !page.tells_view,
-    };
-    let edits = match &mut page.decision {
-        Some(decision) => std::mem::take(&mut decision.edits),
-        None => Vec::new(),
-    };
-    let with = (handover, &*edits, title.clone());
-    if rewrite(session, context, known.plans, site, known_by, with, response)? {
-        (changed.private, changed.bytes) = (true, true);
-    }
-    page.view = title.map(|title| Box::new(View { visitor, title }));
     Ok(())
 }
 
@@ -388,21 +424,11 @@ fn trait_cookies(
 
 /// Nothing about the visitor: where the site wants it, the cookies that end what was known.
 fn no_identity(site: &Site, session: &Session, context: &Context) -> Vec<String> {
-    let known = visitor(site, session.req_header()) != Visitor::default();
+    let known = named(site, session.req_header()).0 != Visitor::default();
     if site.consent.clear_cookies && known {
         return site.identity.forget(&[], context.authority.as_str(), context.client.secure);
     }
     Vec::new()
-}
-
-/// A newcomer gets an id, where the site gives any.
-pub(super) fn minted(site: &Site, mut visitor: Visitor) -> Visitor {
-    let policy = &site.identity;
-    if policy.server_side_cookies && policy.mint && visitor.anonymous.is_none() {
-        visitor.anonymous = Some(AnonymousId::mint());
-        visitor.minted = true;
-    }
-    visitor
 }
 
 /// Whether the request brings a preview link, so that its holder is told why.

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use serde_json::{Map, Value, json};
 
 use super::Edge;
-use super::context::Context;
+use super::context::{Context, Page as SeenPage};
 use super::event::ip;
 use super::preview::without_token;
 use crate::decide::Consent;
@@ -31,20 +31,20 @@ impl Edge {
         session: &Session,
         context: &Context,
         site: &Site,
-        consent: Consent,
+        page: &mut SeenPage,
     ) -> bool {
         let request = session.req_header();
         let rule = site.edge_page_views.as_ref();
-        if rule.is_none()
-            || consent == Consent::Denied
-            || request.method != Method::GET
-            || is_prefetch(&request.headers)
-        {
+        if rule.is_none() || request.method != Method::GET || is_prefetch(&request.headers) {
             return false;
         }
-        let visitor = super::page::visitor(site, request);
-        self.is_true(("inject.edge_page_views", rule), site, &visitor, request, context)
-            && !self.is_true(("bots", site.bots.as_ref()), site, &visitor, request, context)
+        let who = page.who.get_or_insert_with(|| self.who(site, request, context));
+        if who.consent == Consent::Denied {
+            return false;
+        }
+        let visitor = &who.visitor;
+        self.is_true(("inject.edge_page_views", rule), site, visitor, request, context)
+            && !self.is_true(("bots", site.bots.as_ref()), site, visitor, request, context)
     }
 
     /// Tells every vendor of the site. Nobody waits for it.
@@ -94,7 +94,7 @@ impl Edge {
             user_agent: agent,
             place: place.as_deref(),
             profile: None,
-            limited: consent == Consent::Limited,
+            consent: site.consent.decided(consent),
         };
         let (body, mut heard) = (event.to_string(), false);
         for (vendor, sdk) in site.sdks() {

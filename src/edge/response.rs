@@ -1,12 +1,13 @@
 //! What of an origin's answer can't stay as it is: fields about one connection, validators and
 //! caching of bytes that will be others, identity cookies that scripts could read.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
-use crate::identity::promote;
+use super::claims::is_own;
+use crate::identity::{UserCookie, promote, user_in};
 use crate::site::Site;
 
 pub(super) fn text<'r>(response: &'r ResponseHeader, name: &HeaderName) -> Option<&'r str> {
@@ -45,7 +46,8 @@ pub(super) fn charset(response: &ResponseHeader) -> Option<&str> {
 /// What of an origin's answer is no longer true for the visitor who gets it.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// It belongs to this visitor: shared caches are kept off. What is stricter stays.
+    /// It belongs to this visitor: shared caches are kept off, and the visitor's own asks again, because who asks may
+    /// be another one by then. What is stricter stays.
     pub(super) private: bool,
     /// Its bytes are others: what names the origin's own goes.
     pub(super) bytes: bool,
@@ -61,11 +63,9 @@ impl Changed {
             "etag" | "last-modified" | "accept-ranges" | "content-md5" | "digest"
             | "content-digest" | "repr-digest" => self.bytes,
             // What only shared caches read.
-            "expires"
-            | "surrogate-control"
-            | "cdn-cache-control"
-            | "cloudflare-cdn-cache-control" => self.private,
-            _ => false,
+            "expires" | "surrogate-control" | "edge-control" | "x-accel-expires" => self.private,
+            // RFC 9213: `CDN-Cache-Control`, and each CDN's own.
+            name => self.private && name.ends_with("cdn-cache-control"),
         };
         if self.private || self.bytes {
             remove_any(response, untrue);
@@ -90,11 +90,12 @@ impl Changed {
 }
 
 const PRIVATE: &str = "private";
-const ONLY_PRIVATE: HeaderValue = HeaderValue::from_static(PRIVATE);
+const NO_CACHE: &str = "no-cache";
+const ONLY_PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
     let mut kept: Vec<&str> = Vec::new();
-    let mut closed = false;
+    let (mut closed, mut asks) = (false, false);
     for directive in values.flat_map(|value| value.split(',')).map(str::trim) {
         let name = directive.split('=').next().unwrap_or_default().trim();
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
@@ -103,14 +104,16 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
             || is("immutable")
             || is("stale-while-revalidate")
             || is("stale-if-error")
+            || is("max-age")
         {
             continue;
         }
-        // `private="field"` keeps only that field private.
-        if is("private") && directive.contains('=') {
+        // `private="field"` keeps only that field private, and `no-cache="field"` asks for that one alone.
+        if (is("private") || is("no-cache")) && directive.contains('=') {
             continue;
         }
         closed |= is("private") || is("no-store");
+        asks |= is("no-cache") || is("no-store");
         if !directive.is_empty() {
             kept.push(directive);
         }
@@ -118,7 +121,34 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
     if !closed {
         kept.insert(0, PRIVATE);
     }
+    if !asks {
+        kept.push(NO_CACHE);
+    }
     kept.join(", ")
+}
+
+/// By what a browser's request for a page differs from that of a script ([`super::target::is_page_request`]).
+const FORM: HeaderValue = HeaderValue::from_static("Sec-Fetch-Dest, X-Requested-With, Accept");
+
+/// Says that the answer is one of two forms, so that no cache shows the one where the other is due.
+pub(super) fn vary(response: &mut ResponseHeader) -> Result<()> {
+    response.append_header(header::VARY, FORM).map(drop)
+}
+
+/// Removes what the origin says to the edge alone, and what only the edge says.
+pub(super) fn drop_own(response: &mut ResponseHeader) {
+    let own: SmallVec<[HeaderName; 2]> =
+        response.headers.keys().filter(|name| is_own(name)).cloned().collect();
+    for name in &own {
+        response.remove_header(name);
+    }
+}
+
+/// Whether no body follows (RFC 9112, 6.3).
+pub(super) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    *method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 /// Removes the fields of such names. Most are never there: one walk finds out.
@@ -174,21 +204,25 @@ const PROTECTED: [HeaderName; 6] = [
     header::CONNECTION,
 ];
 
+/// Closes the origin's own identity cookies to scripts. Whether the origin ends the user's.
 pub(super) fn promote_cookies(
     site: &Site,
     secure: bool,
     response: &mut ResponseHeader,
-) -> Result<()> {
+) -> Result<bool> {
     if !response.headers.contains_key(header::SET_COOKIE) {
-        return Ok(());
+        return Ok(false);
     }
     let lines: Vec<HeaderValue> =
         response.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
     let names = &site.identity.names;
+    let user = lines.iter().filter_map(|line| user_in(names, line.to_str().ok()?));
+    // What is said last counts.
+    let ends = user.last() == Some(UserCookie::Ends);
     let promoted: Vec<Option<String>> =
         lines.iter().map(|line| promote(names, line.to_str().ok()?, secure)).collect();
     if promoted.iter().all(Option::is_none) {
-        return Ok(());
+        return Ok(ends);
     }
     response.remove_header(&header::SET_COOKIE);
     for (line, promoted) in lines.into_iter().zip(promoted) {
@@ -197,7 +231,7 @@ pub(super) fn promote_cookies(
             None => response.append_header(header::SET_COOKIE, line)?,
         };
     }
-    Ok(())
+    Ok(ends)
 }
 
 #[cfg(test)]
@@ -207,14 +241,17 @@ mod tests {
     #[test]
     fn caching_is_kept_to_the_visitor_and_never_loosened() {
         for (given, kept) in [
-            ("", "private"),
-            ("public, max-age=60", "private, max-age=60"),
-            ("max-age=60, s-maxage=600", "private, max-age=60"),
+            ("", "private, no-cache"),
+            ("public, max-age=60", "private, no-cache"),
+            ("max-age=60, s-maxage=600, must-revalidate", "private, must-revalidate, no-cache"),
             ("no-store", "no-store"),
+            ("no-store, max-age=5", "no-store"),
             ("no-cache", "private, no-cache"),
-            ("private, max-age=0", "private, max-age=0"),
-            ("private=\"set-cookie\", max-age=1", "private, max-age=1"),
-            ("Public", "private"),
+            ("private, max-age=0", "private, no-cache"),
+            ("private=\"set-cookie\", max-age=1", "private, no-cache"),
+            ("no-cache=\"set-cookie\", max-age=1", "private, no-cache"),
+            ("immutable, Max-Age=31536000", "private, no-cache"),
+            ("Public", "private, no-cache"),
         ] {
             assert_eq!(private_cache_control([given].into_iter()), kept, "{given}");
         }

@@ -68,15 +68,14 @@ impl Edge {
         match route {
             Route::Page => {
                 let mut page = Box::new(Page::of(session, &site, &path, &self.deciders));
-                if page.shown && !site.consent.is_empty() {
-                    let visitor = page::visitor(&site, session.req_header());
-                    page.consent = self.consent(&site, &visitor, session.req_header(), context);
+                let decides = page.concerned.personal || page::is_previewed(&site, session);
+                if decides || (page.shown && !site.consent.is_empty()) {
+                    page.who = Some(self.who(&site, session.req_header(), context));
                 }
-                page.tells_view =
-                    page.shown && self.tells_view(session, context, &site, page.consent);
-                if page.consent == Consent::Denied {
+                page.tells_view = page.shown && self.tells_view(session, context, &site, &mut page);
+                if page.consent() == Consent::Denied {
                     page.outcome = Some(Personalization::Denied);
-                } else if page.concerned.personal || page::is_previewed(&site, session) {
+                } else if decides {
                     Box::pin(self.decide(session, &site, &path, &mut page, context)).await;
                     if let Some(Target::Elsewhere { to, status }) = page.target() {
                         let moved = page::moved(to, *status, session.req_header().uri.query());
@@ -92,9 +91,8 @@ impl Edge {
                 if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
                     return Box::pin(only_get().send(session)).await;
                 }
-                let visitor = || page::visitor(&site, request);
                 if !site.consent.is_empty()
-                    && self.consent(&site, &visitor(), request, context) == Consent::Denied
+                    && self.who(&site, request, context).consent == Consent::Denied
                 {
                     return Box::pin(Answer::empty(StatusCode::NO_CONTENT).send(session)).await;
                 }

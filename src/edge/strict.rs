@@ -1,10 +1,12 @@
 //! Requests that servers could read in two ways are refused before anything else looks at them:
 //! RFC 9112 as nginx reads it, where Pingora is more lenient.
 
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderMap, Method, Version, header};
 use memchr::{memchr, memchr_iter};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
+
+use super::raw_request::RawRequest;
 
 /// Largest request head, in bytes.
 pub const MAX_HEAD_BYTES: u32 = 32 * 1024;
@@ -32,6 +34,8 @@ pub(super) enum Malformed {
     TransferEncoding,
     #[error("a request to change the protocol can't have a body")]
     UpgradeBody,
+    #[error("a chunk of the request's body is malformed")]
+    Chunk,
 }
 
 impl Malformed {
@@ -46,6 +50,7 @@ impl Malformed {
             Self::ContentLength => "content_length",
             Self::TransferEncoding => "transfer_encoding",
             Self::UpgradeBody => "upgrade_body",
+            Self::Chunk => "chunk",
         }
     }
 
@@ -57,23 +62,74 @@ impl Malformed {
     }
 }
 
-/// Checks a request that has just been read.
-pub(super) fn check(session: &ServerSession) -> Result<(), Malformed> {
+/// Checks a request that has just been read. `raw` is what its connection's stream has seen of it, where that
+/// looks.
+pub(super) fn check(session: &ServerSession, raw: Option<&RawRequest>) -> Result<(), Malformed> {
     let request = session.req_header();
     if let Some(h1) = session.as_http1() {
         raw_head(&h1.get_headers_raw_bytes(), request.version)?;
-    } else {
-        let size: usize =
-            request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size > MAX_HEAD_BYTES as usize || request.headers.len() > MAX_FIELDS {
-            return Err(Malformed::TooLarge);
+        if raw.is_some_and(|raw| !raw.is_divided()) {
+            return Err(Malformed::RequestLine);
         }
-        let mut values = request.headers.values().map(HeaderValue::as_bytes);
-        if values.any(|value| controls(value) > 0) {
+    } else {
+        fields_of_http2(&request.headers)?;
+        target_of_http2(request)?;
+    }
+    parsed_head(request)?;
+    match raw {
+        Some(raw) if request.headers.contains_key(header::TRANSFER_ENCODING) => {
+            raw.expect_chunks().map_err(|_| Malformed::Chunk)
+        }
+        Some(raw) => {
+            raw.expect_no_chunks();
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The fields of an HTTP/2 request, as an HTTP/1 origin may get them: the HTTP/2 layer takes names that are no
+/// tokens, and a length twice (RFC 9113, 8.2.1 and 8.1.1).
+fn fields_of_http2(headers: &HeaderMap) -> Result<(), Malformed> {
+    let size: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > MAX_HEAD_BYTES as usize || headers.len() > MAX_FIELDS {
+        return Err(Malformed::TooLarge);
+    }
+    for (name, value) in headers {
+        if !name.as_str().bytes().all(is_token) || controls(value.as_bytes()) > 0 {
             return Err(Malformed::Field);
         }
     }
-    parsed_head(request)
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let fits = lengths.next().is_none_or(|length| is_length(length.as_bytes()));
+    if !fits || lengths.next().is_some() {
+        return Err(Malformed::ContentLength);
+    }
+    // It has no place in HTTP/2, and would frame the body anew towards the origin.
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Malformed::TransferEncoding);
+    }
+    Ok(())
+}
+
+/// `:scheme` and `:path` (RFC 9113, 8.3.1).
+fn target_of_http2(request: &RequestHeader) -> Result<(), Malformed> {
+    let uri = &request.uri;
+    let scheme = uri.scheme_str();
+    let http = |scheme: &str| scheme == "http" || scheme == "https";
+    // Without an authority nobody can tell what the scheme was.
+    if uri.authority().is_some() && !scheme.is_some_and(http) {
+        return Err(Malformed::Target);
+    }
+    let target = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    let asterisk = target == "*" && request.method == Method::OPTIONS;
+    if asterisk || target.starts_with('/') { Ok(()) } else { Err(Malformed::Target) }
+}
+
+/// Whether a Content-Length is a number: digits alone, no list, and not beyond any file.
+fn is_length(value: &[u8]) -> bool {
+    (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
 }
 
 /// What only the bytes show: Pingora has mended or dropped it in the parsed head.
@@ -140,9 +196,7 @@ impl Framing {
             self.hosts += 1;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
-            let value = value.trim_ascii();
-            let digits = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
-            if !digits || self.lengths > 1 {
+            if !is_length(value.trim_ascii()) || self.lengths > 1 {
                 return Err(Malformed::ContentLength);
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -178,7 +232,7 @@ fn is_target(method: &[u8], target: &[u8]) -> bool {
 }
 
 /// A byte of a field's name (RFC 9110, 5.6.2).
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     #[allow(clippy::indexing_slicing, reason = "the compiler runs it")]
     static TOKENS: [bool; 256] = {
         let (mut tokens, mut byte) = ([false; 256], 0);

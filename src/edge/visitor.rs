@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
-use super::consent::allowed;
 use super::context::{AssetWay, Context, Lead};
 use super::decide::Handed;
 use super::event::{Source, preflight, source};
-use super::page::{minted, visitor};
+use super::settle::end;
+use super::who::Who;
 use crate::decide::{Consent, KEPT};
-use crate::identity::{OtherCookie, Visitor, registrable};
+use crate::identity::{OtherCookie, host_without_port, registrable};
 use crate::site::Site;
 use crate::vendor::rudderstack::wanted;
 use crate::vendor::{Handover, SILENT};
@@ -35,10 +35,8 @@ impl Edge {
             Ok(origin) => origin,
             Err(refusal) => return refusal.send(session).await,
         };
-        let visitor = visitor(site, session.req_header());
-        let consent = self.consent(site, &visitor, session.req_header(), context);
-        let visitor = allowed(visitor, consent);
-        let handed = self.client_traits(session, context, site, &visitor, consent).await;
+        let who = self.who(site, session.req_header(), context);
+        let handed = self.client_traits(session, context, site, &who).await;
         Answer::json(StatusCode::OK, &Value::Object(handed.traits))
             .with_cors(origin)
             .send(session)
@@ -63,21 +61,21 @@ impl Edge {
                 .send(session)
                 .await;
         };
-        let visitor = visitor(site, session.req_header());
-        let consent = self.consent(site, &visitor, session.req_header(), context);
-        if consent == Consent::Denied {
+        let who = self.who(site, session.req_header(), context);
+        if who.consent == Consent::Denied {
             let nothing = Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", "");
             return nothing.send(session).await;
         }
-        let visitor = allowed(visitor, consent);
-        let visitor = minted(site, visitor);
-        let handed = self.client_traits(session, context, site, &visitor, consent).await;
+        let who = who.minted(site);
+        let visitor = &who.visitor;
+        let handed = self.client_traits(session, context, site, &who).await;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let cookies =
-            if visitor.minted { site.identity.keep(&visitor, host, secure) } else { Vec::new() };
+            if visitor.minted { site.identity.keep(visitor, host, secure) } else { Vec::new() };
         let (traits, flags) = (&handed.traits, &handed.flags);
+        let ended = who.ended.at();
         let script =
-            snippet.script(Handover { visitor: &visitor, traits, flags, base: None, page_call });
+            snippet.script(Handover { visitor, ended, traits, flags, base: None, page_call });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script.text())
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)
@@ -97,9 +95,20 @@ impl Edge {
             Ok(origin) => origin,
             Err(refusal) => return refusal.send(session).await,
         };
+        let request = session.req_header();
+        if request.method == Method::GET && !is_of_this_page(request, context) {
+            // A link must not log anybody out.
+            let why = "only pages of the site itself reset by GET: others use POST";
+            let refusal = Answer::error(StatusCode::FORBIDDEN, "foreign_origin", why);
+            return refusal.send(session).await;
+        }
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let kept = !site.rules.experiments.is_empty();
-        let cookies = site.identity.forget(if kept { &[KEPT] } else { &[] }, host, secure);
+        let mut cookies = site.identity.forget(if kept { &[KEPT] } else { &[] }, host, secure);
+        let who = self.who(site, request, context);
+        if who.consent != Consent::Denied {
+            end(&site.identity, context, &who, &mut cookies);
+        }
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(cookies)
             .with_cors(origin)
@@ -130,8 +139,7 @@ impl Edge {
                 return answer.send(session).await;
             }
         };
-        let visitor = visitor(site, session.req_header());
-        let consent = self.consent(site, &visitor, session.req_header(), context);
+        let consent = self.who(site, session.req_header(), context).consent;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let names = &site.identity.names;
         // Identity is the edge's own, where it keeps it.
@@ -169,22 +177,19 @@ impl Edge {
         way.coding = way.spliceable;
         let request = session.req_header();
         let host = context.authority.as_str();
-        let visitor = visitor(site, request);
-        let consent = self.consent(site, &visitor, request, context);
-        let known = is_asked_by_the_site(request, host, &site.cors);
-        let visitor = if known { allowed(visitor, consent) } else { Visitor::default() };
-        let (handed, visitor, cookies) = if known {
-            let handed = self.client_traits(session, context, site, &visitor, consent).await;
-            let visitor = minted(site, visitor);
-            let secure = context.client.secure;
-            let cookies = site.identity.keep(&visitor, host, secure);
-            (handed, visitor, cookies)
+        let (handed, who, cookies) = if is_asked_by_the_site(request, context, site) {
+            let who = self.who(site, request, context);
+            let handed = self.client_traits(session, context, site, &who).await;
+            let who = who.minted(site);
+            let cookies = site.identity.keep(&who.visitor, host, context.client.secure);
+            (handed, who, cookies)
         } else {
-            (Handed::default(), visitor, Vec::new())
+            (Handed::default(), Who::default(), Vec::new())
         };
         let base = format!("{}://{host}{}", context.client.scheme(), site.prefix.as_str());
         let handover = Handover {
-            visitor: &visitor,
+            visitor: &who.visitor,
+            ended: who.ended.at(),
             traits: &handed.traits,
             flags: &handed.flags,
             base: Some(&base),
@@ -205,7 +210,7 @@ pub(super) fn admitted(
     methods: &[Method],
 ) -> std::result::Result<Option<String>, Answer> {
     let request = session.req_header();
-    let origin = match source(request, context.authority.as_str(), &site.cors) {
+    let origin = match source(request, context, site) {
         Source::Own => None,
         Source::Sibling(origin) => Some(origin.to_owned()),
         Source::Foreign => {
@@ -224,17 +229,47 @@ pub(super) fn admitted(
     Ok(origin)
 }
 
-/// Whether a file that says who asks may be given: script elements of any site can name its URL.
-fn is_asked_by_the_site(request: &RequestHeader, host: &str, others: &[Box<str>]) -> bool {
+/// Whether a page of the very host that is asked refers to this request.
+fn is_of_this_page(request: &RequestHeader, context: &Context) -> bool {
     let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     match text("sec-fetch-site") {
-        Some(site) => matches!(site, "same-origin" | "same-site"),
-        // Older browsers say where they are.
-        None => text("referer").is_some_and(|page| {
-            let origin = page.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-            let theirs = origin.split_once("://").map_or("", |(_, host)| host);
-            let same = registrable(theirs).is_some_and(|theirs| registrable(host) == Some(theirs));
-            same || others.iter().any(|other| **other == *origin)
+        Some(site) => site == "same-origin",
+        // Older browsers, and pages over http, say where they are.
+        None => text("referer").and_then(origin_of).is_some_and(|(scheme, host)| {
+            let own = host.eq_ignore_ascii_case(context.authority.as_str());
+            own && (scheme == "https" || !context.client.secure)
         }),
     }
+}
+
+/// Whether a file that says who asks may be given: script elements of any site can name its URL.
+fn is_asked_by_the_site(request: &RequestHeader, context: &Context, site: &Site) -> bool {
+    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let page = text("referer").and_then(origin_of);
+    let own = |host: &str| {
+        let bare = host_without_port(host);
+        let same = registrable(bare).is_some_and(|theirs| {
+            registrable(context.authority.as_str())
+                .is_some_and(|own| own.eq_ignore_ascii_case(theirs))
+        });
+        same && (!site.cors_own_hosts || site.has_host(&bare.to_ascii_lowercase()))
+    };
+    match text("sec-fetch-site") {
+        Some("same-origin") => true,
+        // Which page that is stands in the Referer alone.
+        Some("same-site") => !site.cors_own_hosts || page.is_some_and(|(_, host)| own(host)),
+        Some(_) => false,
+        // Older browsers say where they are.
+        None => page.is_some_and(|(scheme, host)| {
+            let safe = scheme == "https" || !context.client.secure;
+            let named = |other: &str| other.split_once("://") == Some((scheme, host));
+            (safe && own(host)) || site.cors.iter().any(|other| named(other))
+        }),
+    }
+}
+
+/// Scheme and host, with port, of a URL.
+fn origin_of(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    Some((scheme, rest.split(['/', '?', '#']).next().unwrap_or(rest)))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Edge;
 use super::answer::{Answer, read_body};
-use crate::profile::store::StoreError;
+use crate::profile::store::{LinkedBy, StoreError};
 use crate::profile::{ProfileKey, Push, Refused, documents, now_millis, read_webhook};
 use crate::site::{Site, WebhookLogin};
 
@@ -184,7 +184,7 @@ impl Edge {
                     self.profiles.merge(&push.key, update).await?;
                 }
                 for other in &push.linked {
-                    match self.profiles.link(other, &push.key, push.at).await {
+                    match self.profiles.link(other, &push.key, push.at, LinkedBy::Site).await {
                         // A person whose ids are linked the other way round already.
                         Err(StoreError::Circle) => {}
                         done => done?,

@@ -56,6 +56,10 @@ impl CookieForm {
             }
             _ => text,
         };
+        // Classic analytics.js writes JSON: nobody is `null` there.
+        if matches!(&*text, "null" | "undefined") {
+            return None;
+        }
         if text.len() >= 2 && text.starts_with('"') && text.ends_with('"') {
             let bare: String = serde_json::from_str(&text).ok()?;
             return Some(Cow::Owned(bare));
@@ -180,6 +184,9 @@ mod tests {
             "xajs_user_id=john",
             "ajs_user_id2=john",
             "ajs_user_id=john; ajs_user_id=mary",
+            "ajs_user_id=null",
+            "ajs_user_id=%6eull",
+            "ajs_user_id=undefined",
             &long,
         ] {
             let got = user(header);

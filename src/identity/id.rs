@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The longest id, in bytes: fits a cookie, a store's key and a log line after their encodings.
 pub const MAX_ID_BYTES: usize = 256;
+/// `String(null)` and `String(undefined)`: under them all visitors that nobody knows would be one.
+const PLACEHOLDERS: [&str; 2] = ["null", "undefined"];
 
 /// Which rule text breaks that is not an id. Never repeats the text, which may be personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +16,9 @@ pub enum IdError {
     /// Too long.
     #[error("an id has at most {MAX_ID_BYTES} bytes, this one has {0}")]
     TooLong(usize),
+    /// `null` or `undefined`: what scripts write that know nobody.
+    #[error("`null` and `undefined` are what a script writes that knows no id")]
+    Placeholder,
     /// CR, LF, NUL and their like.
     #[error("an id can't hold control characters")]
     Control,
@@ -22,6 +27,9 @@ pub enum IdError {
 fn check(raw: &str) -> Result<Box<str>, IdError> {
     if raw.is_empty() {
         return Err(IdError::Empty);
+    }
+    if PLACEHOLDERS.contains(&raw) {
+        return Err(IdError::Placeholder);
     }
     if raw.len() > MAX_ID_BYTES {
         return Err(IdError::TooLong(raw.len()));
@@ -40,13 +48,15 @@ fn check(raw: &str) -> Result<Box<str>, IdError> {
 
 /// A visitor's id as the site's own systems know it, e.g. `john`.
 ///
-/// 1 to [`MAX_ID_BYTES`] bytes without control characters. Debug does not show it.
+/// 1 to [`MAX_ID_BYTES`] bytes without control characters; not `null` or `undefined`. Numbers, true and false
+/// become their text where they are taken. Debug does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UserId(Box<str>);
 
 /// A browser's id, most often a UUID that the SDK or the edge made.
 ///
-/// 1 to [`MAX_ID_BYTES`] bytes without control characters. Debug does not show it.
+/// 1 to [`MAX_ID_BYTES`] bytes without control characters; not `null` or `undefined`. Numbers, true and false
+/// become their text where they are taken. Debug does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AnonymousId(Box<str>);
 
@@ -109,6 +119,11 @@ mod tests {
     fn wrong_ids_are_named_and_right_ones_kept() {
         assert_eq!(UserId::parse(""), Err(IdError::Empty));
         assert_eq!(UserId::parse(&"x".repeat(257)), Err(IdError::TooLong(257)));
+        for nobody in ["null", "undefined"] {
+            assert_eq!(UserId::parse(nobody), Err(IdError::Placeholder));
+            assert_eq!(AnonymousId::parse(nobody), Err(IdError::Placeholder));
+        }
+        assert!(UserId::parse("nullable").is_ok());
         for wrong in ["a\r\nb", "a\0", "\u{85}", "\x7f"] {
             assert_eq!(AnonymousId::parse(wrong), Err(IdError::Control));
         }

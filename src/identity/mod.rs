@@ -2,17 +2,23 @@
 //! In: Cookie headers and a site's policy. Out: a [`Visitor`] and Set-Cookie values.
 //! Knows nothing of Pingora.
 
+mod confirmed;
 mod cookies;
 mod domain;
+mod ended;
 mod id;
 mod promote;
 mod signing;
+mod vouch;
 
+pub use confirmed::{Confirmed, Standing};
 pub use cookies::{CookieForm, CookieNames, cookie, read};
 pub use domain::{CookieDomain, host_without_port, registrable};
+pub use ended::{ENDED, Ended};
 pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
-pub use promote::promote;
+pub use promote::{UserCookie, promote, user_in};
 pub use signing::{MIN_KEY_BYTES, Purpose, SigningKeys};
+pub use vouch::Vouch;
 
 use std::borrow::Cow;
 
@@ -43,6 +49,8 @@ pub struct IdentityPolicy {
     pub names: Vec<CookieNames>,
     /// A user id counts for what a page shows only with the edge's signature beside it.
     pub signed: bool,
+    /// How long the signature counts, in seconds.
+    pub signed_for: i64,
 }
 
 /// A cookie that is not an id's.
@@ -111,18 +119,28 @@ impl IdentityPolicy {
         cookie.to_string()
     }
 
-    /// The signature that `user` is who the browser says, as a Set-Cookie value. `None` without a key.
+    /// The signature that a browser is a user, given at `now` (seconds since 1970), as a Set-Cookie value. It ends
+    /// when the policy says, or at `ends` where an older one is renewed. `None` without a key.
     #[must_use]
     pub fn vouch(
         &self,
         keys: &SigningKeys,
-        site: &str,
-        user: &UserId,
+        word: &Vouch<'_>,
+        (now, ends): (i64, Option<i64>),
         host: &str,
         secure: bool,
     ) -> Option<String> {
-        let signature = keys.sign(Purpose::User, &[site, user.as_str()])?;
-        Some(self.build(USER_SIGNATURE, &signature, host, secure).to_string())
+        let seconds = ends.map_or(self.signed_for, |ends| ends.saturating_sub(now));
+        let signature = word.give(keys, now, seconds)?;
+        let mut cookie = self.build(USER_SIGNATURE, &signature, host, secure);
+        cookie.set_max_age(Duration::seconds(seconds));
+        Some(cookie.to_string())
+    }
+
+    /// The mark that an identity has ended, as a Set-Cookie value.
+    #[must_use]
+    pub fn mark(&self, ended: &Ended, host: &str, secure: bool) -> String {
+        self.build(ENDED, &ended.text(), host, secure).to_string()
     }
 
     /// Set-Cookie values that end `host`'s identity in this browser, and the cookies of `own` names.
@@ -204,6 +222,7 @@ mod tests {
             domain: CookieDomain::Registrable,
             names: vec![crate::vendor::segment::COOKIES],
             signed: false,
+            signed_for: 60,
         }
     }
 

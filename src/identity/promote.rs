@@ -24,9 +24,61 @@ pub fn promote(names: &[CookieNames], line: &str, secure: bool) -> Option<String
     (out != line).then_some(out)
 }
 
+/// What a line of Set-Cookie does to a user's cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserCookie {
+    /// It names a user.
+    Names,
+    /// It takes the cookie away.
+    Ends,
+}
+
+/// What `line` does to a user's cookie of `names`. `None` where it is about another one.
+#[must_use]
+pub fn user_in(names: &[CookieNames], line: &str) -> Option<UserCookie> {
+    let (name, _) = line.split_once('=')?;
+    if !names.iter().any(|names| name.trim() == names.user) {
+        return None;
+    }
+    let cookie = cookie::Cookie::parse(line).ok()?;
+    let past =
+        cookie.expires_datetime().is_some_and(|at| at <= cookie::time::OffsetDateTime::now_utc());
+    let over = match cookie.max_age() {
+        // It counts before Expires (RFC 6265, 5.3).
+        Some(age) => age <= cookie::time::Duration::ZERO,
+        None => past,
+    };
+    let empty = matches!(cookie.value(), "" | "\"\"" | "null");
+    Some(if over || empty { UserCookie::Ends } else { UserCookie::Names })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origins_logout_is_known() {
+        let names = [crate::vendor::segment::COOKIES];
+        for (line, does) in [
+            ("ajs_user_id=; Path=/", Some(UserCookie::Ends)),
+            ("ajs_user_id=john; Max-Age=0", Some(UserCookie::Ends)),
+            ("ajs_user_id=deleted; expires=Thu, 01 Jan 1970 00:00:00 GMT", Some(UserCookie::Ends)),
+            (
+                "ajs_user_id=x; Expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/",
+                Some(UserCookie::Ends),
+            ),
+            (
+                "ajs_user_id=john; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+                Some(UserCookie::Names),
+            ),
+            ("ajs_user_id=john", Some(UserCookie::Names)),
+            ("ajs_anonymous_id=; Max-Age=0", None),
+            ("sid=; Max-Age=0", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(user_in(&names, line), does, "{line}");
+        }
+    }
 
     #[test]
     fn only_identity_cookies_change() {

@@ -14,6 +14,7 @@ use pingora::server::ShutdownWatch;
 
 use super::gathered::{Gathered, Wire};
 use super::patience::Patience;
+use crate::edge::RawRequest;
 
 /// An application of HTTP whose HTTP/1 connections are [`Gathered`]. HTTP/2 gathers its frames itself.
 pub(super) struct Gathering<A>(pub Arc<A>);
@@ -26,18 +27,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
         }
         let waits = Arc::new(AtomicBool::new(true));
         let wire = Wire::new(stream);
-        let stream = Gathered::new(wire.clone(), Patience::new(Arc::clone(&waits)));
+        let request = RawRequest::default();
+        let patience = Patience::new(Arc::clone(&waits));
+        let stream = Gathered::new(wire.clone(), patience, request.clone());
         let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_connection_user_context(Some(Box::new(request.clone())));
         session.set_keepalive((!*stop.borrow()).then_some(UNBOUNDED));
         let most = self.0.server_options().and_then(|options| options.keepalive_request_limit);
         session.set_keepalive_reuses_remaining(most);
         while let Some(reused) = wire.at_work(self.0.process_new_http(session, stop)).await {
             let (stream, settings) = reused.consume();
             waits.store(true, Ordering::Relaxed);
+            request.begin();
             session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
+            session.set_connection_user_context(Some(Box::new(request.clone())));
             session.set_keepalive(session.get_keepalive().map(|_| UNBOUNDED));
         }
         wire.end().await;

@@ -24,7 +24,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::patience::Patience;
-use crate::edge::WRITE_TIMEOUT;
+use crate::edge::{RawRequest, WRITE_TIMEOUT};
 use crate::spare::Spare;
 
 /// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
@@ -189,11 +189,13 @@ impl Kept {
 pub(super) struct Gathered {
     wire: Wire,
     patience: Patience,
+    request: RawRequest,
 }
 
 impl Gathered {
-    pub(super) fn new(wire: Wire, patience: Patience) -> Self {
-        Self { wire, patience }
+    /// Whoever serves the connection's requests asks `request` for what the stream has seen of them.
+    pub(super) fn new(wire: Wire, patience: Patience, request: RawRequest) -> Self {
+        Self { wire, patience, request }
     }
 }
 
@@ -240,14 +242,19 @@ impl AsyncRead for Gathered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { wire, patience } = &mut *self;
+        let Self { wire, patience, request } = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut wire.kept().stream).poll_read(cx, buf);
+        let came = buf.filled().get(before..).unwrap_or_default();
         if !patience.waits() {
-            return read;
+            return match request.body_came(came) {
+                Ok(()) => read,
+                Err(bad) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, bad))),
+            };
         }
         if read.is_ready() {
-            patience.came(buf.filled().get(before..).unwrap_or_default());
+            let behind = patience.came(came);
+            request.head_came(came.strip_suffix(behind).unwrap_or(came), behind);
             return read;
         }
         patience.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
@@ -406,7 +413,8 @@ mod tests {
     fn open() -> (Socket, Wire, Gathered) {
         let socket = Socket::default();
         let wire = Wire::new(Box::new(socket.clone()));
-        let stream = Gathered::new(wire.clone(), Patience::new(Arc::default()));
+        let patience = Patience::new(Arc::default());
+        let stream = Gathered::new(wire.clone(), patience, RawRequest::default());
         (socket, wire, stream)
     }
 
@@ -481,7 +489,8 @@ mod tests {
         for close in [false, true] {
             let (visitor, stream) = tokio::io::duplex(1);
             let wire = Wire::new(Box::new(stream));
-            let mut stream = Gathered::new(wire.clone(), Patience::new(Arc::default()));
+            let mut stream =
+                Gathered::new(wire.clone(), Patience::new(Arc::default()), RawRequest::default());
             let began = tokio::time::Instant::now();
             wire.at_work(async {
                 stream.write_all(b"last").await.unwrap();

@@ -5,11 +5,12 @@
 //! since something came: without asking the clock, and without other connections.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use memchr::memmem::Finder;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How exact the waits are.
@@ -52,28 +53,36 @@ impl Patience {
         Poll::Ready(())
     }
 
-    /// Something has come. A head's first bytes begin a wait of its own, its last one ends it.
-    pub(super) fn came(&mut self, mut bytes: &[u8]) {
+    /// Something has come. A head's first bytes begin a wait of its own, its last one ends it. What stands
+    /// behind the head's end: nothing as long as it has none.
+    pub(super) fn came<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
         // Empty lines before a head are none of it (RFC 9112, 2.2): they neither begin nor end one.
         while let (false, Some((b'\r' | b'\n', rest))) = (self.begun, bytes.split_first()) {
             bytes = rest;
         }
         if bytes.is_empty() {
-            return;
+            return bytes;
         }
         if !self.begun {
             (self.begun, self.rung) = (true, 0);
         }
-        // Nearly every head comes whole and alone.
-        if bytes.ends_with(END) || self.ends(bytes) {
-            self.waits.store(false, Ordering::Relaxed);
-            (self.of_end, self.begun, self.rung) = (0, false, 0);
-        }
+        let Some(behind) = self.behind_end(bytes) else { return &[] };
+        self.waits.store(false, Ordering::Relaxed);
+        (self.of_end, self.begun, self.rung) = (0, false, 0);
+        behind
     }
 
-    /// Whether the end of a head is in `bytes`, or began before them.
-    fn ends(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().any(|byte| {
+    /// What stands behind the end of a head, where that is in `bytes` or began before them.
+    fn behind_end<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let mut from = 0;
+        if self.of_end == 0 {
+            // Nearly every head comes whole.
+            if let Some(end) = END.find(bytes) {
+                return bytes.get(end + END.needle().len()..);
+            }
+            from = bytes.len().saturating_sub(END.needle().len() - 1);
+        }
+        let end = bytes.iter().skip(from).position(|byte| {
             self.of_end = match (self.of_end, byte) {
                 (2, b'\r') => 3,
                 (_, b'\r') => 1,
@@ -82,12 +91,13 @@ impl Patience {
                 _ => 0,
             };
             self.of_end == 4
-        })
+        })?;
+        bytes.get(from + end + 1..)
     }
 }
 
 /// What ends a head (RFC 9112, 2.1).
-const END: &[u8] = b"\r\n\r\n";
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 #[cfg(test)]
 mod tests {
@@ -119,7 +129,7 @@ mod tests {
             }
         }
         let (_, mut patience) = waiting();
-        patience.came(b"POST / HTTP/1.1\r\n\r\nbody");
+        assert_eq!(patience.came(b"POST / HTTP/1.1\r\n\r\nbody"), b"body");
         assert!(!patience.waits());
         let (_, mut patience) = waiting();
         patience.came(b"\r\n\r\n");

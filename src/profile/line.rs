@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::store::{ProfileStore, StoreError, Stored};
+use super::store::{LinkedBy, ProfileStore, StoreError, Stored};
 use super::{Assignment, KeyError, Profile, ProfileKey, Update};
 
 /// One line.
@@ -102,7 +102,7 @@ impl Line {
     pub async fn take(&self, store: &dyn ProfileStore, now: i64) -> Result<(), StoreError> {
         match self {
             Self::Traits(key, update) => store.merge(key, update).await.map(drop),
-            Self::Link(from, to) => store.link(from, to, now).await.map(drop),
+            Self::Link(from, to) => store.link(from, to, now, LinkedBy::Site).await.map(drop),
         }
     }
 }

@@ -37,6 +37,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it stands under `key`.
+    #[must_use]
+    pub fn is_of(&self, key: &ProfileKey) -> bool {
+        self.key.as_ref() == Some(key)
+    }
+
     /// What is known.
     #[must_use]
     pub fn state(&self) -> &State {

@@ -10,6 +10,7 @@ mod resolver;
 pub mod source;
 pub mod store;
 mod webhook;
+mod whose;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ pub use model::{
 pub(crate) use packed::Seen;
 pub use resolver::{Found, Lookup, Resolver, Source};
 pub use webhook::{Push, Refused, Signature, documents, read as read_webhook};
+pub use whose::{Reach, Whose, written_by};
 
 /// Milliseconds since 1970: the time that updates are ordered by.
 #[must_use]

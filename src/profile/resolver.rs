@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, IntCounter};
 
 use super::source::ProfileSource;
-use super::store::{Change, MAX_HOPS, Part, ProfileStore, StoreError, Stored};
-use super::{Entry, Memory, Profile, ProfileKey, State, Update};
+use super::store::{Change, LinkedBy, MAX_HOPS, Part, ProfileStore, StoreError, Stored};
+use super::{Entry, Memory, Profile, ProfileKey, Reach, State, Update, Whose};
 use crate::telemetry::metrics::{PROFILE_CHANNEL, PROFILE_LOOKUPS, PROFILE_SECONDS};
 use crate::telemetry::{ProfileResult, Tier};
 
@@ -39,6 +39,17 @@ pub struct Found {
     entry: Arc<Entry>,
     /// Set when it is older than it should be, because the store can't be asked.
     pub stale: bool,
+}
+
+impl Found {
+    /// Whether it was given to `key` itself: it came over no link and from no source.
+    fn is_own(&self, key: &ProfileKey) -> bool {
+        let pulled = match self.entry.state() {
+            State::Profile(profile) => profile.pulled().at != 0,
+            State::Linked(_) | State::Missing | State::Forgotten => true,
+        };
+        self.entry.is_of(key) && !pulled
+    }
 }
 
 impl Lookup {
@@ -139,11 +150,28 @@ impl Resolver {
         }
     }
 
-    /// Finds the profile under `key` within `wait`, whatever happens behind it.
+    /// Finds a profile within `wait`, whatever happens behind it: as much of it as `whose` reaches.
     ///
     /// A late lookup goes on and fills the memory for the next page. Concurrent calls for one key
     /// share it.
     pub async fn find(
+        self: &Arc<Self>,
+        whose: &Whose,
+        source: Source<'_>,
+        wait: Duration,
+    ) -> Lookup {
+        let key = whose.key();
+        match whose.reach() {
+            Reach::Person => self.find_person(key, source, wait).await,
+            Reach::Own => match self.find_person(key, None, wait).await {
+                Lookup::Found(found) if !found.is_own(key) => Lookup::Missing,
+                lookup => lookup,
+            },
+        }
+    }
+
+    /// The profile that `key` leads to.
+    async fn find_person(
         self: &Arc<Self>,
         key: &ProfileKey,
         source: Source<'_>,
@@ -265,6 +293,17 @@ impl Resolver {
         done.map(|end| self.forget(&end))
     }
 
+    /// Merges `update` into what stands under `key` itself; nothing is done where that is linked to another's.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn merge_own(&self, key: &ProfileKey, update: &Update) -> Result<(), StoreError> {
+        match self.stored(key).await? {
+            Some(Stored::Linked(_)) => Ok(()),
+            Some(Stored::Profile(_)) | None => self.merge(key, update).await,
+        }
+    }
+
     /// Lets what is known of `from` be found under `to`. The newest link wins, by `at` in
     /// milliseconds since 1970.
     ///
@@ -275,8 +314,9 @@ impl Resolver {
         from: &ProfileKey,
         to: &ProfileKey,
         at: i64,
+        by: LinkedBy,
     ) -> Result<(), StoreError> {
-        let done = in_time(self.store.link(from, to, at)).await;
+        let done = in_time(self.store.link(from, to, at, by)).await;
         self.forget(from);
         done.map(|changed| changed.iter().for_each(|key| self.forget(key)))
     }

@@ -61,6 +61,22 @@ pub const DELETED_FOR: std::time::Duration = std::time::Duration::from_hours(8 *
 /// Most links that are followed from one key to its profile.
 pub const MAX_HOPS: usize = 4;
 
+/// Who says that an id is somebody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkedBy {
+    /// An event that nobody vouches for: anybody can send it. Such a link ends [`CLAIM_FOR`] after it was said last,
+    /// and a profile has at most [`MAX_CLAIMS`] of them.
+    Claim,
+    /// The site, its vendor, or an operator.
+    Site,
+}
+
+/// How long a link counts that only an event says.
+pub const CLAIM_FOR: std::time::Duration = std::time::Duration::from_hours(90 * 24);
+
+/// Most links to one profile that only events say: the oldest goes for a new one.
+pub const MAX_CLAIMS: usize = 200;
+
 /// A browser that tells on every page whose it is costs one write in that time.
 const SAME_LINK: std::time::Duration = std::time::Duration::from_mins(1);
 
@@ -104,6 +120,7 @@ pub trait ProfileStore: Send + Sync {
         from: &ProfileKey,
         to: &ProfileKey,
         at: i64,
+        by: LinkedBy,
     ) -> Result<Vec<ProfileKey>, StoreError>;
 
     /// Deletes the person behind `key`: the profile, and everything that is linked to it. Updates

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ring::hmac;
 
+use super::Breaker;
 use crate::config::Secret;
 use crate::identity::UserId;
 use crate::upstream::Upstream;
@@ -44,6 +45,8 @@ pub struct IdentityCheck {
     pub fresh_for: Duration,
     /// The most that a page waits for it.
     pub timeout: Duration,
+    /// Pages don't wait one by one for a check that does not answer.
+    pub breaker: Breaker,
 }
 
 #[cfg(test)]

@@ -56,6 +56,19 @@ impl HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether `host` (without port, lower case) is one of these.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::Below(name) => {
+                host.strip_suffix(&**name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+        }
+    }
+}
+
 /// What belongs to hosts, found by host.
 #[derive(Debug)]
 pub struct Hosts<T> {

@@ -1,11 +1,13 @@
 //! One web site, compiled from its configuration: everything that a request can ask of it is ready.
 
+mod breaker;
 mod confirm;
 mod hosts;
 mod path;
 mod prefix;
 mod route;
 
+pub use breaker::{Asking, Breaker};
 pub use confirm::{IdentityCheck, UserHash};
 pub use hosts::{HostPattern, HostPatternError, Hosts};
 pub use path::normal_path;
@@ -34,6 +36,8 @@ pub struct Site {
     pub origin: Option<Arc<Upstream>>,
     /// Host header for the origin; `None` for the visitor's own.
     pub origin_host: Option<Box<str>>,
+    /// Headers by which clients say who they are that the origin gets all the same, in lower case.
+    pub client_headers: Vec<http::HeaderName>,
     /// Other servers that have pages for some visitors.
     pub other_origins: Vec<Arc<Upstream>>,
     /// Segment, where the site uses it.
@@ -48,6 +52,10 @@ pub struct Site {
     pub source: Option<Arc<dyn ProfileSource>>,
     /// Other origins whose pages may use our routes, such as `https://other.example`.
     pub cors: Vec<Box<str>>,
+    /// Of the site's domain only pages of its own hosts may.
+    pub cors_own_hosts: bool,
+    /// The hosts that the site is asked for by.
+    pub hosts: Vec<HostPattern>,
     /// What stands before the SDK, where the edge does not see the pages.
     pub leads: Leads,
     /// The snippet; `None` where pages stay without.
@@ -125,6 +133,18 @@ impl Site {
             Vendor::Segment => &self.leads.segment,
             Vendor::RudderStack => &self.leads.rudderstack,
         }
+    }
+
+    /// Whether a page of it may be another one where a browser shows it than where a script fetches it.
+    #[must_use]
+    pub fn has_pages_of_its_own(&self) -> bool {
+        self.snippet.is_some() || self.rules.has_pages()
+    }
+
+    /// Whether `host` (without port, lower case) is one of the site's own.
+    #[must_use]
+    pub fn has_host(&self, host: &str) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
     /// The vendors that the site uses.

@@ -1,12 +1,18 @@
 //! Events as browsers send them → events as a vendor wants them from a server. Segment and RudderStack
 //! share the specification: <https://segment.com/docs/connections/spec/common/>
 
+mod ids;
+mod limited;
+mod shape;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::value::RawValue;
 
 use crate::collect::{Object, Parcel, clock, is_deeper};
+use crate::decide::Consent;
 use crate::identity::{AnonymousId, UserId, Visitor};
+use ids::Named;
 
 /// Largest event, in bytes (Tracking API's limit).
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
@@ -102,8 +108,15 @@ pub struct Given<'g> {
     pub place: Option<&'g RawValue>,
     /// What the vendor may know of the visitor's profile: `context.profile`.
     pub profile: Option<&'g RawValue>,
-    /// The visitor may be counted and not be known: no user, no address, no events that say who.
-    pub limited: bool,
+    /// What the visitor allows, where the site has rules about it: `context.consent.edge`. With
+    /// [`Consent::Limited`] nothing leaves that could tell who it is.
+    pub consent: Option<Consent>,
+}
+
+impl Given<'_> {
+    fn is_limited(&self) -> bool {
+        self.consent == Some(Consent::Limited)
+    }
 }
 
 /// An address as the vendor may know it.
@@ -142,6 +155,8 @@ pub struct Enriched {
     pub anonymous: Option<AnonymousId>,
     /// What the site's own page signs that user id with. The vendor does not get it.
     pub user_hash: Option<String>,
+    /// When the event that names these ids was made, in milliseconds since 1970 by the edge's clock.
+    pub made: Option<i64>,
 }
 
 /// Why a body is not an event.
@@ -171,36 +186,24 @@ pub fn enrich(
     given: &Given<'_>,
     spec: &Spec,
 ) -> Result<Enriched, BadEvent> {
-    let mut out = Enriched { parcels: Vec::new(), user: None, anonymous: None, user_hash: None };
+    let mut out =
+        Enriched { parcels: Vec::new(), user: None, anonymous: None, user_hash: None, made: None };
     if is_deeper(body, MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
     }
     let mut root: Object = serde_json::from_slice(body)?;
+    if given.consent == Some(Consent::Denied) {
+        return Ok(out);
+    }
     match kind {
+        // Whatever a page has written into it would pass unread.
+        Kind::Metrics if given.is_limited() => {}
         Kind::Metrics => out.parcels.push(Parcel::post(METRICS_PATH, root.to_vec())),
         Kind::Batch => {
-            let events: Vec<Box<RawValue>> = root
-                .get("batch")
-                .and_then(|raw| serde_json::from_str(raw.get()).ok())
-                .ok_or(BadEvent::NoBatch)?;
-            if events.is_empty() || events.len() > MAX_BATCH_EVENTS {
-                return Err(BadEvent::NoBatch);
-            }
             let sent_at = root.text("sentAt");
-            for (number, raw) in events.iter().enumerate() {
-                if raw.get().len() > MAX_EVENT_BYTES {
-                    return Err(BadEvent::TooLarge(number));
-                }
-                let mut event: Object = serde_json::from_str(raw.get())?;
-                // What a batch says of all its events.
-                for name in ["context", "integrations"] {
-                    if let Some(common) = root.get(name)
-                        && !event.has(name)
-                    {
-                        event.set(name, common.to_owned());
-                    }
-                }
-                if given.limited && event.text("type").is_none_or(|kind| says_who(&kind)) {
+            for (number, raw) in batch(&root)?.iter().enumerate() {
+                let mut event = of_batch(&root, number, raw)?;
+                if !may_leave(&event, given) {
                     continue;
                 }
                 one(&mut event, sent_at.as_deref(), given, spec, &mut out);
@@ -209,24 +212,50 @@ pub fn enrich(
         }
         _ => {
             if let Some(name) = kind.event_type() {
-                if given.limited && says_who(name) {
-                    return Ok(out);
-                }
                 root.set_text("type", name);
             }
-            one(&mut root, None, given, spec, &mut out);
-            out.parcels.push(Parcel::batched(root.to_vec()));
+            if may_leave(&root, given) {
+                one(&mut root, None, given, spec, &mut out);
+                out.parcels.push(Parcel::batched(root.to_vec()));
+            }
         }
     }
     Ok(out)
 }
 
-/// Whether events of this type are about who somebody is.
-fn says_who(kind: &str) -> bool {
-    !matches!(kind, "track" | "page" | "screen")
+/// The events of a batch, as they came.
+fn batch(root: &Object) -> Result<Vec<Box<RawValue>>, BadEvent> {
+    let events: Vec<Box<RawValue>> = root
+        .get("batch")
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .ok_or(BadEvent::NoBatch)?;
+    let fits = !events.is_empty() && events.len() <= MAX_BATCH_EVENTS;
+    fits.then_some(events).ok_or(BadEvent::NoBatch)
 }
 
-/// Adds what only the edge knows. What the page has said itself stays.
+/// One event of a batch, with what the batch says of all of them.
+fn of_batch(root: &Object, number: usize, raw: &RawValue) -> Result<Object, BadEvent> {
+    let mut bytes = raw.get().len();
+    let mut event: Object = serde_json::from_str(raw.get())?;
+    for name in ["context", "integrations"] {
+        if let Some(common) = root.get(name)
+            && !event.has(name)
+        {
+            bytes += common.get().len();
+            event.set(name, common.to_owned());
+        }
+    }
+    // With what is common: it leaves with each of them.
+    if bytes > MAX_EVENT_BYTES { Err(BadEvent::TooLarge(number)) } else { Ok(event) }
+}
+
+/// Whether the visitor allows events of this type.
+fn may_leave(event: &Object, given: &Given<'_>) -> bool {
+    !given.is_limited()
+        || event.text("type").is_some_and(|kind| limited::TYPES.contains(&kind.as_str()))
+}
+
+/// Adds what only the edge knows. What the page has said itself stays, as far as the visitor allows.
 fn one(
     event: &mut Object,
     sent_at: Option<&str>,
@@ -235,59 +264,83 @@ fn one(
     out: &mut Enriched,
 ) {
     event.remove("writeKey");
-    keep_time(event, spec.time, sent_at);
-    if given.limited {
-        event.remove("userId");
-        event.remove("traits");
+    let made = keep_time(event, spec.time, sent_at);
+    if name_visitor(event, given, out) {
+        out.made = made;
     }
-    let anonymous = event.text("anonymousId");
-    // RudderStack's SDK writes an empty one where nobody is known.
-    let user = event.text("userId").filter(|id| !id.is_empty());
+    if !event.has("messageId") {
+        event.set_text("messageId", &format!("edge-{}", AnonymousId::mint().as_str()));
+    }
+    let mut context = event.object("context").unwrap_or_default();
+    if let Some(hash) = context.text("user_hash").filter(|_| !given.is_limited()) {
+        out.user_hash = Some(hash);
+    }
+    context.remove("user_hash");
+    ids::settle_context(&mut context);
+    describe(&mut context, given);
+    event.set_object("context", &context);
+    if spec.marks {
+        let mut metadata = event.object("_metadata").unwrap_or_default();
+        metadata.set_text("jsRuntime", "doorstep");
+        event.set_object("_metadata", &metadata);
+    }
+    if given.is_limited() {
+        // Last, so that nothing of what stands in it by now gets around the list.
+        *event = limited::limited(event);
+        keep_time(event, spec.time, None);
+    }
+}
+
+/// Completes whose event it is, and notes whom the page names. Whether it names anybody.
+fn name_visitor(event: &mut Object, given: &Given<'_>, out: &mut Enriched) -> bool {
+    let named = ids::settle(event);
+    let anonymous = event.text("anonymousId").filter(|id| !id.is_empty());
     let known = given.visitor;
     // A page that names another browser's id, as after `reset`, is not the cookies' visitor.
     let same = match (&anonymous, &known.anonymous) {
         (Some(named), Some(own)) => named == own.as_str(),
         (None, _) => true,
-        (Some(_), None) => known.user.is_some() && user.is_none() && !event.has("userId"),
+        (Some(_), None) => known.user.is_some() && !event.has("userId"),
     };
     if anonymous.is_none()
         && let Some(id) = &known.anonymous
     {
         event.set_text("anonymousId", id.as_str());
     }
-    if user.is_none()
-        && same
-        && let Some(id) = &known.user
-    {
-        event.set_text("userId", id.as_str());
-    }
+    let anybody = anonymous.is_some() || matches!(named, Named::User(_));
     if let Some(id) = anonymous.and_then(|id| AnonymousId::parse(&id).ok()) {
         out.anonymous = Some(id);
     }
-    if let Some(id) = user.and_then(|id| UserId::parse(&id).ok()) {
-        out.user = Some(id);
+    match named {
+        _ if given.is_limited() => event.remove("userId"),
+        Named::Nobody => {
+            if let Some(id) = known.user.as_ref().filter(|_| same) {
+                event.set_text("userId", id.as_str());
+            }
+        }
+        Named::User(id) => out.user = Some(id),
+        Named::Unreadable => {}
     }
-    if !event.has("messageId") {
-        event.set_text("messageId", &format!("edge-{}", AnonymousId::mint().as_str()));
-    }
+    anybody
+}
 
-    let mut context = event.object("context").unwrap_or_default();
-    if let Some(hash) = context.text("user_hash") {
-        context.remove("user_hash");
-        out.user_hash = Some(hash);
-    }
+/// Adds to an event's context what the edge knows.
+fn describe(context: &mut Object, given: &Given<'_>) {
     match given.ip {
+        _ if given.is_limited() => context.set_text("ip", limited::NO_ADDRESS),
         Ip::Is(ip) if !context.has("ip") => context.set_text("ip", &ip.to_string()),
         Ip::Only(ip) => context.set_text("ip", &ip.to_string()),
         Ip::Is(_) | Ip::Unknown => {}
-    }
-    if given.limited {
-        context.remove("traits");
     }
     for (name, known) in [("edge", given.place), ("profile", given.profile)] {
         if let Some(known) = known {
             context.set(name, known.to_owned());
         }
+    }
+    if let Some(consent) = given.consent {
+        let mut told = context.object("consent").unwrap_or_default();
+        told.set_text("edge", consent.label());
+        context.set_object("consent", &told);
     }
     if !context.has("userAgent")
         && let Some(agent) = given.user_agent
@@ -298,24 +351,21 @@ fn one(
     let version = library.text("version").unwrap_or_default();
     library.set_text("version", &format!("edge-{}:{version}", env!("CARGO_PKG_VERSION")));
     context.set_object("library", &library);
-    event.set_object("context", &context);
-
-    if spec.marks {
-        let mut metadata = event.object("_metadata").unwrap_or_default();
-        metadata.set_text("jsRuntime", "doorstep");
-        event.set_object("_metadata", &metadata);
-    }
 }
 
 /// An event may leave days after it came. `name` says when it happened, by a clock that is right: the
 /// vendor corrects it by the `sentAt` of the batch, which is ours. The browser's own `sentAt`
 /// tells by how much its clock is wrong.
-fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) {
+/// Tells when the event was made, as [`clock::made_at`] has it.
+fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) -> Option<i64> {
     let now = std::time::SystemTime::now();
     let own = event.text("sentAt");
     event.remove("sentAt");
     let said = event.text(name);
-    match (&said, own.as_deref().or(sent_at)) {
+    let sent_at = own.as_deref().or(sent_at);
+    let made =
+        said.as_deref().zip(sent_at).and_then(|(said, sent)| clock::made_at(said, sent, now));
+    match (&said, sent_at) {
         (Some(said), Some(sent_at)) => {
             if let Some(right) = clock::corrected(said, sent_at, now) {
                 event.set_text(name, &right);
@@ -326,169 +376,8 @@ fn keep_time(event: &mut Object, name: &str, sent_at: Option<&str>) {
             event.set_text(name, &humantime::format_rfc3339_millis(now).to_string());
         }
     }
+    made
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    const SPEC: &Spec = &crate::vendor::segment::EVENTS;
-
-    fn visitor() -> Visitor {
-        Visitor {
-            user: UserId::parse("john").ok(),
-            anonymous: AnonymousId::parse("browser").ok(),
-            minted: false,
-        }
-    }
-
-    fn given(visitor: &Visitor) -> Given<'_> {
-        Given {
-            visitor,
-            ip: Ip::Is("192.0.2.7".parse().unwrap()),
-            user_agent: Some("Test/1"),
-            place: None,
-            profile: None,
-            limited: false,
-        }
-    }
-
-    fn sent(kind: Kind, body: &Value) -> (Value, Enriched) {
-        let visitor = visitor();
-        let given = given(&visitor);
-        let enriched = enrich(kind, body.to_string().as_bytes(), &given, SPEC).unwrap();
-        (serde_json::from_slice(&enriched.parcels[0].body).unwrap(), enriched)
-    }
-
-    #[test]
-    fn what_is_no_event_is_refused() {
-        let nobody = Visitor::default();
-        let given = given(&nobody);
-        for (kind, body) in [
-            (Kind::Track, "[]"),
-            (Kind::Track, ""),
-            (Kind::Track, "{\"a\":"),
-            (Kind::Track, "\u{feff}{}"),
-            (Kind::Batch, "{}"),
-            (Kind::Batch, r#"{"batch":[]}"#),
-            (Kind::Batch, r#"{"batch":[1]}"#),
-        ] {
-            assert!(enrich(kind, body.as_bytes(), &given, SPEC).is_err(), "{body}");
-        }
-        let large = json!({"batch": [{"a": "x".repeat(MAX_EVENT_BYTES)}]}).to_string();
-        assert!(matches!(
-            enrich(Kind::Batch, large.as_bytes(), &given, SPEC),
-            Err(BadEvent::TooLarge(0))
-        ));
-    }
-
-    #[test]
-    fn the_edge_adds_what_the_page_lacks_and_keeps_what_it_says() {
-        let (event, _) = sent(
-            Kind::Track,
-            &json!({"event": "x", "writeKey": "REDACTED",
-            "context": {"library": {"name": "analytics.js", "version": "1.84"}}}),
-        );
-        assert_eq!(event["anonymousId"], "browser");
-        assert_eq!(event["userId"], "john");
-        assert_eq!(event["context"]["ip"], "192.0.2.7");
-        assert_eq!(event["context"]["userAgent"], "Test/1");
-        let version = concat!("edge-", env!("CARGO_PKG_VERSION"), ":1.84");
-        assert_eq!(
-            event["context"]["library"],
-            json!({"name": "analytics.js", "version": version})
-        );
-        assert_eq!(event["_metadata"]["jsRuntime"], "doorstep");
-        assert!(event.get("writeKey").is_none());
-        assert!(event["messageId"].as_str().unwrap().starts_with("edge-"));
-
-        let (event, enriched) = sent(
-            Kind::Page,
-            &json!({"anonymousId": "browser", "userId": "mary",
-            "messageId": "m1", "context": {"ip": "0.0.0.0", "userAgent": "own"}}),
-        );
-        assert_eq!((&event["userId"], &event["messageId"]), (&json!("mary"), &json!("m1")));
-        assert_eq!(event["context"]["ip"], "0.0.0.0");
-        assert_eq!(event["context"]["userAgent"], "own");
-        assert_eq!(enriched.user.unwrap().as_str(), "mary");
-    }
-
-    #[test]
-    fn after_a_reset_nobody_is_taken_for_the_last_user() {
-        let (event, enriched) = sent(Kind::Page, &json!({"anonymousId": "new", "userId": null}));
-        assert_eq!((&event["userId"], enriched.user), (&Value::Null, None));
-        let (event, _) = sent(Kind::Page, &json!({"anonymousId": "browser", "userId": null}));
-        assert_eq!(event["userId"], "john");
-    }
-
-    #[test]
-    fn every_event_of_a_batch_is_enriched() {
-        let (_, enriched) = sent(
-            Kind::Batch,
-            &json!({"writeKey": "x", "context": {"ip": "198.51.100.1"},
-            "batch": [{"type": "page", "context": {}}, {"type": "track", "writeKey": "y"}]}),
-        );
-        let event = |number: usize| -> Value {
-            serde_json::from_slice(&enriched.parcels[number].body).unwrap()
-        };
-        assert_eq!(enriched.parcels.len(), 2);
-        assert_eq!(event(0)["context"]["ip"], "192.0.2.7");
-        assert_eq!(event(1)["context"]["ip"], "198.51.100.1");
-        assert!(event(1).get("writeKey").is_none() && event(1)["timestamp"].is_string());
-        let (report, enriched) = sent(Kind::Metrics, &json!({"series": []}));
-        assert_eq!(report, json!({"series": []}));
-        assert_eq!(enriched.parcels[0], Parcel::post("/m", br#"{"series":[]}"#.to_vec()));
-    }
-
-    #[test]
-    fn who_may_not_be_known_is_not() {
-        let (visitor, place) =
-            (visitor(), RawValue::from_string(r#"{"country":"DE"}"#.into()).unwrap());
-        let limited = Given {
-            limited: true,
-            ip: Ip::HIDDEN,
-            place: Some(&place),
-            profile: Some(&place),
-            ..given(&visitor)
-        };
-        let limited = Given { visitor: &Visitor { user: None, ..visitor.clone() }, ..limited };
-        let body =
-            json!({"userId": "john", "context": {"ip": "192.0.2.1", "traits": {"email": "x"}}});
-        let track = enrich(Kind::Track, body.to_string().as_bytes(), &limited, SPEC).unwrap();
-        let event: Value = serde_json::from_slice(&track.parcels[0].body).unwrap();
-        assert_eq!((event.get("userId"), &event["anonymousId"]), (None, &json!("browser")));
-        assert_eq!(
-            (&event["context"]["ip"], event["context"].get("traits")),
-            (&json!("0.0.0.0"), None)
-        );
-        assert_eq!(event["context"]["edge"]["country"], "DE");
-        assert!(track.user.is_none());
-        for kind in [Kind::Identify, Kind::Group, Kind::Alias] {
-            assert!(enrich(kind, b"{}", &limited, SPEC).unwrap().parcels.is_empty());
-        }
-        let batch = json!({"batch": [{"type": "identify"}, {"type": "track"}, {}]});
-        let batch = enrich(Kind::Batch, batch.to_string().as_bytes(), &limited, SPEC).unwrap();
-        assert_eq!(batch.parcels.len(), 1);
-        for (whole, part) in [("192.0.2.77", "192.0.2.0"), ("2001:db8:1:2::3", "2001:db8:1::")] {
-            let ip = Ip::anonymised(whole.parse().unwrap());
-            assert_eq!(ip, Ip::Only(part.parse().unwrap()));
-        }
-    }
-
-    #[test]
-    fn time_keeps_its_meaning_after_a_delay() {
-        let right = "2020-01-01T00:00:00.000Z";
-        let (event, _) = sent(Kind::Track, &json!({"timestamp": right, "messageId": "m"}));
-        assert_eq!((&event["timestamp"], &event["messageId"]), (&json!(right), &json!("m")));
-        // Sent at once, by a clock that is years behind: it happened just now.
-        let wrong = json!({"timestamp": right, "sentAt": "2020-01-01T00:00:01.000Z"});
-        let (event, _) = sent(Kind::Track, &wrong);
-        let said = humantime::parse_rfc3339_weak(event["timestamp"].as_str().unwrap()).unwrap();
-        let ago = std::time::SystemTime::now().duration_since(said).unwrap();
-        assert!((1..5).contains(&ago.as_secs()), "{ago:?}");
-        assert!(event.get("sentAt").is_none(), "the batch has one");
-        assert_eq!(event["type"], "track");
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ pub struct Snippet {
     silent_path: Arc<str>,
     page_call: bool,
     own_cookies: bool,
+    signed: bool,
 }
 
 /// The query of the script as a file that sends no page call.
@@ -28,6 +29,8 @@ pub const SILENT: &str = "page=0";
 pub struct Handover<'h> {
     /// The visitor.
     pub visitor: &'h Visitor,
+    /// When an identity has ended in this browser, in milliseconds since 1970: what the SDK keeps from before goes.
+    pub ended: Option<i64>,
     /// Client traits by name.
     pub traits: &'h Map<String, Value>,
     /// Variants by experiment.
@@ -43,7 +46,8 @@ const VISITOR_BYTES: usize = 256;
 
 impl Snippet {
     /// The snippet of a site whose routes live below `prefix`: of each SDK its function and the key that
-    /// browsers may know. `own_cookies` keeps the SDKs from writing identity cookies of their own.
+    /// browsers may know. `own_cookies` keeps the SDKs from writing identity cookies of their own, and makes the edge's
+    /// word the identity.
     #[must_use]
     pub fn new(sdks: &[(&str, &str)], prefix: &str, page_call: bool, own_cookies: bool) -> Self {
         let begin = |(source, key): &(&str, &str)| {
@@ -62,7 +66,14 @@ impl Snippet {
             external_path: external.into(),
             page_call,
             own_cookies,
+            signed: false,
         }
+    }
+
+    /// Of a site that has users vouched for: a link must not say who somebody is.
+    #[must_use]
+    pub fn signed(self, signed: bool) -> Self {
+        Self { signed, ..self }
     }
 
     /// The script for one visitor: ASCII, and safe inside a `<script>` element.
@@ -77,6 +88,9 @@ impl Snippet {
         let page = self.page_call && handover.page_call;
         own.push_str(if page { ",\"p\":true" } else { ",\"p\":false" });
         own.push_str(if self.own_cookies { ",\"c\":true" } else { ",\"c\":false" });
+        if self.signed {
+            own.push_str(",\"q\":true");
+        }
         if let Some(id) = &visitor.anonymous {
             own.push_str(",\"a\":");
             push_id(&mut own, id.as_str());
@@ -87,6 +101,10 @@ impl Snippet {
         if let Some(id) = &visitor.user {
             own.push_str(",\"u\":");
             push_id(&mut own, id.as_str());
+        }
+        if let Some(ended) = handover.ended {
+            own.push_str(",\"e\":");
+            own.push_str(&ended.to_string());
         }
         for (name, values) in [(",\"t\":", handover.traits), (",\"x\":", handover.flags)] {
             if !values.is_empty() {
@@ -148,6 +166,7 @@ mod tests {
         let traits = json!({"</script>": ["<!--", {"ü": "]]>"}]});
         let script = snippet().script(Handover {
             visitor: &visitor,
+            ended: None,
             traits: traits.as_object().unwrap(),
             flags: &Map::new(),
             base: None,
@@ -181,6 +200,7 @@ mod tests {
         let visitor = Visitor::default();
         let script = snippet().script(Handover {
             visitor: &visitor,
+            ended: None,
             traits: &Map::new(),
             flags: &Map::new(),
             base: None,

@@ -207,19 +207,54 @@ async fn only_pages_that_are_seen_by_people_count() {
 #[tokio::test]
 async fn a_person_keeps_a_variant_in_another_browser() {
     let (vendor, origin) = (Vendor::start().await, origin().await);
-    let edge = edge(&vendor, &origin, "").await;
+    let edge =
+        edge(&vendor, &origin, "identity: { signed: true, user_hash_secret: hash-secret }").await;
     let (short, control) =
         (one_who_gets(&edge, "short").await, one_who_gets(&edge, "control").await);
-    let one = format!("ajs_anonymous_id={short}; ajs_user_id=ann");
+    // printf ceo | openssl dgst -sha256 -hmac hash-secret
+    let hash = "78e097bfa70abc25e932fed7bc975e3cd21e0c3a4195ebcb76df8fdef1180853";
+    let login = async |browser: &str| {
+        let event =
+            json!({"userId": "ceo", "anonymousId": browser, "context": {"user_hash": hash}});
+        let answer = edge.event("i", &event).send().await;
+        let lines = answer.all("set-cookie").into_iter();
+        lines.map(|line| line.split(';').next().unwrap()).collect::<Vec<_>>().join("; ")
+    };
+    let (one, other) = (login(&short).await, login(&control).await);
     assert_eq!(variant(&get(&edge, "/pricing", &one).send().await), "short");
-    let other = format!("ajs_anonymous_id={control}; ajs_user_id=ann");
     crate::support::eventually("the profile keeps it", || async {
-        let (found, profile) = edge.cli(&["profile", "get", "user_id:ann"]).await;
+        let (found, profile) = edge.cli(&["profile", "get", "user_id:ceo"]).await;
         (found && profile.contains("doorstep_experiment_pricing")).then_some(())
     })
     .await;
     assert_eq!(variant(&get(&edge, "/pricing", &other).send().await), "short");
-    // By a trait: all of a company see the same.
+}
+
+/// Without signed ids anybody can say any.
+#[tokio::test]
+async fn a_typed_id_writes_no_variant_into_anybodys_profile() {
+    let (vendor, origin) = (Vendor::start().await, origin().await);
+    let edge = edge(&vendor, &origin, "exposures: none").await;
+    let identify = edge.event("i", &json!({"userId": "ann", "anonymousId": "linked"}));
+    assert_eq!(identify.send().await.status, 200);
+    for cookie in ["ajs_anonymous_id=a; ajs_user_id=ann", "ajs_anonymous_id=linked"] {
+        get(&edge, "/pricing", cookie).send().await;
+    }
+    // What comes after it is there: the browser's own.
+    get(&edge, "/pricing", "ajs_anonymous_id=own").send().await;
+    crate::support::eventually("the browser's own profile keeps it", || async {
+        let (found, profile) = edge.cli(&["profile", "get", "anonymous_id:own"]).await;
+        (found && profile.contains("doorstep_experiment_pricing")).then_some(())
+    })
+    .await;
+    let (_, ann) = edge.cli(&["profile", "get", "user_id:ann"]).await;
+    assert!(!ann.contains("doorstep_experiment"), "{ann}");
+}
+
+#[tokio::test]
+async fn all_of_a_company_see_the_same() {
+    let (vendor, origin) = (Vendor::start().await, origin().await);
+    let edge = edge(&vendor, &origin, "").await;
     for (user, company) in [("u1", "acme"), ("u2", "acme"), ("u3", "acme")] {
         let push = json!({"type": "identify", "userId": user, "traits": {"company": company}});
         let request =

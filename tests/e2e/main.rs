@@ -16,6 +16,7 @@ mod consent;
 mod events;
 mod examples;
 mod experiments;
+mod framing;
 mod generic;
 mod hand_over;
 mod hostile;

@@ -57,7 +57,7 @@ async fn a_page_of_nginx_gets_the_snippet_and_keeps_the_rest() {
         "{text}"
     );
     assert!(text.contains(r#""k":"REDACTED""#) && !text.contains("test-write-key"));
-    assert_eq!(page.header("cache-control"), Some("private"));
+    assert_eq!(page.header("cache-control"), Some("private, no-cache"));
     for gone in ["etag", "last-modified", "accept-ranges", "content-length"] {
         assert_eq!(page.header(gone), None, "{gone}");
     }

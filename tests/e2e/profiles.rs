@@ -37,7 +37,7 @@ async fn a_profile_changes_the_page_under_the_same_address() {
     let page = get("ajs_user_id=john").await;
     assert!(page.text().ends_with("</head>/red?q=1"), "{}", page.text());
     assert!(page.text().contains(r#""t":{"group":"red"}"#));
-    assert_eq!(page.header("cache-control"), Some("private"));
+    assert_eq!(page.header("cache-control"), Some("private, no-cache"));
     let exited = json!({"type": "track", "event": "Audience Exited", "userId": "john", "properties": {"audience_key": "red"}});
     assert_eq!(push(&edge, &exited).await.status, 200);
     assert!(get("ajs_user_id=john").await.text().ends_with("</head>/?q=1"));

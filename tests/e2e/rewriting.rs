@@ -82,7 +82,7 @@ async fn pages_of_every_kind_are_changed_or_left_alone() {
             "{path}: {}",
             page.text()
         );
-        assert_eq!(page.header("cache-control"), Some("private"));
+        assert_eq!(page.header("cache-control"), Some("private, no-cache"));
         assert_eq!((page.header("etag"), page.header("last-modified")), (None, None), "{path}");
     }
     assert!(get("/").send().await.text().contains("<p class=\"a b\">two</p>"));

@@ -116,7 +116,7 @@ async fn a_name_that_nobody_vouches_for_writes_to_no_profile() {
     .await;
     assert!(!keeps("user_id:ceo").await);
     // Nothing is told, and a variant is kept all the same.
-    get(&edge, "/tested", &format!("{cookies}; ajs_anonymous_id=own")).send().await;
+    get(&edge, "/tested", &cookies).send().await;
     crate::support::eventually("the user's profile has it", || async {
         keeps("user_id:ceo").await.then_some(())
     })
@@ -149,8 +149,16 @@ async fn the_origin_vouches_for_its_users() {
     let identify = edge
         .event("i", &json!({"userId": "ceo", "anonymousId": "laptop"}))
         .header("Cookie", &cookies);
-    assert_eq!(identify.send().await.status, 200);
-    assert!(is_rich(&get(&edge, "/", "ajs_anonymous_id=laptop").send().await));
+    let identify = identify.send().await;
+    assert_eq!(identify.status, 200);
+    // The signature goes over to the browser's new id, and counts for that alone.
+    let laptop = format!("{}; ajs_user_id=ceo", jar(&identify));
+    assert!(is_rich(&get(&edge, "/", &laptop).send().await), "{laptop}");
+    let mixed =
+        format!("{cookies}; ").replace("ajs_anonymous_id=", "x=") + "ajs_anonymous_id=laptop";
+    assert!(!is_rich(&get(&edge, "/", &mixed).send().await), "{mixed}");
+    // The browser's id by itself opens nothing.
+    assert!(!is_rich(&get(&edge, "/", "ajs_anonymous_id=laptop").send().await));
     let out = get(&edge, "/logout", &cookies).send().await;
     assert_eq!(out.header("x-doorstep-user"), None);
     let lines = out.all("set-cookie").join("\n");
@@ -179,7 +187,7 @@ async fn a_page_that_signs_its_identify_is_believed() {
     assert!(!is_rich(&get(&edge, "/", "ajs_anonymous_id=phone").send().await));
     let right = identify(CEO_HASH).send().await;
     assert!(is_rich(&get(&edge, "/", &jar(&right)).send().await));
-    assert!(is_rich(&get(&edge, "/", "ajs_anonymous_id=phone").send().await));
+    assert!(!is_rich(&get(&edge, "/", "ajs_anonymous_id=phone").send().await));
     for event in vendor.until(2).await {
         assert!(event["context"].get("user_hash").is_none(), "{event}");
     }
@@ -197,19 +205,125 @@ async fn a_session_of_the_sites_own_is_asked_for() {
     assert!(is_rich(&page), "{}", page.text());
     // The visitor's other cookies are not the check's business.
     assert_eq!(origin.until("/whoami", 1).await[0].header("cookie"), Some("sid=ceo-session"));
-    assert!(is_rich(&get(&edge, "/", &jar(&page)).send().await));
+    // The check decides: cookies from before count for nothing beside it.
+    assert_eq!(
+        (page.cookie("ajs_user_id").as_deref(), page.cookie("doorstep_user")),
+        (Some("ceo"), None)
+    );
+    assert!(!is_rich(&get(&edge, "/", &jar(&page)).send().await));
     assert!(is_rich(&get(&edge, "/", "sid=ceo-session").send().await));
     for sid in ["nobody", "broken"] {
-        assert!(!is_rich(&get(&edge, "/", &format!("sid={sid}; ajs_user_id=ceo")).send().await));
+        let page = get(&edge, "/", &format!("sid={sid}; ajs_user_id=ceo")).send().await;
+        assert!(!is_rich(&page));
+        // Who is nobody's any more is not kept as somebody's.
+        let ended = page.all("set-cookie").iter().any(|line| line.starts_with("ajs_user_id=; "));
+        assert_eq!(ended, sid == "nobody", "{sid}");
     }
-    // Answers are remembered, and a check that fails is left alone for a while.
+    // Answers are remembered, and one session that has none keeps no other from being asked.
+    assert!(!is_rich(&get(&edge, "/", "sid=broken").send().await));
+    assert!(!is_rich(&get(&edge, "/", "sid=pause").send().await));
     assert!(!is_rich(&get(&edge, "/", "sid=another").send().await));
     assert!(is_rich(&get(&edge, "/", "sid=ceo-session").send().await));
     let asked: Vec<_> = origin
-        .until("/whoami", 3)
+        .until("/whoami", 5)
         .await
         .into_iter()
         .filter_map(|asked| asked.header("cookie").map(str::to_owned))
         .collect();
-    assert_eq!(asked, ["sid=ceo-session", "sid=nobody", "sid=broken"]);
+    assert_eq!(asked, ["sid=ceo-session", "sid=nobody", "sid=broken", "sid=pause", "sid=another"]);
+}
+
+#[tokio::test]
+async fn a_check_decides_again_when_its_answer_is_old() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 50ms }}",
+        origin.port
+    );
+    let edge = edge(setup(&origin, &vendor, NEW, &check)).await;
+    let page = get(&edge, "/", "sid=ceo-session").send().await;
+    assert!(is_rich(&page));
+    let ids = jar(&page);
+    // The session is another one's, or nobody's: so is the page, at once, whatever the cookies say.
+    for sid in ["sid=mary-session; ", "sid=nobody; ", ""] {
+        let page = get(&edge, "/", &format!("{sid}{ids}")).send().await;
+        assert!(!is_rich(&page), "{sid}");
+        let anonymous = page.cookie("ajs_anonymous_id").unwrap();
+        assert!(!ids.contains(&anonymous), "{sid}: the browser becomes another one");
+    }
+    crate::support::eventually("the session is asked for again", || async {
+        let page = get(&edge, "/", &format!("sid=ceo-session; {ids}")).send().await;
+        assert!(is_rich(&page));
+        let asked = origin
+            .asked()
+            .into_iter()
+            .filter(|asked| asked.header("cookie") == Some("sid=ceo-session"));
+        (asked.count() >= 2).then_some(())
+    })
+    .await;
+}
+
+/// Every way by which a browser's id could come to stand for a user's.
+#[tokio::test]
+async fn a_browsers_id_never_opens_a_users_profile() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let push = async |event: serde_json::Value| {
+        let request =
+            edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+        assert_eq!(request.body(event.to_string()).send().await.status, 200);
+    };
+    // The victim's own browser, whose id a link has planted.
+    let identify =
+        json!({"userId": "ceo", "anonymousId": "planted", "context": {"user_hash": CEO_HASH}});
+    let mine = edge.event("i", &identify).send().await;
+    assert!(is_rich(&get(&edge, "/", &jar(&mine)).send().await));
+    // A stranger's event that comes back by the vendor's webhook.
+    push(json!({"type": "identify", "userId": "ceo", "anonymousId": "returned", "traits": {}}))
+        .await;
+    // A link from before, or by an operator.
+    assert!(edge.cli(&["profile", "link", "anonymous_id:before", "user_id:ceo"]).await.0);
+    // What was given to a browser's own id shows.
+    push(json!({"type": "identify", "anonymousId": "own", "traits": {"salary": 7}})).await;
+    for id in ["planted", "returned", "before"] {
+        let cookie = format!("ajs_anonymous_id={id}");
+        let page = get(&edge, "/", &cookie).send().await;
+        assert!(!is_rich(&page), "{id}");
+        assert_eq!(get(&edge, "/seg/traits", &cookie).send().await.json(), json!({}), "{id}");
+        let event =
+            edge.event("t", &json!({"event": "x", "anonymousId": id})).header("Cookie", &cookie);
+        assert_eq!(event.send().await.status, 200);
+    }
+    assert!(is_rich(&get(&edge, "/", "ajs_anonymous_id=own").send().await));
+    for event in vendor.until(4).await {
+        assert!(event["context"].get("profile").is_none(), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn logging_out_leaves_nothing_of_the_user_on_the_next_page() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let cookies = jar(&get(&edge, "/login", "").send().await);
+    assert!(is_rich(&get(&edge, "/", &cookies).send().await));
+    let before = cookies.split("; ").find(|pair| pair.starts_with("ajs_anonymous_id=")).unwrap();
+    let out = get(&edge, "/logout", &cookies).send().await;
+    // Nor on that very page.
+    assert!(!out.text().contains("1000000") && !out.text().contains(r#""u":"#), "{}", out.text());
+    let after = out.cookie("ajs_anonymous_id").unwrap();
+    assert!(!before.ends_with(&after));
+    assert!(out.text().contains(&format!(r#""a":"{after}""#)), "{}", out.text());
+    let next = get(&edge, "/", &jar(&out)).send().await;
+    assert!(!is_rich(&next) && next.text().contains(r#""e":"#), "{}", next.text());
+    // The id that has ended is nobody's, also where something brings it back.
+    let mark = out.cookie("doorstep_ended").unwrap();
+    let back = get(&edge, "/", &format!("doorstep_ended={mark}; {before}")).send().await;
+    assert!(!before.ends_with(&back.cookie("ajs_anonymous_id").unwrap()));
+    // Whoever comes next at this browser is another user, and becomes another browser.
+    let again = get(&edge, "/login", "ajs_user_id=mary; ajs_anonymous_id=marys").send().await;
+    let lines = again.all("set-cookie").join("\n");
+    assert!(
+        lines.contains("ajs_user_id=ceo") && !lines.contains("ajs_anonymous_id=marys"),
+        "{lines}"
+    );
 }

@@ -71,7 +71,7 @@ async fn routes_lead_where_they_say_and_the_address_stays() {
             (200, page.to_owned()),
             "{target}"
         );
-        assert_eq!(page_is.header("cache-control"), Some("private"), "{target}");
+        assert_eq!(page_is.header("cache-control"), Some("private, no-cache"), "{target}");
     }
     let moved = edge.get("/older?a=1").await;
     assert_eq!((moved.status, moved.header("location")), (307, Some("/new?a=1")));

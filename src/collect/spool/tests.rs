@@ -56,6 +56,24 @@ async fn events_come_out_in_order_once_and_their_files_go() {
 }
 
 #[tokio::test]
+async fn what_was_taken_can_be_erased_as_soon_as_it_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _room) = open(folder.path());
+    for number in 0..50 {
+        // Nobody waits for these, as for what the edge tells itself.
+        drop(spool.append_later(&[parcel(&format!("john {number}"))]).unwrap());
+    }
+    spool.settle().await.unwrap();
+    let is_his = |event: &Event| event.parcel.body.starts_with(b"john");
+    assert_eq!(erase(folder.path(), is_his).unwrap(), 50);
+    // Nothing is made only to find that nothing is there.
+    let empty = tempfile::tempdir().unwrap();
+    let (spool, _room) = open(empty.path());
+    spool.settle().await.unwrap();
+    assert_eq!(files(empty.path()), 0);
+}
+
+#[tokio::test]
 async fn batches_keep_their_limits() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path());

@@ -59,7 +59,7 @@ pub enum Methods {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
-    /// CEL over `traits`, `ids`, `geo`, `request`, `consent`, `experiments` and `now`, e.g.
+    /// CEL over `traits`, `ids`, `geo`, `request`, `consent`, `tcf`, `gpp`, `us_privacy`, `experiments` and `now`, e.g.
     /// `traits.red_group`. A missing trait is false. Without it, the choice is for everybody.
     #[serde(default)]
     pub when: Option<String>,

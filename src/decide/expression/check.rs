@@ -8,11 +8,21 @@ use super::ExpressionError;
 use super::functions::{FUNCTIONS, MATCHES};
 
 /// What an expression may ask about.
-pub const VARIABLES: [&str; 8] =
-    ["traits", "ids", "request", "geo", "consent", "experiments", "tcf", "now"];
+pub const VARIABLES: [&str; 10] = [
+    "traits",
+    "ids",
+    "request",
+    "geo",
+    "consent",
+    "experiments",
+    "tcf",
+    "gpp",
+    "us_privacy",
+    "now",
+];
 
 /// Members of the variables that have a fixed set of them.
-const MEMBERS: [(&str, &[&str]); 5] = [
+const MEMBERS: [(&str, &[&str]); 7] = [
     ("ids", &["user_id", "anonymous_id"]),
     ("request", &["method", "path", "query", "headers", "cookies", "device"]),
     (
@@ -32,6 +42,8 @@ const MEMBERS: [(&str, &[&str]); 5] = [
     ),
     ("consent", &["given", "limited", "denied"]),
     ("tcf", &["purposes"]),
+    ("gpp", &["sections", "opted_out"]),
+    ("us_privacy", &["opt_out_sale"]),
 ];
 
 /// The most entries of a list that an expression gets to see.
@@ -179,8 +191,9 @@ impl Checker<'_> {
                 Ok(match field {
                     "query" | "headers" | "cookies" => Kind::Map,
                     "latitude" | "longitude" => Kind::Number,
-                    "european_union" | "given" | "limited" | "denied" => Kind::Bool,
-                    "purposes" => Kind::List,
+                    "european_union" | "given" | "limited" | "denied" | "opted_out"
+                    | "opt_out_sale" => Kind::Bool,
+                    "purposes" | "sections" => Kind::List,
                     _ => Kind::Text,
                 })
             }

@@ -87,7 +87,7 @@ impl<'f> Source<'f> for Member<'f> {
 }
 
 /// The first cookie of this name, as it was sent.
-pub(in crate::decide) fn cookie(request: &dyn RequestFacts, name: &str) -> Option<String> {
+pub(super) fn cookie(request: &dyn RequestFacts, name: &str) -> Option<String> {
     let cookies = request.header("cookie")?;
     split(&cookies).find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
 }

@@ -50,6 +50,7 @@ impl ProfileStore for Gated {
         from: &ProfileKey,
         to: &ProfileKey,
         _: i64,
+        _: LinkedBy,
     ) -> Result<Vec<ProfileKey>, StoreError> {
         self.records.lock().unwrap().insert(from.clone(), Stored::Linked(to.clone()));
         Ok(vec![from.clone(), to.clone()])
@@ -136,6 +137,7 @@ async fn a_store_that_hangs_is_an_error_to_the_writer() {
             _: &ProfileKey,
             _: &ProfileKey,
             _: i64,
+            _: LinkedBy,
         ) -> Result<Vec<ProfileKey>, StoreError> {
             std::future::pending().await
         }
@@ -151,7 +153,7 @@ async fn a_store_that_hangs_is_an_error_to_the_writer() {
     let resolver = Resolver::new(Memory::new(1 << 20, lifetimes), Arc::new(Hung));
     let john = key("user_id:john");
     assert!(matches!(resolver.merge(&john, &red()).await, Err(StoreError::Unavailable(_))));
-    let linked = resolver.link(&key("anonymous_id:b"), &john, 1).await;
+    let linked = resolver.link(&key("anonymous_id:b"), &john, 1, LinkedBy::Site).await;
     assert!(matches!(linked, Err(StoreError::Unavailable(_))));
     assert!(matches!(resolver.delete(&john, 1).await, Err(StoreError::Unavailable(_))));
 }
@@ -160,10 +162,10 @@ async fn a_store_that_hangs_is_an_error_to_the_writer() {
 async fn a_late_lookup_ends_in_memory() {
     let (resolver, store, key) = gated();
     let wait = Duration::from_millis(25);
-    assert!(matches!(resolver.find(&key, None, wait).await, Lookup::Late));
+    assert!(matches!(resolver.find_person(&key, None, wait).await, Lookup::Late));
     store.gate.as_ref().unwrap().add_permits(1);
-    assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Missing));
-    assert!(matches!(resolver.find(&key, None, Duration::ZERO).await, Lookup::Missing));
+    assert!(matches!(resolver.find_person(&key, None, WAIT).await, Lookup::Missing));
+    assert!(matches!(resolver.find_person(&key, None, Duration::ZERO).await, Lookup::Missing));
     assert_eq!(store.reads.load(Ordering::SeqCst), 1);
 }
 
@@ -172,7 +174,7 @@ async fn a_thousand_first_visits_ask_store_and_source_once() {
     let (resolver, store, key) = gated();
     let (source, counted) = fixed(Some(vec![("red".into(), json!(true))]));
     store.gate.as_ref().unwrap().add_permits(1);
-    let visits = (0..1000).map(|_| resolver.find(&key, Some(&source), WAIT));
+    let visits = (0..1000).map(|_| resolver.find_person(&key, Some(&source), WAIT));
     let found = futures::future::join_all(visits).await;
     assert!(found.iter().all(|lookup| lookup.known().is_some_and(|p| p.get("red").is_some())));
     assert_eq!(store.reads.load(Ordering::SeqCst), 1);
@@ -184,7 +186,7 @@ async fn a_write_during_a_lookup_is_not_hidden_by_it() {
     let (resolver, store, key) = gated();
     let slow = {
         let (resolver, key) = (Arc::clone(&resolver), key.clone());
-        tokio::spawn(async move { resolver.find(&key, None, WAIT).await })
+        tokio::spawn(async move { resolver.find_person(&key, None, WAIT).await })
     };
     while store.reads.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
@@ -192,7 +194,7 @@ async fn a_write_during_a_lookup_is_not_hidden_by_it() {
     resolver.merge(&key, &red()).await.unwrap();
     store.gate.as_ref().unwrap().add_permits(2);
     assert!(matches!(slow.await.unwrap(), Lookup::Missing), "it read before the write");
-    assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Found(_)));
+    assert!(matches!(resolver.find_person(&key, None, WAIT).await, Lookup::Found(_)));
 }
 
 /// A bug in a store costs the lookups that meet it, not the visitor for ever.
@@ -200,9 +202,9 @@ async fn a_write_during_a_lookup_is_not_hidden_by_it() {
 async fn a_lookup_that_panics_leaves_the_board() {
     let (resolver, store, key) = gated();
     store.gate.as_ref().unwrap().close();
-    assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Failed));
+    assert!(matches!(resolver.find_person(&key, None, WAIT).await, Lookup::Failed));
     assert!(resolver.flights.lock().unwrap().is_empty());
-    assert!(matches!(resolver.find(&key, None, WAIT).await, Lookup::Failed));
+    assert!(matches!(resolver.find_person(&key, None, WAIT).await, Lookup::Failed));
     assert_eq!(store.reads.load(Ordering::SeqCst), 2, "it was asked again");
 }
 
@@ -211,13 +213,13 @@ async fn a_change_of_the_user_shows_under_the_browsers_id() {
     let store = Arc::<Gated>::default();
     let resolver = resolver(&store, Duration::from_mins(1));
     let (browser, john) = (key("anonymous_id:b"), key("user_id:john"));
-    resolver.link(&browser, &john, 1).await.unwrap();
-    assert!(matches!(resolver.find(&browser, None, WAIT).await, Lookup::Missing));
+    resolver.link(&browser, &john, 1, LinkedBy::Site).await.unwrap();
+    assert!(matches!(resolver.find_person(&browser, None, WAIT).await, Lookup::Missing));
     resolver.merge(&john, &red()).await.unwrap();
-    let found = resolver.find(&browser, None, WAIT).await;
+    let found = resolver.find_person(&browser, None, WAIT).await;
     assert!(found.known().is_some_and(|profile| profile.get("red").is_some()));
     let reads = store.reads.load(Ordering::SeqCst);
-    resolver.find(&browser, None, WAIT).await;
+    resolver.find_person(&browser, None, WAIT).await;
     assert_eq!(store.reads.load(Ordering::SeqCst), reads, "both are in memory");
 }
 
@@ -227,9 +229,9 @@ async fn links_in_a_circle_end() {
         let store = Arc::<Gated>::default();
         let resolver = resolver(&store, fresh);
         let (a, b) = (key("user_id:a"), key("user_id:b"));
-        resolver.link(&a, &b, 1).await.unwrap();
-        resolver.link(&b, &a, 1).await.unwrap();
-        assert!(matches!(resolver.find(&a, None, WAIT).await, Lookup::Missing));
+        resolver.link(&a, &b, 1, LinkedBy::Site).await.unwrap();
+        resolver.link(&b, &a, 1, LinkedBy::Site).await.unwrap();
+        assert!(matches!(resolver.find_person(&a, None, WAIT).await, Lookup::Missing));
         assert!(store.reads.load(Ordering::SeqCst) <= MAX_HOPS + 2);
     }
 }
@@ -240,18 +242,22 @@ async fn old_profiles_serve_while_the_store_is_down_and_only_then() {
     let resolver = resolver(&store, Duration::ZERO);
     let (john, mary) = (key("user_id:john"), key("user_id:mary"));
     resolver.merge(&john, &red()).await.unwrap();
-    assert!(matches!(resolver.find(&john, None, WAIT).await, Lookup::Found(_)));
+    assert!(matches!(resolver.find_person(&john, None, WAIT).await, Lookup::Found(_)));
     store.down.store(true, Ordering::SeqCst);
-    let Lookup::Found(found) = resolver.find(&john, None, WAIT).await else { panic!("none") };
+    let Lookup::Found(found) = resolver.find_person(&john, None, WAIT).await else {
+        panic!("none")
+    };
     assert!(found.stale);
-    assert!(matches!(resolver.find(&mary, None, WAIT).await, Lookup::Failed));
+    assert!(matches!(resolver.find_person(&mary, None, WAIT).await, Lookup::Failed));
     store.down.store(false, Ordering::SeqCst);
-    let Lookup::Found(found) = resolver.find(&john, None, WAIT).await else { panic!("none") };
+    let Lookup::Found(found) = resolver.find_person(&john, None, WAIT).await else {
+        panic!("none")
+    };
     assert!(!found.stale);
     // What is known to have changed never serves.
     resolver.merge(&john, &red()).await.unwrap();
     store.down.store(true, Ordering::SeqCst);
-    assert!(matches!(resolver.find(&john, None, WAIT).await, Lookup::Failed));
+    assert!(matches!(resolver.find_person(&john, None, WAIT).await, Lookup::Failed));
 }
 
 #[tokio::test]
@@ -260,7 +266,7 @@ async fn what_the_source_says_is_kept_and_what_it_unsays_is_deleted() {
     let resolver = resolver(&store, Duration::ZERO);
     let john = key("user_id:john");
     let (first, _) = fixed(Some(vec![("a".into(), json!(1)), ("b".into(), json!(2))]));
-    resolver.find(&john, Some(&first), WAIT).await;
+    resolver.find_person(&john, Some(&first), WAIT).await;
     // Pushed since, and so not the source's to unsay.
     let pushed = Update::new(crate::profile::now_millis() + 5, [("c".into(), json!(3))]);
     resolver.merge(&john, &pushed).await.unwrap();
@@ -273,7 +279,7 @@ async fn what_the_source_says_is_kept_and_what_it_unsays_is_deleted() {
         tokio::task::yield_now().await;
     }
     let (second, counted) = fixed(Some(vec![("a".into(), json!(1))]));
-    let found = resolver.find(&john, Some(&second), WAIT).await;
+    let found = resolver.find_person(&john, Some(&second), WAIT).await;
     assert_eq!(found.known().unwrap().traits().count(), 3, "nobody waits for what is renewed");
     loop {
         let Some(Stored::Profile(now)) = store.get(&john).await.unwrap() else { panic!("none") };
@@ -293,7 +299,7 @@ async fn nobody_is_asked_for_again_for_a_while() {
     let resolver = resolver(&store, Duration::ZERO);
     let (source, counted) = fixed(None);
     for _ in 0..3 {
-        let found = resolver.find(&key("user_id:nobody"), Some(&source), WAIT).await;
+        let found = resolver.find_person(&key("user_id:nobody"), Some(&source), WAIT).await;
         assert!(matches!(found, Lookup::Missing));
         resolver.memory.forget(&key("user_id:nobody"));
     }

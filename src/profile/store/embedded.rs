@@ -1,6 +1,7 @@
 //! Profiles in LMDB, beside the process. One writer thread commits all updates that wait in one
 //! transaction, so a sync of the disk is shared; reads never wait for it.
 
+mod link;
 mod residency;
 mod tables;
 
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, Part, ProfileStore, StoreError, Stored};
+use super::{Change, LinkedBy, Part, ProfileStore, StoreError, Stored};
 use crate::profile::{ProfileKey, Update, now_millis};
 
 use residency::Residency;
-use tables::Tables;
+use tables::{Link, Tables};
 
 type Reply = oneshot::Sender<Result<Vec<ProfileKey>, StoreError>>;
 
@@ -41,6 +42,7 @@ enum Write {
         from: ProfileKey,
         to: ProfileKey,
         at: i64,
+        by: LinkedBy,
     },
     Delete {
         key: ProfileKey,
@@ -155,8 +157,9 @@ impl ProfileStore for Embedded {
         from: &ProfileKey,
         to: &ProfileKey,
         at: i64,
+        by: LinkedBy,
     ) -> Result<Vec<ProfileKey>, StoreError> {
-        self.write(Write::Link { from: from.clone(), to: to.clone(), at }).await
+        self.write(Write::Link { from: from.clone(), to: to.clone(), at, by }).await
     }
 
     async fn delete(&self, key: &ProfileKey, at: i64) -> Result<Vec<ProfileKey>, StoreError> {
@@ -165,7 +168,7 @@ impl ProfileStore for Embedded {
 
     async fn part(&self, site: &str, from: Option<&str>) -> Result<Part, StoreError> {
         let (site, from) = (site.to_owned(), from.map(str::to_owned));
-        self.read(move |shared| shared.tables.part(&site, from.as_deref())).await
+        self.read(move |shared| shared.tables.part(&site, from.as_deref(), now_millis())).await
     }
 
     async fn follow(&self, tell: &(dyn Fn(Change) + Send + Sync)) {
@@ -193,7 +196,7 @@ fn before(duration: Duration) -> i64 {
 
 impl Shared {
     fn get(&self, key: &ProfileKey) -> heed::Result<Option<Stored>> {
-        let stored = self.tables.get(key)?;
+        let stored = self.tables.get(key, now_millis())?;
         let forgotten = |stored: &Stored| match (stored, self.expire_after) {
             (Stored::Profile(profile), Some(after)) => profile.touched() < before(after),
             _ => false,
@@ -239,23 +242,21 @@ impl Shared {
         group: &[(Write, Reply)],
     ) -> Result<Vec<Result<Vec<ProfileKey>, StoreError>>, StoreError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut writing = self.tables.begin()?;
+        let mut writing = self.tables.begin(now_millis())?;
         // While the transaction is open nobody else can write.
         let last = self.tables.last_transaction();
         let foreign = if last == *known & !FOREIGN { *known & FOREIGN } else { FOREIGN };
         let mut outcomes = Vec::with_capacity(group.len());
         for (write, _) in group {
             let outcome = match write {
-                Write::Merge(key, update) => {
-                    writing.merge(key, update, now_millis()).map(|end| vec![end])
+                Write::Merge(key, update) => writing.merge(key, update).map(|end| vec![end]),
+                Write::Link { from, to, at, by } => {
+                    writing.link(&Link { from, to, at: *at, by: *by })
                 }
-                Write::Link { from, to, at } => writing.link(from, to, *at, now_millis()),
                 Write::Delete { key, at } => writing.delete(key, *at),
                 Write::Sweep(from) => {
                     let expired = self.expire_after.map_or(i64::MIN, before);
-                    writing
-                        .sweep(from.as_ref(), expired, now_millis())
-                        .map(|next| next.into_iter().collect())
+                    writing.sweep(from.as_ref(), expired).map(|next| next.into_iter().collect())
                 }
             };
             // An error of the store leaves the transaction unusable; a refusal doesn't.

@@ -5,6 +5,7 @@ mod channel;
 mod connection;
 mod record;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use async_trait::async_trait;
 use redis::{Cmd, RedisError, Script, TlsCertificates, Value, cmd};
 
 use super::{
-    Change, DELETED_FOR, MAX_HOPS, Part, ProfileStore, SAME_LINK, StoreError, Stored, end_of,
+    CLAIM_FOR, Change, DELETED_FOR, LinkedBy, MAX_CLAIMS, MAX_HOPS, Part, ProfileStore, SAME_LINK,
+    StoreError, Stored, end_of,
 };
 use crate::config::Secret;
 use crate::profile::{MAX_PROFILE_BYTES, MAX_TRAITS, ProfileKey, TooMuch, Update, now_millis};
@@ -150,6 +152,10 @@ impl Redis {
         format!("{}{{{}}}:links", self.prefix, record::name(key))
     }
 
+    fn claims(&self, key: &ProfileKey) -> String {
+        format!("{}{{{}}}:claims", self.prefix, record::name(key))
+    }
+
     /// What all nodes are told: who tells, when by the teller's own clock, and which profile.
     fn message(&self, key: Option<&ProfileKey>) -> String {
         let micros = self.start.elapsed().as_micros();
@@ -221,17 +227,53 @@ impl Redis {
             .await
     }
 
-    async fn unlink(&self, from: &ProfileKey, to: Option<&ProfileKey>) -> Result<(), StoreError> {
-        let (to, only_traits) = match to {
-            Some(to) => (record::name(to), "0"),
-            None => (String::new(), "1"),
+    async fn unlink(&self, from: &ProfileKey, what: Unlinked<'_>) -> Result<(), StoreError> {
+        let (to, which) = match what {
+            Unlinked::All(to) => (record::name(to), "all"),
+            Unlinked::Claim(to) => (record::name(to), "claim"),
+            Unlinked::Traits => (String::new(), "traits"),
         };
         let unlink = &self.scripts.unlink;
         self.script::<i64>(unlink, from, |call| {
-            call.arg(to).arg(only_traits);
+            call.arg(to).arg(which);
         })
         .await
         .map(drop)
+    }
+
+    /// Lists `from` among what leads to `to`, so that a deletion finds it. Of too many claims the oldest go.
+    async fn list(
+        &self,
+        from: &ProfileKey,
+        to: &ProfileKey,
+        at: i64,
+        by: LinkedBy,
+    ) -> Result<(), StoreError> {
+        let (links, claims) = (self.links(to), self.claims(to));
+        let (own, other, most, lives) = match by {
+            LinkedBy::Site => (&links, &claims, MAX_LINKS, self.expire_seconds),
+            LinkedBy::Claim => (&claims, &links, MAX_CLAIMS, CLAIM_FOR.as_secs()),
+        };
+        let mut listing = redis::pipe();
+        listing.cmd("ZADD").arg(own).arg(at).arg(record::name(from)).ignore();
+        if by == LinkedBy::Site {
+            listing.cmd("ZREM").arg(other).arg(record::name(from)).ignore();
+        }
+        let last = -i64::try_from(most).unwrap_or(i64::MAX) - 1;
+        listing.cmd("ZRANGE").arg(own).arg(0).arg(last);
+        listing.cmd("ZREMRANGEBYRANK").arg(own).arg(0).arg(last).ignore();
+        if lives > 0 {
+            listing.cmd("EXPIRE").arg(own).arg(lives).ignore();
+        }
+        let (over,): (Vec<String>,) = self
+            .on(async |connected| listing.query_async(&mut connected.master.clone()).await)
+            .await?;
+        if by == LinkedBy::Claim {
+            for over in over.iter().filter_map(|name| record::key_of(name)) {
+                self.unlink(&over, Unlinked::Claim(to)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// `key` and everything that leads to it, with what it leads to.
@@ -239,14 +281,19 @@ impl Redis {
         &self,
         key: &ProfileKey,
     ) -> Result<Vec<(ProfileKey, Option<ProfileKey>)>, StoreError> {
-        let mut all = vec![(key.clone(), None)];
+        let (mut all, mut known) = (vec![(key.clone(), None)], HashSet::from([key.clone()]));
         let mut next = 0;
         while let Some((to, _)) = all.get(next).cloned() {
             next += 1;
-            let mut command = cmd("ZRANGE");
-            let names: Vec<String> = self.run(command.arg(self.links(&to)).arg(0).arg(-1)).await?;
-            for from in names.iter().filter_map(|name| record::key_of(name)) {
-                if !all.iter().any(|(known, _)| *known == from) {
+            let mut both = redis::pipe();
+            for list in [self.links(&to), self.claims(&to)] {
+                both.cmd("ZRANGE").arg(list).arg(0).arg(-1);
+            }
+            let (links, claims): (Vec<String>, Vec<String>) = self
+                .on(async |connected| both.query_async(&mut connected.master.clone()).await)
+                .await?;
+            for from in links.iter().chain(&claims).filter_map(|name| record::key_of(name)) {
+                if known.insert(from.clone()) {
                     all.push((from, Some(to.clone())));
                 }
             }
@@ -263,8 +310,20 @@ fn unexpected() -> StoreError {
     StoreError::Unavailable("a script answered what this version does not know".into())
 }
 
+/// What of a link is taken away.
+enum Unlinked<'u> {
+    /// The link to this key.
+    All(&'u ProfileKey),
+    /// The link to this key, if only an event says it.
+    Claim(&'u ProfileKey),
+    /// The traits from before it was a link.
+    Traits,
+}
+
 /// Most keys that are remembered as linked to one.
-const MAX_LINKS: i64 = 10_000;
+const MAX_LINKS: usize = 10_000;
+/// Keys that are taken away together when a person is deleted.
+const DELETED_TOGETHER: usize = 64;
 
 #[async_trait]
 impl ProfileStore for Redis {
@@ -324,25 +383,22 @@ impl ProfileStore for Redis {
         from: &ProfileKey,
         to: &ProfileKey,
         at: i64,
+        by: LinkedBy,
     ) -> Result<Vec<ProfileKey>, StoreError> {
         let end = end_of(self, to).await?;
         if end == *from {
             return Err(StoreError::Circle);
         }
         // First, so that a deletion finds everything that leads here, whatever happens in between.
-        let links = self.links(to);
-        let mut listing = redis::pipe();
-        listing.cmd("ZADD").arg(&links).arg(at).arg(record::name(from)).ignore();
-        listing.cmd("ZREMRANGEBYRANK").arg(&links).arg(0).arg(-MAX_LINKS - 1).ignore();
-        if self.expire_seconds > 0 {
-            listing.cmd("EXPIRE").arg(&links).arg(self.expire_seconds).ignore();
-        }
-        self.on(async |connected| listing.query_async::<()>(&mut connected.master.clone()).await)
-            .await?;
+        self.list(from, to, at, by).await?;
         let same = u64::try_from(SAME_LINK.as_millis()).unwrap_or(u64::MAX);
         let taken: Value = self
             .script(&self.scripts.link, from, |call| {
                 call.arg(self.expire_seconds).arg(at).arg(record::name(to)).arg(same);
+                match by {
+                    LinkedBy::Site => call.arg(""),
+                    LinkedBy::Claim => call.arg(CLAIM_FOR.as_secs()),
+                };
             })
             .await?;
         let fields = fields(taken);
@@ -359,7 +415,7 @@ impl ProfileStore for Redis {
                 }
                 other => drop(other?),
             }
-            self.unlink(from, None).await?;
+            self.unlink(from, Unlinked::Traits).await?;
         }
         Ok(vec![from.clone(), end])
     }
@@ -369,14 +425,16 @@ impl ProfileStore for Redis {
         let all = self.leading_to(&end).await?;
         self.note_deleted(all.iter().map(|(key, _)| key)).await?;
         // The links first: a deletion that is cut short can be sent again and finds the rest.
-        for (from, to) in &all {
-            if let Some(to) = to {
-                self.unlink(from, Some(to)).await?;
-                self.run::<()>(cmd("DEL").arg(self.links(from))).await?;
-            }
+        for some in all.chunks(DELETED_TOGETHER) {
+            let going = some.iter().filter_map(|(from, to)| Some((from, to.as_ref()?)));
+            let going = going.map(async |(from, to)| {
+                self.unlink(from, Unlinked::All(to)).await?;
+                self.run::<()>(cmd("DEL").arg(self.links(from)).arg(self.claims(from))).await
+            });
+            futures::future::try_join_all(going).await?;
         }
         let mut invocation = self.scripts.delete.key(self.hash(&end));
-        invocation.key(self.links(&end));
+        invocation.key(self.links(&end)).key(self.claims(&end));
         invocation.arg(&self.channel).arg(self.message(Some(&end))).arg(at).arg(DELETION_SECONDS);
         self.on(async |connected| {
             invocation.invoke_async::<Vec<String>>(&mut connected.master.clone()).await

@@ -24,7 +24,9 @@ pub const EVENTS: Spec = Spec { time: "originalTimestamp", marks: false };
 pub const LIMITS: Limits = Limits { bytes: 500 * 1024 - 1024, events: 1000 };
 
 /// The snippet's function.
-pub const SNIPPET: &str = include_str!("snippet.js");
+pub const SNIPPET: &str =
+    concat!("(function (edge) {\n", include_str!("identity.js"), include_str!("snippet.js"), "})");
 
-/// What stands before the SDK where the edge does not see the page.
-pub const LEAD: &str = include_str!("lead.js");
+/// What stands before the SDK where the edge does not see the page, on a host of its own below the site's domain: the
+/// ids that HttpOnly cookies hide from scripts. The page's own snippet names the edge's host in its load options.
+pub const LEAD: &str = concat!("(function (edge) {\n", include_str!("identity.js"), "})");

@@ -24,7 +24,9 @@ pub const EVENTS: Spec = Spec { time: "timestamp", marks: true };
 pub const LIMITS: Limits = Limits { bytes: 500 * 1024 - 1024, events: 2500 };
 
 /// The snippet's function.
-pub const SNIPPET: &str = include_str!("snippet.js");
+pub const SNIPPET: &str =
+    concat!("(function (edge) {\n", include_str!("identity.js"), include_str!("snippet.js"), "})");
 
 /// What stands before the SDK where the edge does not see the page.
-pub const LEAD: &str = include_str!("lead.js");
+pub const LEAD: &str =
+    concat!("(function (edge) {\n", include_str!("identity.js"), include_str!("lead.js"), "})");

@@ -1,90 +1,71 @@
 // What a page needs before the SDK has come: the same queue of stubs as the vendor's snippet
-// (@segment/snippet), plus the ids that HttpOnly cookies hide from scripts.
+// (@segment/snippet), plus the ids that HttpOnly cookies hide from scripts (identity.js, in front of this).
 // `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
-// call, a anonymous id, m it was minted for this page, u user id, t client traits, x variants by experiment.
+// call, q links may not say who somebody is, x variants by experiment, and what identity.js says.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
-(function (edge) {
-  if (edge.x) (window.doorstep = window.doorstep || {}).experiments = edge.x;
-  var analytics = window.analytics = window.analytics || [];
-  if (analytics.initialize) return;
-  if (analytics.invoked) {
-    if (window.console && console.error) console.error("Segment snippet included twice.");
-    return;
-  }
-  analytics.invoked = true;
-  analytics.methods = ["trackSubmit", "trackClick", "trackLink", "trackForm", "pageview", "identify",
-    "reset", "group", "track", "ready", "alias", "debug", "page", "screen", "once", "off", "on",
-    "addSourceMiddleware", "addIntegrationMiddleware", "setAnonymousId", "addDestinationMiddleware",
-    "register"];
-  analytics.factory = function (method) {
-    return function () {
-      if (window.analytics.initialized) {
-        return window.analytics[method].apply(window.analytics, arguments);
-      }
-      var call = Array.prototype.slice.call(arguments);
-      if (["track", "screen", "alias", "group", "page", "identify"].indexOf(method) > -1) {
-        // Where the visitor is now: the SDK may come after the next navigation in the page.
-        var canonical = document.querySelector("link[rel='canonical']");
-        call.push({
-          __t: "bpc",
-          c: canonical && canonical.getAttribute("href") || undefined,
-          p: location.pathname,
-          u: location.href,
-          s: location.search,
-          t: document.title,
-          r: document.referrer
-        });
-      }
-      call.unshift(method);
-      analytics.push(call);
-      return analytics;
-    };
+if (edge.x) (window.doorstep = window.doorstep || {}).experiments = edge.x;
+var analytics = window.analytics = window.analytics || [];
+if (analytics.initialize) return;
+if (analytics.invoked) {
+  if (window.console && console.error) console.error("Segment snippet included twice.");
+  return;
+}
+analytics.invoked = true;
+analytics.methods = ["trackSubmit", "trackClick", "trackLink", "trackForm", "pageview", "identify",
+  "reset", "group", "track", "ready", "alias", "debug", "page", "screen", "once", "off", "on",
+  "addSourceMiddleware", "addIntegrationMiddleware", "setAnonymousId", "addDestinationMiddleware",
+  "register"];
+analytics.factory = function (method) {
+  return function () {
+    if (window.analytics.initialized) {
+      return window.analytics[method].apply(window.analytics, arguments);
+    }
+    var call = Array.prototype.slice.call(arguments);
+    if (["track", "screen", "alias", "group", "page", "identify"].indexOf(method) > -1) {
+      // Where the visitor is now: the SDK may come after the next navigation in the page.
+      var canonical = document.querySelector("link[rel='canonical']");
+      call.push({
+        __t: "bpc",
+        c: canonical && canonical.getAttribute("href") || undefined,
+        p: location.pathname,
+        u: location.href,
+        s: location.search,
+        t: document.title,
+        r: document.referrer
+      });
+    }
+    call.unshift(method);
+    analytics.push(call);
+    return analytics;
   };
-  for (var i = 0; i < analytics.methods.length; i++) {
-    analytics[analytics.methods[i]] = analytics.factory(analytics.methods[i]);
-  }
-  var base = location.protocol + "//" + location.host + edge.b;
-  var own = document.currentScript;
-  var nonce = own && (own.nonce || own.getAttribute("nonce"));
-  analytics.load = function (key, options) {
-    var script = document.createElement("script");
-    script.async = true;
-    script.setAttribute("data-global-segment-analytics-key", "analytics");
-    if (nonce) script.setAttribute("nonce", nonce);
-    script.src = base + "/assets/sdk.js";
-    var first = document.getElementsByTagName("script")[0];
-    if (first) first.parentNode.insertBefore(script, first);
-    else document.head.appendChild(script);
-    analytics._loadOptions = options;
-  };
-  analytics._writeKey = edge.k;
-  analytics._cdn = base + "/assets";
-  analytics.SNIPPET_VERSION = "5.2.1";
-  // The SDK reads ids from localStorage before it asks anyone else: no event is needed to tell it.
-  function stored(name) {
-    try { return localStorage.getItem(name); } catch (error) { return null; }
-  }
-  function store(name, value) {
-    try { localStorage.setItem(name, JSON.stringify(value)); } catch (error) {}
-  }
-  // An id that the browser has kept is older than one minted for this page.
-  if (edge.a && !(edge.m && stored("ajs_anonymous_id"))) {
-    store("ajs_anonymous_id", edge.a);
-    analytics.setAnonymousId(edge.a);
-  }
-  if (edge.u) store("ajs_user_id", edge.u);
-  if (edge.t) {
-    var traits = {};
-    try { traits = JSON.parse(stored("ajs_user_traits")) || {}; } catch (error) {}
-    for (var name in edge.t) traits[name] = edge.t[name];
-    store("ajs_user_traits", traits);
-  }
-  analytics.on("reset", function () {
-    if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
-  });
-  var options = {};
-  // The edge keeps the identity cookies: the SDK must not write readable ones beside them.
-  if (edge.c) options.storage = { stores: ["localStorage", "memory"] };
-  analytics.load(edge.k, options);
-  if (edge.p) analytics.page();
-})
+};
+for (var i = 0; i < analytics.methods.length; i++) {
+  analytics[analytics.methods[i]] = analytics.factory(analytics.methods[i]);
+}
+var base = location.protocol + "//" + location.host + edge.b;
+var own = document.currentScript;
+var nonce = own && (own.nonce || own.getAttribute("nonce"));
+analytics.load = function (key, options) {
+  var script = document.createElement("script");
+  script.async = true;
+  script.setAttribute("data-global-segment-analytics-key", "analytics");
+  if (nonce) script.setAttribute("nonce", nonce);
+  script.src = base + "/assets/sdk.js";
+  var first = document.getElementsByTagName("script")[0];
+  if (first) first.parentNode.insertBefore(script, first);
+  else document.head.appendChild(script);
+  analytics._loadOptions = options;
+};
+analytics._writeKey = edge.k;
+analytics._cdn = base + "/assets";
+analytics.SNIPPET_VERSION = "5.2.1";
+if (edge.a) analytics.setAnonymousId(stored("ajs_anonymous_id") || edge.a);
+analytics.on("reset", function () {
+  if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
+});
+var options = {};
+// The edge keeps the identity cookies: the SDK must not write readable ones beside them.
+if (edge.c) options.storage = { stores: ["localStorage", "memory"] };
+if (edge.q) options.useQueryString = false;
+analytics.load(edge.k, options);
+if (edge.p) analytics.page();

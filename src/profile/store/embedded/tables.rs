@@ -1,13 +1,17 @@
 //! What stands in the LMDB files, and how one transaction changes it.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::path::Path;
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, DatabaseFlags, Env, EnvOpenOptions, RwTxn, WithoutTls};
 
-use crate::profile::store::{MAX_HOPS, Part, SAME_LINK, StoreError, Stored};
+use super::link::StoredLink;
+use crate::profile::store::{LinkedBy, MAX_CLAIMS, MAX_HOPS, Part, SAME_LINK, StoreError, Stored};
 use crate::profile::{Profile, ProfileKey, Update};
+
+pub(super) use super::link::Link;
 
 type Table = Database<'static, Bytes, Bytes>;
 
@@ -36,8 +40,6 @@ pub(super) enum OpenError {
 
 /// Written into a new store.
 const FORMAT: &str = "profiles 2";
-/// First byte of a link, where a profile has its own format.
-const LINK: u8 = 0;
 /// LMDB's pages are the system's; larger ones only make the estimate smaller.
 const PAGE_BYTES: u64 = 4096;
 /// Records of one part of an export, and of one sweep.
@@ -89,12 +91,12 @@ impl Tables {
         pages * PAGE_BYTES
     }
 
-    pub(super) fn get(&self, key: &ProfileKey) -> heed::Result<Option<Stored>> {
+    pub(super) fn get(&self, key: &ProfileKey, now: i64) -> heed::Result<Option<Stored>> {
         let txn = self.env.read_txn()?;
-        Ok(self.records.get(&txn, key.as_bytes())?.and_then(read))
+        Ok(self.records.get(&txn, key.as_bytes())?.and_then(|record| read(record, now)))
     }
 
-    pub(super) fn part(&self, site: &str, from: Option<&str>) -> heed::Result<Part> {
+    pub(super) fn part(&self, site: &str, from: Option<&str>, now: i64) -> heed::Result<Part> {
         let txn = self.env.read_txn()?;
         let first = format!("{site}\0{}", from.unwrap_or_default());
         let end = format!("{site}\u{1}");
@@ -107,7 +109,7 @@ impl Tables {
         for record in self.records.range(&txn, &(first, Bound::Excluded(end.as_bytes())))? {
             let (key, bytes) = record?;
             if let Some(key) = ProfileKey::from_bytes(key)
-                && let Some(stored) = read(bytes)
+                && let Some(stored) = read(bytes, now)
             {
                 part.records.push((key, stored));
             }
@@ -127,21 +129,18 @@ impl Tables {
         txn.commit().unwrap();
     }
 
-    /// Waits until nobody else writes.
-    pub(super) fn begin(&self) -> Result<Writing<'_>, StoreError> {
+    /// Waits until nobody else writes. What is over at `now` (milliseconds since 1970) does not count.
+    pub(super) fn begin(&self, now: i64) -> Result<Writing<'_>, StoreError> {
         let txn = self.env.write_txn().map_err(unavailable)?;
-        Ok(Writing { tables: self, txn, wrote: false })
+        Ok(Writing { tables: self, txn, now, wrote: false })
     }
 }
 
-/// Reads a record. One that no version wrote is none.
-fn read(bytes: &[u8]) -> Option<Stored> {
-    match bytes.split_first()? {
-        (&LINK, rest) => {
-            let (_, to) = rest.split_first_chunk::<8>()?;
-            Some(Stored::Linked(ProfileKey::from_bytes(to)?))
-        }
-        _ => Profile::decode(bytes).map(Stored::Profile),
+/// Reads a record. One that no version wrote is none, nor is a link that is over.
+fn read(bytes: &[u8], now: i64) -> Option<Stored> {
+    match StoredLink::read(bytes) {
+        Some(link) => (!link.is_over(now)).then_some(Stored::Linked(link.to)),
+        None => Profile::decode(bytes).map(Stored::Profile),
     }
 }
 
@@ -163,6 +162,7 @@ fn same_link_millis() -> i64 {
 pub(super) struct Writing<'t> {
     tables: &'t Tables,
     txn: RwTxn<'t>,
+    now: i64,
     wrote: bool,
 }
 
@@ -175,7 +175,7 @@ impl Writing<'_> {
 
     fn get(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
         let found = self.tables.records.get(&self.txn, key.as_bytes()).map_err(unavailable)?;
-        Ok(found.and_then(read))
+        Ok(found.and_then(|record| read(record, self.now)))
     }
 
     fn put(&mut self, key: &ProfileKey, record: &[u8]) -> Result<(), StoreError> {
@@ -205,52 +205,41 @@ impl Writing<'_> {
         &mut self,
         key: &ProfileKey,
         update: &Update,
-        now: i64,
     ) -> Result<ProfileKey, StoreError> {
         let (end, stored) = self.end(key)?;
         let mut profile = stored.unwrap_or_default();
         let before = profile.pulled();
-        if profile.merge(update, now)? || profile.pulled() != before {
+        if profile.merge(update, self.now)? || profile.pulled() != before {
             self.put(&end, profile.encode())?;
         }
         Ok(end)
     }
 
-    pub(super) fn link(
-        &mut self,
-        from: &ProfileKey,
-        to: &ProfileKey,
-        at: i64,
-        now: i64,
-    ) -> Result<Vec<ProfileKey>, StoreError> {
+    pub(super) fn link(&mut self, link: &Link<'_>) -> Result<Vec<ProfileKey>, StoreError> {
+        let Link { from, to, at, mut by } = *link;
         let (end, _) = self.end(to)?;
         if end == *from {
             return Err(StoreError::Circle);
         }
         let stored = self.tables.records.get(&self.txn, from.as_bytes()).map_err(unavailable)?;
-        let old = stored.and_then(|bytes| match bytes.split_first()? {
-            (&LINK, rest) => {
-                let (time, to) = rest.split_first_chunk::<8>()?;
-                Some((i64::from_be_bytes(*time), ProfileKey::from_bytes(to)?))
-            }
-            _ => None,
-        });
         let own = stored.and_then(Profile::decode);
-        if let Some((time, target)) = old {
-            let same = target == *to && at.saturating_sub(time) < same_link_millis();
-            if (at, to) <= (time, &target) || same {
+        if let Some(old) = stored.and_then(StoredLink::read) {
+            let same = old.to == *to;
+            let again = same && at.saturating_sub(old.at) < same_link_millis();
+            // What the site says is not said again, but for the site that says it of a claim.
+            let stronger = same && old.by == LinkedBy::Claim && by == LinkedBy::Site;
+            if (at, to) <= (old.at, &old.to) || (again && !stronger) {
                 return Ok(Vec::new());
             }
-            self.wrote = true;
-            self.tables
-                .linked
-                .delete_one_duplicate(&mut self.txn, target.as_bytes(), from.as_bytes())
-                .map_err(unavailable)?;
+            if same && old.by == LinkedBy::Site {
+                by = LinkedBy::Site;
+            }
+            self.unlist(&old.to, from)?;
         }
-        let mut record = vec![LINK];
-        record.extend_from_slice(&at.to_be_bytes());
-        record.extend_from_slice(to.as_bytes());
-        self.put(from, &record)?;
+        if by == LinkedBy::Claim && !self.make_room(to)? {
+            return Ok(Vec::new());
+        }
+        self.put(from, &link.record(by))?;
         self.tables
             .linked
             .put(&mut self.txn, to.as_bytes(), from.as_bytes())
@@ -258,7 +247,7 @@ impl Writing<'_> {
         if let Some(own) = own {
             // What the browser was known by is the user's from now on. Where there is no room for
             // it, what the user has stays.
-            match self.merge(&end, &Update::of(&own), now) {
+            match self.merge(&end, &Update::of(&own)) {
                 Err(StoreError::Refused(why)) => {
                     tracing::warn!(site = from.site(), %why, "a browser's traits are not taken over");
                 }
@@ -268,27 +257,63 @@ impl Writing<'_> {
         Ok(vec![from.clone(), end])
     }
 
+    fn unlist(&mut self, to: &ProfileKey, from: &ProfileKey) -> Result<(), StoreError> {
+        self.wrote = true;
+        self.tables
+            .linked
+            .delete_one_duplicate(&mut self.txn, to.as_bytes(), from.as_bytes())
+            .map(drop)
+            .map_err(unavailable)
+    }
+
+    /// The keys that are linked to `to`, at most so many.
+    pub(super) fn linked_to(
+        &self,
+        to: &ProfileKey,
+        most: usize,
+    ) -> Result<Vec<ProfileKey>, StoreError> {
+        let listed =
+            self.tables.linked.get_duplicates(&self.txn, to.as_bytes()).map_err(unavailable)?;
+        let keys = listed.into_iter().flatten();
+        Ok(keys.filter_map(|entry| ProfileKey::from_bytes(entry.ok()?.1)).take(most).collect())
+    }
+
+    /// Makes room for one more claim on `to`: the oldest goes where there are too many. `false` where none can.
+    fn make_room(&mut self, to: &ProfileKey) -> Result<bool, StoreError> {
+        let listed = self.linked_to(to, 4 * MAX_CLAIMS)?;
+        if listed.len() < MAX_CLAIMS {
+            return Ok(true);
+        }
+        let mut claims = Vec::new();
+        for from in listed {
+            let record =
+                self.tables.records.get(&self.txn, from.as_bytes()).map_err(unavailable)?;
+            let link = record.and_then(StoredLink::read);
+            let claim = link.filter(|link| link.by == LinkedBy::Claim && link.to == *to);
+            claims.extend(claim.map(|link| (link.at, from)));
+        }
+        let oldest = claims.iter().min().cloned();
+        let Some((_, oldest)) = oldest.filter(|_| claims.len() >= MAX_CLAIMS) else {
+            return Ok(claims.len() < MAX_CLAIMS);
+        };
+        self.remove(&oldest)?;
+        self.unlist(to, &oldest)?;
+        Ok(true)
+    }
+
     pub(super) fn delete(
         &mut self,
         key: &ProfileKey,
         at: i64,
     ) -> Result<Vec<ProfileKey>, StoreError> {
         let (end, stored) = self.end(key)?;
-        let mut gone = vec![end.clone()];
+        let (mut gone, mut known) = (vec![end.clone()], HashSet::from([end.clone()]));
         let mut next = 0;
         while let Some(to) = gone.get(next).cloned() {
             next += 1;
-            let linked = self.tables.linked;
-            let from: Vec<ProfileKey> = linked
-                .get_duplicates(&self.txn, to.as_bytes())
-                .map_err(unavailable)?
-                .into_iter()
-                .flatten()
-                .filter_map(|entry| ProfileKey::from_bytes(entry.ok()?.1))
-                .filter(|from| !gone.contains(from))
-                .collect();
-            linked.delete(&mut self.txn, to.as_bytes()).map_err(unavailable)?;
-            gone.extend(from);
+            let from = self.linked_to(&to, usize::MAX)?;
+            self.tables.linked.delete(&mut self.txn, to.as_bytes()).map_err(unavailable)?;
+            gone.extend(from.into_iter().filter(|from| known.insert(from.clone())));
         }
         let deleted = stored.unwrap_or_default().deleted(at);
         for key in gone.iter().skip(1) {
@@ -305,7 +330,6 @@ impl Writing<'_> {
         &mut self,
         from: Option<&ProfileKey>,
         expired: i64,
-        now: i64,
     ) -> Result<Option<ProfileKey>, StoreError> {
         let first = from.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
         let (mut dead, mut last, mut seen) = (Vec::new(), None, 0);
@@ -313,10 +337,17 @@ impl Writing<'_> {
         for record in self.tables.records.range(&self.txn, &range).map_err(unavailable)? {
             let (key, bytes) = record.map_err(unavailable)?;
             let Some(key) = ProfileKey::from_bytes(key) else { continue };
-            if let Some(Stored::Profile(profile)) = read(bytes)
-                && (profile.touched() < expired || says_nothing(&profile, now))
-            {
-                dead.push(key.clone());
+            match read(bytes, self.now) {
+                Some(Stored::Profile(profile)) => {
+                    if profile.touched() < expired || says_nothing(&profile, self.now) {
+                        dead.push((key.clone(), None));
+                    }
+                }
+                Some(Stored::Linked(_)) => {}
+                None => {
+                    let over = StoredLink::read(bytes);
+                    dead.extend(over.map(|link| (key.clone(), Some(link.to))));
+                }
             }
             last = Some(key);
             seen += 1;
@@ -324,8 +355,11 @@ impl Writing<'_> {
                 break;
             }
         }
-        for key in &dead {
+        for (key, linked) in &dead {
             self.remove(key)?;
+            if let Some(to) = linked {
+                self.unlist(to, key)?;
+            }
         }
         Ok(last.filter(|_| seen == PART))
     }

@@ -1,4 +1,4 @@
--- Deletes the profile KEYS[1] and the list KEYS[2] of what is linked to it. It remembers when, so
+-- Deletes the profile KEYS[1] and the lists KEYS[2] and KEYS[3] of what is linked to it. It remembers when, so
 -- that a late repeat of what was deleted is not taken.
 -- ARGV: channel, message, time, seconds for which the time is remembered.
 local link = redis.call('HGET', KEYS[1], 'link')
@@ -18,7 +18,7 @@ for i = 1, #all, 2 do
     end
   end
 end
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('HSET', KEYS[1], 'cut', string.format('%.0f', cut), 'count', count, 'bytes', bytes)
 if count > 0 then
   redis.call('HSET', KEYS[1], unpack(kept))

@@ -1,9 +1,9 @@
 //! A profile as a hash of Redis, and its keys.
 //!
 //! `{prefix}{site:type:id}` is a hash. Fields: `t:NAME` = `TIME:JSON` for each trait, `link` =
-//! `TIME:site:type:id`, and `cut`, `count`, `bytes`, `pulled`, `until`. Beside it stands
-//! `{prefix}{site:type:id}:links`, a sorted set of what is linked to it. The braces are a hash tag:
-//! both are in one slot of a cluster.
+//! `TIME:site:type:id`, `claimed` where only an event says so, and `cut`, `count`, `bytes`, `pulled`, `until`.
+//! Beside it stand `{prefix}{site:type:id}:links` and `…:claims`, sorted sets of what is linked to it. The braces
+//! are a hash tag: all are in one slot of a cluster.
 
 use redis::Value;
 

@@ -1,0 +1,74 @@
+//! A connection to the origin carries one request and one answer at a time. Pingora keeps one whose answer came
+//! before the request had gone, and whose rest followed: an origin that did not wait for the rest takes it for
+//! the next request, and answers that to another visitor.
+
+use std::os::fd::RawFd;
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+/// The connection that a page's request is on.
+#[derive(Debug, Default)]
+pub(super) struct OriginConnection {
+    /// Open for as long as the request is on it: Pingora closes or keeps it behind all hooks of the answer.
+    socket: Option<RawFd>,
+    /// The whole request has been handed over.
+    request_ended: bool,
+}
+
+impl OriginConnection {
+    /// The request goes out on `socket`.
+    pub(super) fn open(&mut self, socket: RawFd) {
+        *self = Self { socket: Some(socket), request_ended: false };
+    }
+
+    /// The request has left it, with an error.
+    pub(super) fn leave(&mut self) {
+        self.socket = None;
+    }
+
+    /// All of the request has come from the visitor.
+    pub(super) fn request_ended(&mut self) {
+        self.request_ended = true;
+    }
+
+    /// All of the answer has come from the origin. Where the request had not gone, the rest of it still goes, and then
+    /// nothing is read from the connection any more: so it is not kept.
+    pub(super) fn answer_ended(&mut self) {
+        if let (false, Some(socket)) = (self.request_ended, self.socket.take()) {
+            // It may have ended by itself.
+            let _ = shutdown(socket, Shutdown::Read);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn only_an_answer_before_its_requests_end_ends_the_connection() {
+        for (ended, left, closes) in
+            [(false, false, true), (true, false, false), (false, true, false)]
+        {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut connection = OriginConnection::default();
+            connection.request_ended();
+            connection.open(ours.as_raw_fd());
+            if ended {
+                connection.request_ended();
+            }
+            if left {
+                connection.leave();
+            }
+            connection.answer_ended();
+            assert_eq!(ours.read(&mut [0]).is_ok_and(|read| read == 0), closes);
+            assert!(ours.write(b"rest").is_ok(), "the request goes on");
+            drop(theirs);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the bytes of an HTTP/1 request show that Pingora mends before any hook. The connection's stream looks at
+//! them as they come; the strict check asks what it has seen.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::chunks::{BadChunk, Chunks};
+
+/// The bytes of the request that a connection is at: seen by its stream, judged by the edge.
+#[derive(Debug, Clone, Default)]
+pub struct RawRequest(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Spaces in the request line.
+    spaces: usize,
+    /// The request line has begun, and ended.
+    line: Line,
+    /// What has come of the body together with the head's end.
+    behind: Vec<u8>,
+    /// How far the body has come, where it comes in chunks.
+    chunks: Option<Chunks>,
+    /// The body is not framed as it should be.
+    broken: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Before,
+    In,
+    Behind,
+}
+
+/// A request's body is framed in a way that servers could read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a chunk of the request's body is malformed")]
+pub struct BadBody;
+
+impl RawRequest {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another request begins.
+    pub(crate) fn begin(&self) {
+        *self.seen() = Seen::default();
+    }
+
+    /// A part of the head has come. `behind` is what came behind its end.
+    pub(crate) fn head_came(&self, head: &[u8], behind: &[u8]) {
+        let mut seen = self.seen();
+        seen.line(head);
+        seen.behind.extend_from_slice(behind);
+    }
+
+    /// A part of the body has come.
+    ///
+    /// # Errors
+    /// It is not framed as it should be: nothing of the connection can be believed any more.
+    pub(crate) fn body_came(&self, bytes: &[u8]) -> Result<(), BadBody> {
+        let mut seen = self.seen();
+        seen.body(bytes)
+    }
+
+    /// Whether the request line has the two spaces that divide it, and no other. Pingora escapes a space in the
+    /// target.
+    pub(super) fn is_divided(&self) -> bool {
+        self.seen().spaces == 2
+    }
+
+    /// The body comes in chunks: what has come of it is judged, and what comes.
+    ///
+    /// # Errors
+    /// What has come is not framed as it should be.
+    pub(super) fn expect_chunks(&self) -> Result<(), BadBody> {
+        let mut seen = self.seen();
+        seen.chunks = Some(Chunks::default());
+        let behind = std::mem::take(&mut seen.behind);
+        seen.body(&behind)
+    }
+
+    /// The body has a length, or there is none: nothing of it has to be looked at.
+    pub(super) fn expect_no_chunks(&self) {
+        self.seen().behind = Vec::new();
+    }
+
+    /// Whether a part of the body was not framed as it should be.
+    pub(super) fn is_broken(&self) -> bool {
+        self.seen().broken
+    }
+}
+
+impl Seen {
+    /// Counts the spaces of the request line. Empty lines before it are none of it (RFC 9112, 2.2).
+    fn line(&mut self, mut head: &[u8]) {
+        while let (Line::Before, Some((b'\r' | b'\n', rest))) = (&self.line, head.split_first()) {
+            head = rest;
+        }
+        if self.line == Line::Behind || head.is_empty() {
+            return;
+        }
+        let end = memchr::memchr(b'\n', head);
+        self.line = if end.is_some() { Line::Behind } else { Line::In };
+        let line = head.get(..end.unwrap_or(head.len())).unwrap_or_default();
+        self.spaces += memchr::memchr_iter(b' ', line).count();
+    }
+
+    fn body(&mut self, bytes: &[u8]) -> Result<(), BadBody> {
+        let Some(chunks) = &mut self.chunks else { return Ok(()) };
+        if self.broken || matches!(chunks.read(bytes), Err(BadChunk)) {
+            self.broken = true;
+            return Err(BadBody);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_line_is_counted_however_it_comes() {
+        for (head, divided) in [
+            (&b"GET / HTTP/1.1\r\nA: b c d\r\n\r\n"[..], true),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", true),
+            (b"GET /a b HTTP/1.1\r\n\r\n", false),
+            (b"GET  / HTTP/1.1\r\n\r\n", false),
+            (b"GET / HTTP/1.1 \r\n\r\n", false),
+            (b"GET /\r\n\r\n", false),
+        ] {
+            for size in 1..=head.len() {
+                let raw = RawRequest::default();
+                head.chunks(size).for_each(|part| raw.head_came(part, b""));
+                assert_eq!(raw.is_divided(), divided, "{}", head.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_is_judged_once_it_is_known_to_come_in_chunks() {
+        let raw = RawRequest::default();
+        raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"5\r\nhe");
+        assert_eq!(raw.expect_chunks(), Ok(()));
+        assert_eq!(raw.body_came(b"llo\r\n\r\n"), Err(BadBody));
+        assert!(raw.is_broken());
+        assert_eq!(raw.body_came(b"0\r\n\r\n"), Err(BadBody), "it stays so");
+        raw.begin();
+        raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"\r\n");
+        raw.expect_no_chunks();
+        assert_eq!(raw.body_came(b"\r\n"), Ok(()), "a body that has a length");
+        assert!(!raw.is_broken());
+        raw.head_came(b"", b"\r\n");
+        assert_eq!(raw.expect_chunks(), Err(BadBody));
+    }
+}

@@ -1,0 +1,135 @@
+//! Identities that have ended in a browser: an id that was ended does not come back by an event that was made
+//! before. Events leave a page after its call to `reset`, and may wait for days in a browser that is offline.
+
+use std::fmt::Write;
+
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::AnonymousId;
+
+/// When a browser's identity has ended, and which of its own ids were ended last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Milliseconds since 1970, by the edge's clock; 0 for never.
+    at: i64,
+    /// Hashes of the browser's ids, the latest first.
+    ids: SmallVec<[u64; MAX_IDS]>,
+}
+
+/// The cookie that says so.
+pub const ENDED: &str = "doorstep_ended";
+
+/// Most ids that are remembered.
+const MAX_IDS: usize = 4;
+
+impl Ended {
+    /// Reads the cookie's value. What can't be read has not ended.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let mut parts = text.split('.');
+        let at = parts.next().and_then(|at| at.parse().ok()).filter(|at| *at > 0);
+        let ids = parts.filter_map(|id| u64::from_str_radix(id, 16).ok()).take(MAX_IDS);
+        at.map_or_else(Self::default, |at| Self { at, ids: ids.collect() })
+    }
+
+    /// As the cookie has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = self.at.to_string();
+        for id in &self.ids {
+            // Writing to a String can't fail.
+            let _ = write!(out, ".{id:x}");
+        }
+        out
+    }
+
+    /// The identity of the browser that was `anonymous` ends at `now`.
+    #[must_use]
+    pub fn with(&self, anonymous: Option<&AnonymousId>, now: i64) -> Self {
+        let ids = anonymous.map(hash).into_iter().chain(self.ids.iter().copied());
+        let mut all = SmallVec::new();
+        for id in ids {
+            if all.len() < MAX_IDS && !all.contains(&id) {
+                all.push(id);
+            }
+        }
+        Self { at: self.at.max(now), ids: all }
+    }
+
+    /// When an identity ended in this browser, in milliseconds since 1970.
+    #[must_use]
+    pub fn at(&self) -> Option<i64> {
+        (self.at > 0).then_some(self.at)
+    }
+
+    /// Whether `id` was ended: a browser never gets it again.
+    #[must_use]
+    pub fn has(&self, id: &AnonymousId) -> bool {
+        !self.ids.is_empty() && self.ids.contains(&hash(id))
+    }
+
+    /// Whether an event of `anonymous`, made at `made` (milliseconds since 1970, by the edge's clock), is from
+    /// before the end.
+    #[must_use]
+    pub fn covers(&self, anonymous: Option<&AnonymousId>, made: Option<i64>) -> bool {
+        anonymous.is_some_and(|id| self.has(id))
+            || (self.at > 0 && made.is_some_and(|made| made <= self.at))
+    }
+}
+
+fn hash(id: &AnonymousId) -> u64 {
+    xxh3_64(id.as_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(text: &str) -> AnonymousId {
+        AnonymousId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn nothing_from_before_the_end_comes_back() {
+        let ended = Ended::default().with(Some(&id("old")), 1000);
+        for (anonymous, made, covered) in [
+            (Some("old"), None, true),
+            (Some("old"), Some(2000), true),
+            (Some("new"), Some(1000), true),
+            (None, Some(999), true),
+            (Some("new"), Some(1001), false),
+            (Some("new"), None, false),
+        ] {
+            let anonymous = anonymous.map(id);
+            assert_eq!(ended.covers(anonymous.as_ref(), made), covered, "{anonymous:?} {made:?}");
+        }
+        assert!(!Ended::default().covers(Some(&id("old")), Some(-5)));
+    }
+
+    #[test]
+    fn the_last_ids_are_remembered_and_an_end_never_moves_back() {
+        let mut ended = Ended::default();
+        for n in 0..6 {
+            ended = ended.with(Some(&id(&n.to_string())), 10 - n);
+        }
+        assert_eq!(ended.at(), Some(10));
+        let known: Vec<bool> = (0..6).map(|n| ended.has(&id(&n.to_string()))).collect();
+        assert_eq!(known, [false, false, true, true, true, true]);
+        assert_eq!(Ended::read(&ended.text()), ended);
+        for wrong in ["", "x", "-5.ab", "0", ".ab"] {
+            assert_eq!(Ended::read(wrong), Ended::default(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in the cookie, reading ends, and what was read is written alike.
+        #[test]
+        fn any_cookie_is_read(text in ".{0,80}") {
+            let read = Ended::read(&text);
+            prop_assert_eq!(Ended::read(&read.text()).at(), read.at());
+        }
+    }
+}

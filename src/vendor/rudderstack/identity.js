@@ -1,0 +1,40 @@
+// What the edge says of the visitor, and what the SDK keeps in localStorage, are one identity: what the edge has
+// handed over is taken away again where it does not say so any more.
+// The SDK reads ids from there before it makes any: no event is needed to tell it. It takes values in its own form
+// alone: base64 of the UTF-8 of their JSON.
+// `edge`: c the edge keeps the identity cookies, a anonymous id, m it was minted just now, u user id, e when an
+// identity has ended here, t client traits.
+function stored(name) {
+  try {
+    var text = localStorage.getItem(name);
+    if (text.indexOf("RS_ENC_v3_") === 0) text = decodeURIComponent(escape(atob(text.slice(10))));
+    return JSON.parse(text);
+  } catch (error) { return null; }
+}
+function store(name, value) {
+  try {
+    if (value === undefined) localStorage.removeItem(name);
+    else localStorage.setItem(name, "RS_ENC_v3_" + btoa(unescape(encodeURIComponent(JSON.stringify(value)))));
+  } catch (error) {}
+}
+var before = stored("doorstep_rudderstack") || {};
+var user = stored("rl_user_id");
+var over = edge.c && edge.e > (before.e || 0);
+// A user whom the SDK knows and the edge does not is one whose event is still on its way.
+var gone = edge.c && user && user !== edge.u && (edge.u || over || user === before.u);
+if (gone || over) {
+  ["rl_user_id", "rl_trait", "rl_group_id", "rl_group_trait"].forEach(function (name) { store(name); });
+}
+// An id that the browser has kept is older than one minted just now.
+if (edge.a && (over || !edge.m || !stored("rl_anonymous_id"))) store("rl_anonymous_id", edge.a);
+else if (over) store("rl_anonymous_id");
+if (edge.u) store("rl_user_id", edge.u);
+var names = Object.keys(edge.t || {});
+if (names.length || before.t) {
+  var traits = stored("rl_trait") || {};
+  (before.t || []).forEach(function (name) { delete traits[name]; });
+  names.forEach(function (name) { traits[name] = edge.t[name]; });
+  store("rl_trait", traits);
+}
+var now = { u: edge.u, e: edge.e || before.e, t: names.length ? names : undefined };
+if (JSON.stringify(now) !== JSON.stringify(before)) store("doorstep_rudderstack", now);

@@ -1,0 +1,35 @@
+// What the edge says of the visitor, and what the SDK keeps in localStorage, are one identity: what the edge has
+// handed over is taken away again where it does not say so any more.
+// The SDK reads ids from there before it asks anyone else: no event is needed to tell it.
+// `edge`: c the edge keeps the identity cookies, a anonymous id, m it was minted just now, u user id, e when an
+// identity has ended here, t client traits.
+function stored(name) {
+  try { return JSON.parse(localStorage.getItem(name)); } catch (error) { return null; }
+}
+function store(name, value) {
+  try {
+    if (value === undefined) localStorage.removeItem(name);
+    else localStorage.setItem(name, JSON.stringify(value));
+  } catch (error) {}
+}
+var before = stored("doorstep_segment") || {};
+var user = stored("ajs_user_id");
+var over = edge.c && edge.e > (before.e || 0);
+// A user whom the SDK knows and the edge does not is one whose event is still on its way.
+var gone = edge.c && user && user !== edge.u && (edge.u || over || user === before.u);
+if (gone || over) {
+  ["ajs_user_id", "ajs_user_traits", "ajs_group_id", "ajs_group_properties"].forEach(function (name) { store(name); });
+}
+// An id that the browser has kept is older than one minted just now.
+if (edge.a && (over || !edge.m || !stored("ajs_anonymous_id"))) store("ajs_anonymous_id", edge.a);
+else if (over) store("ajs_anonymous_id");
+if (edge.u) store("ajs_user_id", edge.u);
+var names = Object.keys(edge.t || {});
+if (names.length || before.t) {
+  var traits = stored("ajs_user_traits") || {};
+  (before.t || []).forEach(function (name) { delete traits[name]; });
+  names.forEach(function (name) { traits[name] = edge.t[name]; });
+  store("ajs_user_traits", traits);
+}
+var now = { u: edge.u, e: edge.e || before.e, t: names.length ? names : undefined };
+if (JSON.stringify(now) !== JSON.stringify(before)) store("doorstep_segment", now);
