@@ -157,6 +157,12 @@ fn signing_keys(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Opt
         checking.problem(&format!("{at}/identity"), "signed ids need `signing_keys` of the site");
         good = false;
     }
+    let lives = identity.signed_for.get().as_secs();
+    if !(60..=365 * 24 * 3600).contains(&lives) {
+        let place = format!("{at}/identity/signed_for");
+        checking.problem(&place, "expected a time between `1m` and `365d`");
+        good = false;
+    }
     if identity.signed && !identity.server_side_cookies {
         let place = format!("{at}/identity/signed");
         checking.problem(&place, "signed ids are kept in cookies: `server_side_cookies` is off");

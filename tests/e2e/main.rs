@@ -32,6 +32,7 @@ mod prometheus;
 mod redis;
 mod rewriting;
 mod rudderstack;
+mod shared_computer;
 mod signed_identity;
 mod sources;
 mod spool;

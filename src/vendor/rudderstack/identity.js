@@ -7,6 +7,8 @@
 function stored(name) {
   try {
     var text = localStorage.getItem(name);
+    // The SDK writes it as JSON once more, and reads it either way.
+    if (text.charAt(0) === '"') text = JSON.parse(text);
     if (text.indexOf("RS_ENC_v3_") === 0) text = decodeURIComponent(escape(atob(text.slice(10))));
     return JSON.parse(text);
   } catch (error) { return null; }
