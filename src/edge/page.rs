@@ -321,10 +321,10 @@ impl Edge {
         // Another visitor's answer would be another one.
         changed.private |= !site.consent.is_empty() || site.identity.server_side_cookies;
         let who = page.who.take().unwrap_or_else(|| self.who(site, session.req_header(), context));
-        let who = page.who.insert(who.minted(site));
-        let (visitor, ended) = (who.visitor.clone(), who.ended.at());
+        let who = who.minted(site);
+        let visitor = &who.visitor;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        changed.cookies = site.identity.keep(&visitor, host, secure);
+        changed.cookies = site.identity.keep(visitor, host, secure);
         let get = session.req_header().method != Method::HEAD;
         if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
             decision.without_page(&site.rules);
@@ -338,7 +338,7 @@ impl Edge {
         };
         if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
             let lines = trait_cookies(site, decision, session.req_header(), host, secure);
-            let whose = (&visitor, &page.known);
+            let whose = (visitor, &page.known);
             let (kept, sights) = self.seen.sights(site, decision, given.kept(), whose);
             let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
             page.sights = sights.filter(|_| counts).map(Box::new);
@@ -351,13 +351,14 @@ impl Edge {
                 (changed.private, changed.bytes) = (true, true);
                 response.remove_header(&header::CONTENT_LENGTH);
             }
+            page.who = Some(who);
             return Ok(());
         }
         let title = page.tells_view.then(|| Title::new(charset(response)));
         let title = title.map(|title| Arc::new(Mutex::new(title)));
         let handover = Handover {
-            visitor: &visitor,
-            ended,
+            visitor,
+            ended: who.ended.at(),
             traits: &handed.traits,
             flags: &handed.flags,
             base: None,
@@ -371,7 +372,8 @@ impl Edge {
         if rewrite(session, context, &self.plans, site, known_by, with, response)? {
             (changed.private, changed.bytes) = (true, true);
         }
-        page.view = title.map(|title| Box::new(View { visitor, title }));
+        page.view = title.map(|title| Box::new(View { visitor: who.visitor.clone(), title }));
+        page.who = Some(who);
         Ok(())
     }
 }

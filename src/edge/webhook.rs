@@ -178,7 +178,13 @@ impl Edge {
 
     async fn take(&self, push: Push) -> Result<(), StoreError> {
         match &push.update {
-            None => self.outbox.delete_person(&self.profiles, &push.key, push.at).await,
+            None => {
+                // Whatever the push names is the person, linked or not.
+                for key in std::iter::once(&push.key).chain(&push.linked) {
+                    self.outbox.delete_person(&self.profiles, key, push.at).await?;
+                }
+                Ok(())
+            }
             Some(update) => {
                 if !update.traits.is_empty() || push.linked.is_empty() {
                     self.profiles.merge(&push.key, update).await?;

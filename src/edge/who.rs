@@ -1,7 +1,10 @@
 //! Who asks and what that visitor allows: decided once, before anything is done for a request. All that is known of
 //! a visitor comes from here.
 
+use std::sync::LazyLock;
+
 use http::{HeaderValue, header};
+use memchr::memmem::Finder;
 use pingora::http::RequestHeader;
 
 use super::Edge;
@@ -49,14 +52,19 @@ impl Who {
     }
 }
 
+static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ENDED));
+
 /// Whom the request's cookies name, whatever the visitor allows, and what has ended. An id that was ended counts as
 /// none, wherever it has come back from.
 pub(super) fn named(site: &Site, request: &RequestHeader) -> (Visitor, Ended) {
     let cookies = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let visitor = guard(Feature::Identity, || read(&site.identity.names, cookies));
     let mut visitor = visitor.unwrap_or_default();
-    let ended = cookie(request.headers.get_all(header::COOKIE), ENDED);
-    let ended = ended.map(Ended::read).unwrap_or_default();
+    // Hardly any browser has the mark: one look finds out.
+    let cookies = request.headers.get_all(header::COOKIE);
+    let marked = cookies.iter().any(|line| MARK.find(line.as_bytes()).is_some());
+    let ended = if marked { cookie(cookies, ENDED).map(Ended::read) } else { None };
+    let ended = ended.unwrap_or_default();
     visitor.anonymous = visitor.anonymous.filter(|id| !ended.has(id));
     (visitor, ended)
 }
