@@ -20,6 +20,8 @@ pub struct Ended {
 /// The cookie that says so.
 pub const ENDED: &str = "doorstep_ended";
 
+/// In milliseconds: what a request may take on its way, and clocks of nodes may differ.
+const ABOUT_THE_SAME: i64 = 1000;
 /// Most ids that are remembered.
 const MAX_IDS: usize = 4;
 
@@ -70,11 +72,12 @@ impl Ended {
     }
 
     /// Whether an event of `anonymous`, made at `made` (milliseconds since 1970, by the edge's clock), is from
-    /// before the end.
+    /// before the end. One of about the same time is told by the browser's id alone: a login right behind the
+    /// logout, made while that was on its way, counts.
     #[must_use]
     pub fn covers(&self, anonymous: Option<&AnonymousId>, made: Option<i64>) -> bool {
         anonymous.is_some_and(|id| self.has(id))
-            || (self.at > 0 && made.is_some_and(|made| made <= self.at))
+            || (self.at > 0 && made.is_some_and(|made| made <= self.at - ABOUT_THE_SAME))
     }
 }
 
@@ -94,13 +97,13 @@ mod tests {
 
     #[test]
     fn nothing_from_before_the_end_comes_back() {
-        let ended = Ended::default().with(Some(&id("old")), 1000);
+        let ended = Ended::default().with(Some(&id("old")), 5000);
         for (anonymous, made, covered) in [
             (Some("old"), None, true),
-            (Some("old"), Some(2000), true),
-            (Some("new"), Some(1000), true),
-            (None, Some(999), true),
-            (Some("new"), Some(1001), false),
+            (Some("old"), Some(6000), true),
+            (Some("new"), Some(4000), true),
+            (None, Some(3999), true),
+            (Some("new"), Some(4001), false),
             (Some("new"), None, false),
         ] {
             let anonymous = anonymous.map(id);
