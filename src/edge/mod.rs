@@ -26,6 +26,7 @@ mod response;
 mod route;
 mod session_check;
 mod settle;
+mod source;
 mod strict;
 mod target;
 mod visitor;

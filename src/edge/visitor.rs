@@ -2,7 +2,6 @@
 
 use http::{Method, StatusCode, header};
 use pingora::Result;
-use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use serde_json::Value;
 
@@ -10,11 +9,12 @@ use super::Edge;
 use super::answer::{Answer, read_body};
 use super::context::{AssetWay, Context, Lead};
 use super::decide::Handed;
-use super::event::{Source, preflight, source};
+use super::event::preflight;
 use super::settle::end;
+use super::source::{Source, is_asked_by_the_site, is_of_this_page, source};
 use super::who::Who;
 use crate::decide::{Consent, KEPT};
-use crate::identity::{OtherCookie, host_without_port, registrable};
+use crate::identity::OtherCookie;
 use crate::site::Site;
 use crate::vendor::rudderstack::wanted;
 use crate::vendor::{Handover, SILENT};
@@ -227,49 +227,4 @@ pub(super) fn admitted(
         return Err(wrong.with(header::ALLOW, allow.join(", ")));
     }
     Ok(origin)
-}
-
-/// Whether a page of the very host that is asked refers to this request.
-fn is_of_this_page(request: &RequestHeader, context: &Context) -> bool {
-    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    match text("sec-fetch-site") {
-        Some(site) => site == "same-origin",
-        // Older browsers, and pages over http, say where they are.
-        None => text("referer").and_then(origin_of).is_some_and(|(scheme, host)| {
-            let own = host.eq_ignore_ascii_case(context.authority.as_str());
-            own && (scheme == "https" || !context.client.secure)
-        }),
-    }
-}
-
-/// Whether a file that says who asks may be given: script elements of any site can name its URL.
-fn is_asked_by_the_site(request: &RequestHeader, context: &Context, site: &Site) -> bool {
-    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let page = text("referer").and_then(origin_of);
-    let own = |host: &str| {
-        let bare = host_without_port(host);
-        let same = registrable(bare).is_some_and(|theirs| {
-            registrable(context.authority.as_str())
-                .is_some_and(|own| own.eq_ignore_ascii_case(theirs))
-        });
-        same && (!site.cors_own_hosts || site.has_host(&bare.to_ascii_lowercase()))
-    };
-    match text("sec-fetch-site") {
-        Some("same-origin") => true,
-        // Which page that is stands in the Referer alone.
-        Some("same-site") => !site.cors_own_hosts || page.is_some_and(|(_, host)| own(host)),
-        Some(_) => false,
-        // Older browsers say where they are.
-        None => page.is_some_and(|(scheme, host)| {
-            let safe = scheme == "https" || !context.client.secure;
-            let named = |other: &str| other.split_once("://") == Some((scheme, host));
-            (safe && own(host)) || site.cors.iter().any(|other| named(other))
-        }),
-    }
-}
-
-/// Scheme and host, with port, of a URL.
-fn origin_of(url: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    Some((scheme, rest.split(['/', '?', '#']).next().unwrap_or(rest)))
 }
