@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
-use super::confirm::Said;
+use super::confirm::{Confirmation, Said};
 use super::context::Context;
 use super::settle::{settle, signed};
 use super::source::{Source, source};
@@ -20,12 +20,12 @@ use super::who::Who;
 use crate::collect::{Lane, SpoolError};
 use crate::decide::Consent;
 use crate::html::Coding;
-use crate::identity::Visitor;
+use crate::identity::{Confirmed, Visitor};
 use crate::profile::store::LinkedBy;
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
 use crate::telemetry::{EventDrop, Feature, guard};
-use crate::vendor::{Enriched, Given, Ip, Kind, Vendor, enrich};
+use crate::vendor::{Enriched, Given, Ip, Kind, KnownProfile, Vendor, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
@@ -110,13 +110,15 @@ impl Edge {
         }
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
-        let profile = self.profile_context(context, site, request, &who).await;
+        let confirmation = self.confirmed_for(site, request, &who, kind).await;
+        let known = &confirmation.known;
+        let profile = self.profile_context(context, site, known).await;
         let given = Given {
             visitor: &who.visitor,
             ip: ip(context, site, who.consent),
             user_agent: request.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()),
             place: place.as_deref(),
-            profile: profile.as_deref(),
+            profile: profile.as_deref().map(|traits| KnownProfile { traits, user: known.user() }),
             consent: site.consent.decided(who.consent),
         };
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
@@ -132,7 +134,24 @@ impl Edge {
         let Some(sdk) = site.sdk(vendor) else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route");
         };
-        self.deliver(context, site, &sdk.lane, (kind, request), &who, enriched).await
+        self.deliver(context, site, &sdk.lane, (kind, request), (&who, &confirmation), enriched)
+            .await
+    }
+
+    /// What counts of who asks, where an event of this kind has to do with it: nothing waits for a check
+    /// that is not needed.
+    async fn confirmed_for(
+        &self,
+        site: &Site,
+        request: &RequestHeader,
+        who: &Who,
+        kind: Kind,
+    ) -> Confirmation {
+        let links = matches!(kind, Kind::Identify | Kind::Alias);
+        if site.check.is_none() || links || !site.enrich.profile.is_empty() {
+            return self.confirmed(site, request, who).await;
+        }
+        Confirmation::default()
     }
 
     async fn deliver(
@@ -141,7 +160,7 @@ impl Edge {
         site: &Site,
         lane: &Lane,
         (kind, request): (Kind, &RequestHeader),
-        who: &Who,
+        (who, confirmation): (&Who, &Confirmation),
         enriched: Enriched,
     ) -> Answer {
         if enriched.parcels.is_empty() {
@@ -154,11 +173,10 @@ impl Edge {
         site.metrics.events_accepted.inc_by(enriched.parcels.len() as u64);
         let Enriched { user, anonymous, user_hash, made, .. } = enriched;
         // What was made before an identity ended does not bring it back.
-        if who.consent != Consent::Given || who.ended.covers(anonymous.as_ref(), made) {
+        if who.ended.covers(anonymous.as_ref(), made) {
             return taken();
         }
         let named = Visitor { user, anonymous, minted: false };
-        let confirmation = self.confirmed(site, request, who).await;
         let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
         let hashed = named.user.as_ref().is_some_and(|user| {
             site.identity.signed && hash.is_some_and(|(given, own)| own.admits(user, given))
@@ -199,14 +217,12 @@ impl Edge {
         &self,
         context: &Context,
         site: &Site,
-        request: &RequestHeader,
-        who: &Who,
+        known: &Confirmed,
     ) -> Option<Box<RawValue>> {
         if site.enrich.profile.is_empty() {
             return None;
         }
-        let known = self.confirmed(site, request, who).await.known;
-        let lookup = self.look_up(site, &known, context.snapshot.profile_wait).await?;
+        let lookup = self.look_up(site, known, context.snapshot.profile_wait).await?;
         let known = lookup.known()?;
         let traits = site.enrich.profile.iter();
         let traits: serde_json::Map<_, _> = traits
@@ -228,12 +244,8 @@ fn said_by_page(
     named: &Visitor,
 ) -> Vec<String> {
     let Some(user) = named.user.clone() else { return Vec::new() };
-    // The browser's id is the event's, where that names one.
-    let mut who = who.clone();
-    who.visitor.anonymous = named.anonymous.clone().or(who.visitor.anonymous);
-    let Some(settled) = settle(site, context, request, &who, &Said::User(user)) else {
-        return Vec::new();
-    };
+    let said = (&Said::User(user), named.anonymous.as_ref());
+    let Some(settled) = settle(site, context, request, who, said) else { return Vec::new() };
     let (host, secure) = (context.authority.as_str(), context.client.secure);
     let mut cookies = site.identity.keep(&settled.visitor, host, secure);
     cookies.extend(settled.lines);

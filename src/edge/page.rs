@@ -98,7 +98,8 @@ impl Page {
         } else {
             Concerned::default()
         };
-        Self { shown, wants_html, safe, concerned, ..Self::default() }
+        let path = if concerned.personal { path.into() } else { Box::default() };
+        Self { shown, wants_html, safe, path, concerned, ..Self::default() }
     }
 }
 
@@ -131,19 +132,13 @@ pub(super) fn to_origin(
         let target = target.to_owned();
         request.set_raw_path(target.as_bytes())?;
     }
-    let other = page.other_origin().and_then(|origin| site.other_origins.get(origin));
-    // A server that has a name is asked for by it.
-    let other = other.filter(|origin| origin.endpoint().host().parse::<IpAddr>().is_err());
-    match (other, &site.origin_host) {
-        (Some(origin), _) => {
-            request.insert_header(header::HOST, origin.endpoint().authority())?;
-        }
-        (None, Some(host)) => request.insert_header(header::HOST, &**host)?,
+    match host_asked(page, site) {
+        Some(host) => request.insert_header(header::HOST, &*host)?,
         // HTTP/2 names it in the target.
-        (None, None) if !request.headers.contains_key(header::HOST) => {
+        None if !request.headers.contains_key(header::HOST) => {
             request.insert_header(header::HOST, context.authority.as_str())?;
         }
-        (None, None) => {}
+        None => {}
     }
     context.client.drop_claims(request, &site.client_headers);
     tell_length_anew(request)?;
@@ -171,6 +166,17 @@ pub(super) fn to_origin(
         }
     }
     Ok(())
+}
+
+/// The host that the origin is asked for. `None` for the one that the visitor asks for.
+pub(super) fn host_asked<'s>(page: &Page, site: &'s Site) -> Option<Cow<'s, str>> {
+    let other = page.other_origin().and_then(|origin| site.other_origins.get(origin));
+    // A server that has a name is asked for by it.
+    let other = other.filter(|origin| origin.endpoint().host().parse::<IpAddr>().is_err());
+    match (other, &site.origin_host) {
+        (Some(origin), _) => Some(origin.endpoint().authority().into()),
+        (None, host) => host.as_deref().map(Cow::Borrowed),
+    }
 }
 
 /// `010` is a length that servers could read in two ways: the number is written as numbers are.
@@ -292,11 +298,12 @@ impl Edge {
         let Some(said) = said.or(page.verdict.take()) else { return Ok(false) };
         let request = session.req_header();
         let who = page.who.get_or_insert_with(|| self.who(site, request, context));
-        let Some(settled) = settle(site, context, request, who, &said) else { return Ok(false) };
-        let other = who.visitor.user.is_some() && who.visitor.user != settled.visitor.user;
+        let said = (&said, None);
+        let Some(settled) = settle(site, context, request, who, said) else { return Ok(false) };
         (who.visitor, who.ended) = (settled.visitor, settled.ended);
+        let other = page.known.user().is_some() && page.known.user() != who.visitor.user.as_ref();
         if let (true, Some(decision)) = (other, &mut page.decision) {
-            // It was decided for whom the browser was before.
+            // It was decided for somebody else.
             decision.without_visitor();
         }
         for line in settled.lines {
@@ -331,9 +338,12 @@ impl Edge {
         }
         let handed = match &mut page.decision {
             Some(decision) => {
+                let traits = std::mem::take(&mut decision.traits);
                 let flags = flags(site, decision);
-                Handed { traits: std::mem::take(&mut decision.traits), flags }
+                Handed { traits: page.is_known.then_some(traits), flags }
             }
+            // No rule is about it, or nothing is allowed: for certain.
+            None if page.outcome != Some(Personalization::Late) => Handed::nothing(),
             None => Handed::default(),
         };
         if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
@@ -359,7 +369,8 @@ impl Edge {
         let handover = Handover {
             visitor,
             ended: who.ended.at(),
-            traits: &handed.traits,
+            says: true,
+            traits: handed.traits.as_ref(),
             flags: &handed.flags,
             base: None,
             page_call: !page.tells_view,

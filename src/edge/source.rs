@@ -24,13 +24,13 @@ pub(super) enum Source<'r> {
 /// page that came over http is no page of a site that is served over https, because anybody on the way could have
 /// made it.
 pub(super) fn source<'r>(request: &'r RequestHeader, context: &Context, site: &Site) -> Source<'r> {
-    let asked = Asked { scheme: context.client.scheme(), host: context.authority.as_str() };
+    let asked = EdgeUrl { scheme: context.client.scheme(), host: context.authority.as_str() };
     source_of(request, asked, &site.cors, |host| !site.cors_own_hosts || site.has_host(host))
 }
 
 /// How the edge was asked.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct EdgeUrl<'a> {
     scheme: &'a str,
     /// With port.
     host: &'a str,
@@ -38,7 +38,7 @@ struct Asked<'a> {
 
 fn source_of<'r>(
     request: &'r RequestHeader,
-    asked: Asked<'_>,
+    asked: EdgeUrl<'_>,
     others: &[Box<str>],
     admits: impl Fn(&str) -> bool,
 ) -> Source<'r> {
@@ -134,7 +134,7 @@ mod tests {
         admits: fn(&str) -> bool,
     ) -> Source<'r> {
         let (scheme, host) = url.split_once("://").unwrap();
-        source_of(request, Asked { scheme, host }, &["https://other.test".into()], admits)
+        source_of(request, EdgeUrl { scheme, host }, &["https://other.test".into()], admits)
     }
 
     #[test]

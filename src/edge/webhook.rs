@@ -179,11 +179,16 @@ impl Edge {
     async fn take(&self, push: Push) -> Result<(), StoreError> {
         match &push.update {
             None => {
-                // Whatever the push names is the person, linked or not.
-                for key in std::iter::once(&push.key).chain(&push.linked) {
-                    self.outbox.delete_person(&self.profiles, key, push.at).await?;
+                // What the push names beside is the person's too, but where it leads to somebody else by now.
+                let whole = self.profiles.end_of(&push.key).await?;
+                let mut keys = vec![push.key.clone()];
+                for other in &push.linked {
+                    let end = self.profiles.end_of(other).await?;
+                    if end == *other && end != whole {
+                        keys.push(end);
+                    }
                 }
-                Ok(())
+                self.outbox.delete_people(&self.profiles, &keys, push.at).await
             }
             Some(update) => {
                 if !update.traits.is_empty() || push.linked.is_empty() {

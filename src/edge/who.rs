@@ -11,6 +11,7 @@ use super::Edge;
 use super::context::Context;
 use crate::decide::Consent;
 use crate::identity::{AnonymousId, ENDED, Ended, Visitor, cookie, read};
+use crate::profile::now_millis;
 use crate::site::Site;
 use crate::telemetry::{Feature, guard};
 
@@ -63,8 +64,15 @@ pub(super) fn named(site: &Site, request: &RequestHeader) -> (Visitor, Ended) {
     // Hardly any browser has the mark: one look finds out.
     let cookies = request.headers.get_all(header::COOKIE);
     let marked = cookies.iter().any(|line| MARK.find(line.as_bytes()).is_some());
-    let ended = if marked { cookie(cookies, ENDED).map(Ended::read) } else { None };
+    let ended = if marked {
+        cookie(cookies, ENDED).map(|text| Ended::read(text, now_millis()))
+    } else {
+        None
+    };
     let ended = ended.unwrap_or_default();
-    visitor.anonymous = visitor.anonymous.filter(|id| !ended.has(id));
+    if visitor.anonymous.as_ref().is_some_and(|id| ended.has(id)) {
+        // So did whoever stands beside it: an answer from before has brought both back.
+        visitor = Visitor::default();
+    }
     (visitor, ended)
 }

@@ -26,11 +26,13 @@ const ABOUT_THE_SAME: i64 = 1000;
 const MAX_IDS: usize = 4;
 
 impl Ended {
-    /// Reads the cookie's value. What can't be read has not ended.
+    /// Reads the cookie's value at `now` (milliseconds since 1970). What can't be read has not ended, and nothing
+    /// ends in the future.
     #[must_use]
-    pub fn read(text: &str) -> Self {
+    pub fn read(text: &str, now: i64) -> Self {
         let mut parts = text.split('.');
         let at = parts.next().and_then(|at| at.parse().ok()).filter(|at| *at > 0);
+        let at = at.map(|at: i64| at.min(now));
         let ids = parts.filter_map(|id| u64::from_str_radix(id, 16).ok()).take(MAX_IDS);
         at.map_or_else(Self::default, |at| Self { at, ids: ids.collect() })
     }
@@ -121,9 +123,10 @@ mod tests {
         assert_eq!(ended.at(), Some(10));
         let known: Vec<bool> = (0..6).map(|n| ended.has(&id(&n.to_string()))).collect();
         assert_eq!(known, [false, false, true, true, true, true]);
-        assert_eq!(Ended::read(&ended.text()), ended);
+        assert_eq!(Ended::read(&ended.text(), 1000), ended);
+        assert_eq!(Ended::read("9223372036854775807.ab", 1000).at(), Some(1000));
         for wrong in ["", "x", "-5.ab", "0", ".ab"] {
-            assert_eq!(Ended::read(wrong), Ended::default(), "{wrong}");
+            assert_eq!(Ended::read(wrong, 1000), Ended::default(), "{wrong}");
         }
     }
 
@@ -131,8 +134,8 @@ mod tests {
         /// Whatever stands in the cookie, reading ends, and what was read is written alike.
         #[test]
         fn any_cookie_is_read(text in ".{0,80}") {
-            let read = Ended::read(&text);
-            prop_assert_eq!(Ended::read(&read.text()).at(), read.at());
+            let read = Ended::read(&text, i64::MAX);
+            prop_assert_eq!(Ended::read(&read.text(), i64::MAX).at(), read.at());
         }
     }
 }

@@ -160,7 +160,9 @@ impl IdentityPolicy {
         self.end(users.chain([USER_SIGNATURE]), host, secure)
     }
 
-    fn end(
+    /// Set-Cookie values that take the cookies of these names away.
+    #[must_use]
+    pub fn end(
         &self,
         names: impl Iterator<Item = &'static str>,
         host: &str,

@@ -93,7 +93,7 @@ pub fn read(push: &Value, site: &str, now: i64) -> Result<Push, Refused> {
 /// All ids of the person, the one that the profile is kept under first: the user's where it has one.
 ///
 /// # Errors
-/// A user or browser is named by what is no id: nobody else must be taken for them.
+/// A user is named by what is no id: nobody else must be taken for that user.
 fn ids(push: &Map<String, Value>, site: &str) -> Result<Vec<ProfileKey>, Refused> {
     let named = |name: &str, kind: &str| {
         let Some(id) = push.get(name).filter(|id| !id.is_null()) else { return Ok(None) };
@@ -117,7 +117,8 @@ fn ids(push: &Map<String, Value>, site: &str) -> Result<Vec<ProfileKey>, Refused
             // Users and browsers are named by the push itself.
             key.ok().filter(|key| !key.is_user() && !key.is_anonymous())
         });
-    let own = [named("userId", "user_id")?, named("anonymousId", "anonymous_id")?];
+    // A browser's id that is none is left out; a user's could be taken for nobody.
+    let own = [named("userId", "user_id")?, named("anonymousId", "anonymous_id").unwrap_or(None)];
     Ok(own.into_iter().flatten().chain(external.take(MAX_EXTERNAL)).collect())
 }
 

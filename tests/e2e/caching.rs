@@ -30,7 +30,10 @@ async fn origin() -> Server {
             // A folder of a static server.
             "/red" => Reply::new(301, &["Location: /red/"], ""),
             "/host" => Reply::new(308, &["Location: http://shop.example/red/?kept=1"], ""),
-            "/round" => Reply::new(302, &["Location: /round"], ""),
+            "/round" => Reply::new(301, &["Location: /round"], ""),
+            // Not for good: a login, mostly.
+            "/login" => Reply::new(302, &["Location: /red/"], ""),
+            "/own" => Reply::new(301, &["Location: /seg/traits"], ""),
             "/away" => Reply::new(301, &["Location: https://other.example/red"], ""),
             "/file" => Reply::new(200, &[&["Content-Type: text/css"][..], &KEPT].concat(), "a{}"),
             _ => Reply::new(status, &html, format!("<head></head>{}", asked.target)),
@@ -40,8 +43,11 @@ async fn origin() -> Server {
 }
 
 async fn edge(origin: &Server, more: &str) -> Edge {
-    let routes = ["/", "/missing", "/broken", "/moves", "/hosted", "/rounds", "/leaves"];
-    let paths = ["/red", "/missing", "/broken", "/moves", "/host", "/round", "/away"];
+    let routes = [
+        "/", "/missing", "/broken", "/moves", "/hosted", "/rounds", "/leaves", "/member", "/inner",
+    ];
+    let paths =
+        ["/red", "/missing", "/broken", "/moves", "/host", "/round", "/away", "/login", "/own"];
     let variations: Vec<String> = routes
         .iter()
         .zip(paths)
@@ -125,13 +131,15 @@ async fn a_chosen_page_that_moves_is_followed_or_given_up() {
         // Followed once, and never to somebody else.
         ("/rounds", "/rounds"),
         ("/leaves", "/leaves"),
+        ("/member", "/member"),
+        ("/inner", "/inner"),
     ] {
         let answer = get(&edge, path, "ajs_user_id=john").await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         assert!(answer.text().ends_with(&format!("</head>{page}")), "{path}: {}", answer.text());
         assert!(is_asked_for_each_time(&answer), "{path}");
     }
-    edge.becomes("doorstep_variation_fallbacks_total", &[], 2.0).await;
+    edge.becomes("doorstep_variation_fallbacks_total", &[], 4.0).await;
     // Everybody's page may lead elsewhere.
     let moved = get(&edge, "/moves", "").await;
     assert_eq!((moved.status, moved.header("location")), (301, Some("/elsewhere")));

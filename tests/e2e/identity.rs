@@ -122,6 +122,14 @@ async fn an_event_from_before_the_end_brings_nobody_back() {
             "b",
             json!({"batch": [{"type": "track", "event": "x", "userId": "john", "anonymousId": "old"}]}),
         ),
+        // What stands behind it in a batch is another browser's.
+        (
+            "b",
+            json!({"batch": [
+                {"type": "identify", "userId": "john", "anonymousId": "old"},
+                {"type": "identify", "userId": "john", "anonymousId": "new", "timestamp": stamp(60), "sentAt": stamp(0)},
+            ]}),
+        ),
         // By its age, whatever the browser's clock says: a minute old.
         (
             "i",
@@ -135,6 +143,12 @@ async fn an_event_from_before_the_end_brings_nobody_back() {
         let answer = edge.event(method, &event).header("Cookie", &mark).send().await;
         assert_eq!((answer.status, ids(&answer)), (200, [String::new(), String::new()]), "{event}");
     }
+    let batch = json!({"batch": [
+        {"type": "identify", "userId": "john", "anonymousId": "old"},
+        {"type": "track", "event": "x", "anonymousId": "new"},
+    ]});
+    let answer = edge.event("b", &batch).header("Cookie", &mark).send().await;
+    assert_eq!(ids(&answer), [String::new(), "new".into()]);
     // The next login counts at once.
     for event in [
         json!({"userId": "mary", "anonymousId": "new"}),
@@ -144,7 +158,7 @@ async fn an_event_from_before_the_end_brings_nobody_back() {
         assert_eq!(ids(&answer), ["mary", "new"]);
     }
     // All of it reaches the vendor all the same.
-    assert_eq!(vendor.until(7).await.len(), 7);
+    assert_eq!(vendor.until(11).await.len(), 11);
     // An id that has ended is not taken from a cookie either.
     let cookie = format!("{mark}; ajs_anonymous_id=old");
     let page = edge
@@ -195,4 +209,15 @@ async fn the_sites_own_logout_ends_the_identity() {
     }
     let change = edge.request("GET", "/change").header("Cookie", john).send().await;
     assert_eq!(change.cookie("doorstep_ended"), None);
+    // What has to go goes, whatever the visitor allows.
+    let strict = Setup::new(origin.port)
+        .site("consent: { limited: request.cookies.c == 'counted', denied: request.cookies.c == 'none' }")
+        .start()
+        .await;
+    for c in ["counted", "none"] {
+        let cookie = format!("{john}; c={c}");
+        let out = strict.request("GET", "/out").header("Cookie", &cookie).send().await;
+        let lines = out.all("set-cookie").join("\n");
+        assert!(lines.contains("ajs_user_id=; "), "{c}: {lines}");
+    }
 }

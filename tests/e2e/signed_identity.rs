@@ -263,6 +263,33 @@ async fn a_check_decides_again_when_its_answer_is_old() {
     .await;
 }
 
+/// Routes about the visitor, and pages without any rule, hear the check as well.
+#[tokio::test]
+async fn a_check_decides_for_every_route_of_the_edges_own() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 10m }}",
+        origin.port
+    );
+    let edge = edge(setup(&origin, &vendor, NEW, &check)).await;
+    let stale = "ajs_user_id=john; ajs_anonymous_id=johns";
+    for path in ["/plain", "/seg/snippet.js", "/seg/traits"] {
+        for (sid, user) in [("sid=ceo-session; ", Some("ceo")), ("", None)] {
+            let answer = get(&edge, path, &format!("{sid}{stale}")).send().await;
+            let text = answer.text();
+            assert!(!text.contains("john"), "{path} {sid}: {text}");
+            let lines = answer.all("set-cookie").join("\n");
+            assert!(!lines.contains("ajs_user_id=john"), "{path} {sid}: {lines}");
+            match user {
+                Some(user) => {
+                    assert!(lines.contains(&format!("ajs_user_id={user}; ")), "{path}: {lines}");
+                }
+                None => assert!(lines.contains("ajs_user_id=; "), "{path}: {lines}"),
+            }
+        }
+    }
+}
+
 /// Every way by which a browser's id could come to stand for a user's.
 #[tokio::test]
 async fn a_browsers_id_never_opens_a_users_profile() {
