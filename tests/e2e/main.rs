@@ -21,6 +21,7 @@ mod generic;
 mod hand_over;
 mod hostile;
 mod identity;
+mod marks;
 mod operator;
 mod page_views;
 mod pages;

@@ -1,0 +1,181 @@
+//! Who owns what, and what was seen that should not have been.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::mark::{Class, Finds, class_of};
+
+/// Who a mark, an id or a signature belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A user, at any browser.
+    Person(u64),
+    /// A browser, from one logout to the next.
+    Life(u64),
+}
+
+/// Whose marks may stand in something.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    pub(super) life: u64,
+    /// What the browser is afterwards: ids that are made now belong to it.
+    pub(super) becomes: u64,
+    pub(super) person: Option<u64>,
+    /// Whose ids the request itself says without being them. Never what their profiles say.
+    pub(super) typed: Vec<Owner>,
+    /// Whether anything of a profile may show at all.
+    pub(super) tells: bool,
+    /// The number of the request.
+    pub(super) number: Option<u64>,
+}
+
+/// What is known of a life.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) person: Option<u64>,
+    pub(super) address: String,
+}
+
+/// An event or a call that was acknowledged.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) scope: Scope,
+    /// It may not leave.
+    pub(super) withheld: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    asked: AtomicU64,
+    numbers: AtomicU64,
+    owners: Mutex<HashMap<String, Owner>>,
+    lives: Mutex<HashMap<u64, Life>>,
+    deleted: Mutex<Vec<u64>>,
+    sent: Mutex<HashMap<String, Sent>>,
+    /// Requests by kind, and those of them that were not answered as they should be.
+    kinds: Mutex<BTreeMap<&'static str, (u64, u64)>>,
+    /// What was seen that has to be seen, so that the run shows something.
+    seen: Mutex<BTreeMap<&'static str, u64>>,
+    faults: Mutex<Vec<String>>,
+}
+
+/// So many faults tell enough.
+const MOST_FAULTS: usize = 5;
+
+impl Ledger {
+    /// A number that nothing else has.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn own(&self, word: &str, owner: Owner) {
+        self.owners.lock().unwrap().insert(word.to_owned(), owner);
+    }
+
+    pub(super) fn owner(&self, word: &str) -> Option<Owner> {
+        self.owners.lock().unwrap().get(word).copied()
+    }
+
+    pub(super) fn lives(&self, number: u64, life: Life) {
+        self.lives.lock().unwrap().insert(number, life);
+    }
+
+    pub(super) fn life(&self, number: u64) -> Life {
+        self.lives.lock().unwrap()[&number].clone()
+    }
+
+    /// What may stand in anything of a life's.
+    pub(super) fn scope(&self, life: u64) -> Scope {
+        let person = self.life(life).person;
+        Scope { life, becomes: life, person, typed: Vec::new(), tells: true, number: None }
+    }
+
+    /// A person is deleted: what waits of them is erased.
+    pub(super) fn delete(&self, person: u64) {
+        self.deleted.lock().unwrap().push(person);
+    }
+
+    pub(super) fn is_deleted(&self, life: u64) -> bool {
+        let person = self.life(life).person;
+        person.is_some_and(|person| self.deleted.lock().unwrap().contains(&person))
+    }
+
+    pub(super) fn sent(&self, message: &str, sent: Sent) {
+        self.sent.lock().unwrap().insert(message.to_owned(), sent);
+    }
+
+    pub(super) fn all_sent(&self) -> HashMap<String, Sent> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    /// What of `finds` may not stand where only `scope`'s may. Ids that nobody has had before belong to what the
+    /// browser becomes.
+    pub(super) fn judge(&self, scope: &Scope, finds: &Finds) -> Vec<String> {
+        let mut owners = self.owners.lock().unwrap();
+        let mut wrong = Vec::new();
+        let own = |owner: Owner| {
+            owner == Owner::Life(scope.life)
+                || owner == Owner::Life(scope.becomes)
+                || scope.person.is_some_and(|person| owner == Owner::Person(person))
+        };
+        for mark in &finds.marks {
+            // What was cut in the middle is nobody's.
+            let Some(owner) = owners.get(mark).copied() else { continue };
+            let secret = class_of(mark) == Class::Secret;
+            if secret && !scope.tells {
+                wrong.push(format!("{mark} of {owner:?}, where no profile may show"));
+            } else if !own(owner) && (secret || !scope.typed.contains(&owner)) {
+                wrong.push(format!("{mark} of {owner:?}"));
+            }
+        }
+        for (mark, number) in &finds.numbers {
+            let same = owners.get(mark) == Some(&Owner::Life(scope.life));
+            if same && scope.number.is_some_and(|own| own != *number) {
+                wrong.push(format!("request {number} of the same browser"));
+            }
+        }
+        for id in &finds.ids {
+            let owner = *owners.entry(id.clone()).or_insert(Owner::Life(scope.becomes));
+            if !own(owner) && !scope.typed.contains(&owner) {
+                wrong.push(format!("{id} of {owner:?}"));
+            }
+        }
+        wrong
+    }
+
+    /// Whether more is to be asked.
+    pub(super) fn goes_on(&self, most: u64) -> bool {
+        self.asked.load(Ordering::Relaxed) < most && self.faults.lock().unwrap().len() < MOST_FAULTS
+    }
+
+    pub(super) fn asked(&self, kind: &'static str) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.kinds.lock().unwrap().entry(kind).or_default().0 += 1;
+    }
+
+    /// A request was not answered as it is where nothing fails.
+    pub(super) fn failed(&self, kind: &'static str) {
+        self.kinds.lock().unwrap().entry(kind).or_default().1 += 1;
+    }
+
+    pub(super) fn saw(&self, what: &'static str) {
+        *self.seen.lock().unwrap().entry(what).or_default() += 1;
+    }
+
+    pub(super) fn fault(&self, fault: String) {
+        self.faults.lock().unwrap().push(fault);
+    }
+
+    pub(super) fn faults(&self) -> Vec<String> {
+        self.faults.lock().unwrap().clone()
+    }
+
+    pub(super) fn kinds(&self) -> BTreeMap<&'static str, (u64, u64)> {
+        self.kinds.lock().unwrap().clone()
+    }
+
+    pub(super) fn seen(&self) -> BTreeMap<&'static str, u64> {
+        self.seen.lock().unwrap().clone()
+    }
+}
