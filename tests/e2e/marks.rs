@@ -4,12 +4,17 @@
 
 mod ask;
 mod browser;
+mod delivery;
+mod events;
 mod http1;
+mod http2;
+mod identity;
 mod judge;
 mod ledger;
 mod mark;
 mod nodes;
 mod origin;
+mod pages;
 mod random;
 
 use std::sync::Arc;
@@ -22,6 +27,17 @@ use nodes::{Site, World};
 const USUAL: u64 = 4000;
 /// Browsers at one time.
 const BROWSERS: u64 = 24;
+
+/// Where the browsers are, one after the other.
+const SITES: [Site; 7] = [
+    Site::Signed,
+    Site::Checked,
+    Site::Plain,
+    Site::Signed,
+    Site::Checked,
+    Site::Plain,
+    Site::Beside,
+];
 
 /// A number that the environment says.
 fn said(name: &str) -> Option<u64> {
@@ -48,13 +64,15 @@ async fn nobody_gets_what_is_anothers() {
     let started = Instant::now();
     let mut browsers = tokio::task::JoinSet::new();
     for number in 1..=BROWSERS {
-        let site = [Site::Signed, Site::Checked, Site::Plain][usize::try_from(number % 3).unwrap()];
+        let site = SITES[usize::try_from(number).unwrap() % SITES.len()];
         browsers.spawn(Browser::new(Arc::clone(&world), number, site).run());
     }
     while let Some(ended) = browsers.join_next().await {
         ended.expect("a browser");
     }
     println!("{:?}", started.elapsed());
+    world.catches_up().await;
+    world.judge_vendors();
     for (kind, (asked, failed)) in world.ledger.kinds() {
         println!("{asked:>8} {kind}, {failed} failed");
     }

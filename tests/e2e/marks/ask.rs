@@ -1,6 +1,7 @@
 //! A request, and what came back.
 
 use std::io::Read;
+use std::time::Duration;
 
 use super::ledger::Scope;
 use super::nodes::Site;
@@ -24,6 +25,10 @@ pub(super) enum Manner {
     Whole,
     /// The client leaves in the middle of the body.
     Abandoned,
+    /// The client sends half of the body, and the rest once it has the answer.
+    Late,
+    /// The client leaves while the answer comes.
+    Left,
     /// The client waits to be asked for the body.
     Asked,
 }
@@ -84,6 +89,11 @@ impl Ask {
         self
     }
 
+    /// So long the client stays that leaves in the middle: another time for each request.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(self.scope.number.unwrap_or_default() % 8)
+    }
+
     /// As HTTP/1 has it.
     pub(super) fn head(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
@@ -123,9 +133,5 @@ impl Told {
         // What is broken is read as far as it goes.
         let _ = flate2::read::MultiGzDecoder::new(&answer.body[..]).read_to_end(&mut out);
         out
-    }
-
-    pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body()).into_owned()
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::ask::{Ask, Manner, Told, Upload};
 use super::http1::{Line, ends};
+use super::http2::SHARED;
 use super::ledger::{Life, Owner, Scope};
 use super::mark::{Class, mark, numbered};
 use super::nodes::{Person, Site, World};
@@ -19,6 +20,13 @@ pub(super) enum Consent {
     Given,
     Limited,
     Denied,
+}
+
+/// What is said and known of a browser from one logout to the next.
+pub(super) struct NextLife {
+    pub(super) number: u64,
+    pub(super) word: String,
+    own_secret: String,
 }
 
 pub(super) struct Browser {
@@ -61,20 +69,21 @@ impl Browser {
     }
 
     /// A life that is to come.
-    pub(super) fn next_life(&self) -> u64 {
-        let life = self.world.ledger.number();
-        self.world.ledger.lives(life, Life { person: None, address: self.address.clone() });
-        life
+    pub(super) fn next_life(&mut self) -> NextLife {
+        let ledger = &self.world.ledger;
+        let number = ledger.number();
+        ledger.lives(number, Life { person: None, address: self.address.clone() });
+        let word = mark(Class::Browser, &mut self.random);
+        let own_secret = mark(Class::Secret, &mut self.random);
+        for word in [&word, &own_secret] {
+            ledger.own(word, Owner::Life(number));
+        }
+        NextLife { number, word, own_secret }
     }
 
     /// Another life begins.
-    pub(super) fn begin(&mut self, life: u64) {
-        self.life = life;
-        self.word = mark(Class::Browser, &mut self.random);
-        self.own_secret = mark(Class::Secret, &mut self.random);
-        for word in [&self.word, &self.own_secret] {
-            self.world.ledger.own(word, Owner::Life(life));
-        }
+    pub(super) fn begin(&mut self, next: NextLife) {
+        (self.life, self.word, self.own_secret) = (next.number, next.word, next.own_secret);
         self.person = None;
     }
 
@@ -123,13 +132,11 @@ impl Browser {
 
     /// Sends a request to one of the nodes, and judges what comes back.
     pub(super) async fn send(&mut self, ask: Ask) -> Told {
-        let edge = self.random.below(self.world.edges.len());
-        let secure = self.random.share(30);
         self.world.ledger.asked(ask.kind);
-        let told = match timeout(PATIENCE, self.exchange(&ask, (edge, secure))).await {
+        let way = self.way(&ask);
+        let told = match timeout(PATIENCE, self.exchange(&ask, way)).await {
             Ok(told) => told,
             Err(_) => {
-                self.lines.remove(&(edge, secure));
                 self.world.ledger.fault(format!("no answer within {PATIENCE:?} to {ask:#?}"));
                 Told { answer: None, raw: Vec::new() }
             }
@@ -141,7 +148,27 @@ impl Browser {
         told
     }
 
-    async fn exchange(&mut self, ask: &Ask, way: (usize, bool)) -> Told {
+    fn way(&mut self, ask: &Ask) -> Way {
+        let edge = self.random.below(self.world.edges.len());
+        let only_http1 = matches!(ask.upload, Upload::Raw(_))
+            || ask.manner == Manner::Asked
+            || ask.kind == "SDK";
+        if only_http1 || self.random.share(50) {
+            return Way::Http1 { edge, secure: self.random.share(30) };
+        }
+        Way::Http2 { edge, shared: self.random.below(SHARED) }
+    }
+
+    async fn exchange(&mut self, ask: &Ask, way: Way) -> Told {
+        match way {
+            Way::Http1 { edge, secure } => self.over_http1(ask, (edge, secure)).await,
+            Way::Http2 { edge, shared } => {
+                self.world.shared[edge][shared].exchange(&self.world, edge, ask).await
+            }
+        }
+    }
+
+    async fn over_http1(&mut self, ask: &Ask, way: (usize, bool)) -> Told {
         loop {
             let mut line = match self.lines.remove(&way) {
                 Some(line) => line,
@@ -153,6 +180,7 @@ impl Browser {
                 self.world.ledger.fault(format!("bytes that nobody asked for:\n{stray}"));
             }
             let told = line.exchange(ask).await;
+            // What breaks off in the middle has no answer.
             let closed = told.answer.is_none() && told.raw.is_empty();
             if closed && line.was_used() && ask.manner == Manner::Whole {
                 // The edge has closed it meanwhile: a browser takes another.
@@ -166,7 +194,7 @@ impl Browser {
     }
 
     /// Takes the cookies of an answer.
-    fn keep(&mut self, told: &Told) {
+    pub(super) fn keep(&mut self, told: &Told) {
         let Some(answer) = &told.answer else { return };
         for line in answer.all("set-cookie") {
             let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
@@ -181,37 +209,136 @@ impl Browser {
 
     pub(super) async fn run(mut self) {
         while self.world.ledger.goes_on(self.world.most) {
-            self.act().await;
+            if self.site == Site::Beside {
+                self.act_beside().await;
+            } else {
+                self.act().await;
+            }
         }
     }
 
+    /// The next thing that its user does.
     async fn act(&mut self) {
-        let ask = self.page();
-        self.send(ask).await;
+        let act = self.random.weighted(&[
+            (200, Act::Page),
+            (80, Act::File),
+            (20, Act::Head),
+            (40, Act::Spoilt),
+            (20, Act::Left),
+            (100, Act::Upload),
+            (20, Act::Asked),
+            (30, Act::Abandoned),
+            (30, Act::Early),
+            (20, Act::BrokenChunks),
+            (15, Act::Pipeline),
+            (5, Act::Tunnel),
+            (120, Act::Event),
+            (40, Act::Traits),
+            (50, Act::Asset),
+            (40, Act::Call),
+            (10, Act::Cookies),
+            (15, Act::Push),
+            (2, Act::Erase),
+            (40, Act::LogIn),
+            (20, Act::LogOut),
+            (10, Act::TakeOver),
+            (15, Act::ChangeMind),
+            (40, Act::Pretend),
+        ]);
+        self.make(act).await;
     }
 
-    /// A page that a browser shows.
-    pub(super) fn page(&mut self) -> Ask {
-        let kind = *self.random.pick(&["one", "two", "three", "parsed"]);
-        let plan = self.random.weighted(&[
-            (3, "page"),
-            (2, "page chunked"),
-            (2, "page etag pad"),
-            (2, "page etag pad shift"),
-            (1, "page etag"),
-            (1, "page weak"),
-            (1, "page gzip"),
-            (1, "page close"),
-            (1, "page cookie"),
-            (1, "page slow"),
+    /// The same where the edge does not see the pages.
+    async fn act_beside(&mut self) {
+        let act = self.random.weighted(&[
+            (40, Act::Event),
+            (20, Act::Traits),
+            (60, Act::Asset),
+            (20, Act::Call),
+            (5, Act::Cookies),
+            (5, Act::Push),
+            (1, Act::Erase),
+            (20, Act::LogIn),
+            (10, Act::LogOut),
+            (5, Act::TakeOver),
+            (8, Act::ChangeMind),
         ]);
-        let target = if self.random.share(50) {
-            format!("/page/{kind}?n=TOKEN")
-        } else {
-            format!("/page/{kind}")
-        };
-        let mut ask = self.ask("page", "GET", &target).plan(plan).header("Accept", "text/html");
-        ask.echoes = true;
-        ask
+        self.make(act).await;
     }
+
+    async fn make(&mut self, act: Act) {
+        let ask = match act {
+            Act::Page => self.page(),
+            Act::File => self.file(),
+            Act::Head => self.head(),
+            Act::Spoilt => self.spoilt(),
+            Act::Left => self.left(),
+            Act::Upload => self.upload(),
+            Act::Asked => self.asked(),
+            Act::Abandoned => self.abandoned(),
+            Act::Early => self.early(),
+            Act::BrokenChunks => self.broken_chunks(),
+            Act::Traits => self.traits(),
+            Act::Asset => self.asset(),
+            Act::Cookies => self.cookies(),
+            Act::Pipeline => return self.pipeline().await,
+            Act::Tunnel => return self.tunnel().await,
+            Act::Event => return self.event().await,
+            Act::Call => return self.call().await,
+            Act::Push => {
+                let person: Vec<Person> = self.person.iter().cloned().collect();
+                return self.push(&person).await;
+            }
+            Act::Erase => return self.erase().await,
+            Act::LogIn => return self.log_in().await,
+            Act::LogOut => return self.log_out().await,
+            Act::TakeOver => return self.take_over().await,
+            Act::ChangeMind => return self.change_mind(),
+            Act::Pretend => return self.pretend().await,
+        };
+        self.send(ask).await;
+    }
+}
+
+/// How a request goes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Http1 {
+        edge: usize,
+        secure: bool,
+    },
+    /// With those of other browsers.
+    Http2 {
+        edge: usize,
+        shared: usize,
+    },
+}
+
+/// What a browser does.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Page,
+    File,
+    Head,
+    Spoilt,
+    Left,
+    Upload,
+    Asked,
+    Abandoned,
+    Early,
+    BrokenChunks,
+    Pipeline,
+    Tunnel,
+    Event,
+    Traits,
+    Asset,
+    Call,
+    Cookies,
+    Push,
+    Erase,
+    LogIn,
+    LogOut,
+    TakeOver,
+    ChangeMind,
+    Pretend,
 }

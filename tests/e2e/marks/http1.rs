@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::ask::{Ask, Manner, Told, Upload};
 use super::nodes::World;
@@ -98,6 +98,7 @@ impl Line {
         self.heard.lock().unwrap().clear();
         if ask.manner == Manner::Abandoned {
             self.abandon(ask).await;
+            sleep(ask.patience()).await;
             return self.told(None);
         }
         self.connection.write(ask.head()).await;
@@ -108,7 +109,18 @@ impl Line {
             // Answered without it: nothing more is asked on this connection.
             return self.told(None);
         }
+        if ask.manner == Manner::Late {
+            self.write_half(&ask.upload, 0).await;
+            let told = self.read(ask.method).await;
+            // The answer may have closed the connection.
+            self.write_half(&ask.upload, 1).await;
+            return told;
+        }
         self.write_body(&ask.upload).await;
+        if ask.manner == Manner::Left {
+            self.connection.head().await;
+            return self.told(None);
+        }
         self.read(ask.method).await
     }
 
@@ -151,6 +163,26 @@ impl Line {
                     self.connection.write(chunk(piece)).await;
                 }
                 self.connection.write("0\r\n\r\n").await;
+            }
+        }
+    }
+
+    /// One of both halves of a body.
+    async fn write_half(&mut self, upload: &Upload, half: usize) {
+        match upload {
+            Upload::Nothing => {}
+            Upload::Told(body) | Upload::Raw(body) => {
+                let (first, second) = body.split_at(body.len() / 2);
+                self.connection.write([first, second][half]).await;
+            }
+            Upload::Pieces(pieces) => {
+                let (first, second) = pieces.split_at(pieces.len() / 2);
+                for piece in [first, second][half].iter().filter(|piece| !piece.is_empty()) {
+                    self.connection.write(chunk(piece)).await;
+                }
+                if half == 1 {
+                    self.connection.write("0\r\n\r\n").await;
+                }
             }
         }
     }

@@ -1,13 +1,15 @@
 //! What comes back to a visitor is the visitor's own.
 
 use super::ask::{Ask, Told};
-use super::mark::Finds;
+use super::ledger::Owner;
+use super::mark::{Class, Finds, class_of};
 use super::nodes::World;
 
 impl World {
     pub(super) fn judge(&self, ask: &Ask, told: &Told) {
         let mut scope = ask.scope.clone();
         let mut finds = Finds::of(&told.body());
+        self.count_own(ask, &finds);
         if let Some(answer) = &told.answer {
             for (name, value) in answer.headers.iter().chain(&answer.trailers) {
                 finds.read(format!("{name}: {value}").as_bytes());
@@ -24,10 +26,37 @@ impl World {
             }
         }
         if !wrong.is_empty() {
-            let raw = String::from_utf8_lossy(&told.raw);
-            let raw: String = raw.chars().take(4000).collect();
             let head = String::from_utf8_lossy(&ask.head()).into_owned();
-            self.ledger.fault(format!("{} gets {wrong:#?}\nasked: {head}\ncame: {raw}", ask.kind));
+            let came = excerpt(&told.raw, &wrong);
+            self.ledger.fault(format!("{} gets {wrong:#?}\nasked: {head}\ncame: {came}", ask.kind));
+        }
+    }
+}
+
+/// The beginning of what came, and what stands around that which should not.
+pub(super) fn excerpt(bytes: &[u8], wrong: &[String]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut out = text(&bytes[..bytes.len().min(1500)]);
+    for wrong in wrong {
+        let word = wrong.split(' ').next().unwrap_or_default();
+        if let Some(at) = memchr::memmem::find(bytes, word.as_bytes()) {
+            let around = &bytes[at.saturating_sub(300)..bytes.len().min(at + 200)];
+            out.push_str(&format!("\n… {word}: {}", text(around)));
+        }
+    }
+    out
+}
+
+impl World {
+    /// What shows of a visitor's own profile: a run in which nothing does shows nothing.
+    fn count_own(&self, ask: &Ask, finds: &Finds) {
+        let secrets = finds.marks.iter().filter(|mark| class_of(mark) == Class::Secret);
+        for secret in secrets {
+            let of = match self.ledger.owner_in(secret) {
+                Some(Owner::Person(_)) => "a user's",
+                _ => "a browser's own",
+            };
+            self.ledger.saw(&format!("{}: {of} profile", ask.kind));
         }
     }
 }
@@ -52,7 +81,7 @@ fn failure(ask: &Ask, told: &Told) -> Option<Failure> {
             false => Failure::Another(format!("the status {}", answer.status)),
         });
     }
-    if !ask.echoes || ask.method == "HEAD" || matches!(answer.status, 204 | 304) {
+    if !ask.echoes || ask.method == "HEAD" || matches!(answer.status, 204 | 302 | 304) {
         return None;
     }
     let body = told.body();

@@ -22,7 +22,8 @@ pub(super) struct Scope {
     /// What the browser is afterwards: ids that are made now belong to it.
     pub(super) becomes: u64,
     pub(super) person: Option<u64>,
-    /// Whose ids the request itself says without being them. Never what their profiles say.
+    /// Whose ids the request itself says without being them. What their profiles say may not come, but for what
+    /// was given to the id of a browser itself.
     pub(super) typed: Vec<Owner>,
     /// Whether anything of a profile may show at all.
     pub(super) tells: bool,
@@ -37,10 +38,12 @@ pub(super) struct Life {
     pub(super) address: String,
 }
 
-/// An event or a call that was acknowledged.
+/// An event or a call that is to reach a vendor.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) scope: Scope,
+    /// The edge has said that it has it.
+    pub(super) acknowledged: bool,
     /// It may not leave.
     pub(super) withheld: bool,
 }
@@ -49,14 +52,14 @@ pub(super) struct Sent {
 pub(super) struct Ledger {
     asked: AtomicU64,
     numbers: AtomicU64,
-    owners: Mutex<HashMap<String, Owner>>,
+    owners: Mutex<HashMap<String, Vec<Owner>>>,
     lives: Mutex<HashMap<u64, Life>>,
     deleted: Mutex<Vec<u64>>,
     sent: Mutex<HashMap<String, Sent>>,
     /// Requests by kind, and those of them that were not answered as they should be.
     kinds: Mutex<BTreeMap<&'static str, (u64, u64)>>,
     /// What was seen that has to be seen, so that the run shows something.
-    seen: Mutex<BTreeMap<&'static str, u64>>,
+    seen: Mutex<BTreeMap<String, u64>>,
     faults: Mutex<Vec<String>>,
 }
 
@@ -69,12 +72,28 @@ impl Ledger {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// What was given to a browser goes over to the user who logs in there: it may have several owners.
     pub(super) fn own(&self, word: &str, owner: Owner) {
-        self.owners.lock().unwrap().insert(word.to_owned(), owner);
+        self.owners.lock().unwrap().entry(word.to_owned()).or_default().push(owner);
     }
 
-    pub(super) fn owner(&self, word: &str) -> Option<Owner> {
-        self.owners.lock().unwrap().get(word).copied()
+    pub(super) fn owners(&self, word: &str) -> Vec<Owner> {
+        self.owners.lock().unwrap().get(word).cloned().unwrap_or_default()
+    }
+
+    /// Whom the first mark or id in a text belongs to, at first.
+    pub(super) fn owner_in(&self, text: &str) -> Option<Owner> {
+        let finds = Finds::of(text.as_bytes());
+        let mut all = finds.marks.iter().chain(&finds.ids);
+        all.find_map(|word| self.owners(word).first().copied())
+    }
+
+    /// The browser that a mark or an id in a text belongs to.
+    pub(super) fn life_in(&self, text: &str) -> Option<u64> {
+        match self.owner_in(text)? {
+            Owner::Life(life) => Some(life),
+            Owner::Person(_) => None,
+        }
     }
 
     pub(super) fn lives(&self, number: u64, life: Life) {
@@ -114,31 +133,34 @@ impl Ledger {
     pub(super) fn judge(&self, scope: &Scope, finds: &Finds) -> Vec<String> {
         let mut owners = self.owners.lock().unwrap();
         let mut wrong = Vec::new();
-        let own = |owner: Owner| {
-            owner == Owner::Life(scope.life)
-                || owner == Owner::Life(scope.becomes)
-                || scope.person.is_some_and(|person| owner == Owner::Person(person))
+        let own = |owner: &Owner| {
+            *owner == Owner::Life(scope.life)
+                || *owner == Owner::Life(scope.becomes)
+                || scope.person.is_some_and(|person| *owner == Owner::Person(person))
         };
         for mark in &finds.marks {
             // What was cut in the middle is nobody's.
-            let Some(owner) = owners.get(mark).copied() else { continue };
+            let Some(all) = owners.get(mark) else { continue };
             let secret = class_of(mark) == Class::Secret;
+            let typed = |owner: &Owner| {
+                scope.typed.contains(owner) && !(secret && matches!(owner, Owner::Person(_)))
+            };
             if secret && !scope.tells {
-                wrong.push(format!("{mark} of {owner:?}, where no profile may show"));
-            } else if !own(owner) && (secret || !scope.typed.contains(&owner)) {
-                wrong.push(format!("{mark} of {owner:?}"));
+                wrong.push(format!("{mark} of {all:?}, where no profile may show"));
+            } else if !all.iter().any(|owner| own(owner) || typed(owner)) {
+                wrong.push(format!("{mark} of {all:?}"));
             }
         }
         for (mark, number) in &finds.numbers {
-            let same = owners.get(mark) == Some(&Owner::Life(scope.life));
+            let same = owners.get(mark).is_some_and(|all| all.contains(&Owner::Life(scope.life)));
             if same && scope.number.is_some_and(|own| own != *number) {
                 wrong.push(format!("request {number} of the same browser"));
             }
         }
         for id in &finds.ids {
-            let owner = *owners.entry(id.clone()).or_insert(Owner::Life(scope.becomes));
-            if !own(owner) && !scope.typed.contains(&owner) {
-                wrong.push(format!("{id} of {owner:?}"));
+            let all = owners.entry(id.clone()).or_insert_with(|| vec![Owner::Life(scope.becomes)]);
+            if !all.iter().any(|owner| own(owner) || scope.typed.contains(owner)) {
+                wrong.push(format!("{id} of {all:?}"));
             }
         }
         wrong
@@ -159,8 +181,8 @@ impl Ledger {
         self.kinds.lock().unwrap().entry(kind).or_default().1 += 1;
     }
 
-    pub(super) fn saw(&self, what: &'static str) {
-        *self.seen.lock().unwrap().entry(what).or_default() += 1;
+    pub(super) fn saw(&self, what: &str) {
+        *self.seen.lock().unwrap().entry(what.to_owned()).or_default() += 1;
     }
 
     pub(super) fn fault(&self, fault: String) {
@@ -175,7 +197,7 @@ impl Ledger {
         self.kinds.lock().unwrap().clone()
     }
 
-    pub(super) fn seen(&self) -> BTreeMap<&'static str, u64> {
+    pub(super) fn seen(&self) -> BTreeMap<String, u64> {
         self.seen.lock().unwrap().clone()
     }
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio_rustls::TlsConnector;
 
+use super::http2::{SHARED, Shared};
+use super::identity::Victim;
 use super::ledger::Ledger;
 use super::origin::Origin;
 use crate::support::edge::{Edge, Setup, WRITE_KEY};
@@ -62,12 +64,16 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) most: u64,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) persons: Mutex<HashMap<Site, Vec<Person>>>,
+    persons: Mutex<HashMap<Site, Vec<Person>>>,
+    /// Those whose ids others say.
+    victims: Mutex<HashMap<Site, Vec<Victim>>>,
     pub(super) edges: Vec<Edge>,
     /// Ports of TLS.
     pub(super) secure: Vec<u16>,
     pub(super) http1: TlsConnector,
     pub(super) http2: TlsConnector,
+    /// Of each node.
+    pub(super) shared: [[Shared; SHARED]; 2],
     pub(super) segment: Vendor,
     pub(super) rudderstack: Vendor,
     pub(super) hits: Server,
@@ -107,10 +113,12 @@ impl World {
             most,
             ledger,
             persons: Mutex::default(),
+            victims: Mutex::default(),
             edges,
             secure,
             http1: tls::connector(&roots, b"http/1.1"),
             http2: tls::connector(&roots, b"h2"),
+            shared: Default::default(),
             segment,
             rudderstack,
             hits,
@@ -118,6 +126,26 @@ impl World {
             _origin: origin,
             _certificates: certificates,
         }
+    }
+}
+
+impl World {
+    /// Users who can come.
+    pub(super) fn persons(&self, site: Site) -> Vec<Person> {
+        self.persons.lock().unwrap().get(&site).cloned().unwrap_or_default()
+    }
+    pub(super) fn add_person(&self, site: Site, person: &Person) {
+        self.persons.lock().unwrap().entry(site).or_default().push(person.clone());
+    }
+    pub(super) fn remove_person(&self, site: Site, person: &Person) {
+        let mut persons = self.persons.lock().unwrap();
+        persons.entry(site).or_default().retain(|one| one.number != person.number);
+    }
+    pub(super) fn victims(&self, site: Site) -> Vec<Victim> {
+        self.victims.lock().unwrap().get(&site).cloned().unwrap_or_default()
+    }
+    pub(super) fn add_victim(&self, site: Site, victim: Victim) {
+        self.victims.lock().unwrap().entry(site).or_default().push(victim);
     }
 }
 

@@ -61,19 +61,19 @@ impl Origin {
 async fn serve(mut stream: TcpStream, hall: Arc<Hall>) -> Option<()> {
     let mut rest = Vec::new();
     // The request that was answered before its end: what follows is taken for requests.
-    let mut early: Option<String> = None;
+    let mut early: Option<Heard> = None;
     loop {
         let head = until(&mut stream, &mut rest, b"\r\n\r\n").await?;
         let mut heard = Heard::of(&head);
-        if heard.has("early") {
-            heard.judge(&hall.ledger, early.as_deref());
-            early = early.or(heard.token());
+        let answers_first = heard.has("early");
+        if answers_first {
+            heard.judge(&hall.ledger, early.as_ref());
         } else {
             if heard.has("continue") {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
             }
             heard.body = body(&mut stream, &mut rest, &heard).await?;
-            heard.judge(&hall.ledger, early.as_deref());
+            heard.judge(&hall.ledger, early.as_ref());
         }
         for step in answer(&heard, &hall) {
             match step {
@@ -84,6 +84,11 @@ async fn serve(mut stream: TcpStream, hall: Arc<Hall>) -> Option<()> {
         }
         if heard.has("tunnel") {
             return echo(stream, rest).await;
+        }
+        if heard.has("rude") {
+            early = early.or(Some(heard));
+        } else if answers_first {
+            body(&mut stream, &mut rest, &heard).await?;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the origin has read, whether or not it was meant as a request.
 
-use super::super::ledger::{Ledger, Owner};
+use super::super::ledger::Ledger;
 use super::super::mark::Finds;
 
 /// A head, and the body that was read behind it.
@@ -62,13 +62,13 @@ impl Heard {
 
     /// All that is in it belongs to whoever asks. `early`: whose request was answered before its end on this
     /// connection; then the rest of it is not the edge's slip, but no other request may follow.
-    pub(super) fn judge(&self, ledger: &Ledger, early: Option<&str>) {
+    pub(super) fn judge(&self, ledger: &Ledger, early: Option<&Self>) {
         let passed_on = self.header("via").is_some_and(|via| via.ends_with("doorstep"));
         if let Some(early) = early {
-            if passed_on && self.token().as_deref() != Some(early) {
-                let head = &self.head;
+            if passed_on && self.token() != early.token() {
+                let (head, early) = (&self.head, &early.head);
                 ledger.fault(format!(
-                    "a request on a connection whose answer to {early} was early:\n{head}"
+                    "a request on a connection that was answered too early:\n{early}\n{head}"
                 ));
             }
             return;
@@ -79,15 +79,15 @@ impl Heard {
         }
         let session = self.cookie("sid").and_then(|sid| sid.strip_prefix("s-")).map(str::to_owned);
         let asks = if self.is_check() { session } else { self.token() };
-        let life = asks.as_deref().and_then(|token| ledger.owner(token.split('.').next()?));
-        let Some(Owner::Life(life)) = life else {
+        let life = asks.as_deref().and_then(|asks| ledger.life_in(asks));
+        let Some(life) = life else {
             ledger.fault(format!("nobody asks this of the origin:\n{}", self.head));
             return;
         };
         let mut scope = ledger.scope(life);
         let typed = self.header("x-types").map(|typed| Finds::of(typed.as_bytes()));
         for word in typed.iter().flat_map(|typed| typed.marks.iter().chain(&typed.ids)) {
-            scope.typed.extend(ledger.owner(word));
+            scope.typed.extend(ledger.owners(word));
         }
         // These two are the test's own words.
         let own = |line: &&str| !line.to_ascii_lowercase().starts_with("x-types:");
