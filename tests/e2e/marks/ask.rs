@@ -12,7 +12,7 @@ use crate::support::client::Answer;
 pub(super) enum Upload {
     Nothing,
     /// With its length.
-    Told(Vec<u8>),
+    Sized(Vec<u8>),
     /// In pieces, the last of which may be empty: in chunks, or without a length over HTTP/2.
     Pieces(Vec<Vec<u8>>),
     /// These bytes behind a head that announces chunks.
@@ -102,7 +102,7 @@ impl Ask {
         }
         match &self.upload {
             Upload::Nothing => {}
-            Upload::Told(body) => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
+            Upload::Sized(body) => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
             Upload::Pieces(_) | Upload::Raw(_) => head.push_str("Transfer-Encoding: chunked\r\n"),
         }
         (head + "\r\n").into_bytes()
@@ -111,14 +111,14 @@ impl Ask {
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Response {
     /// Where it was one, to its end.
     pub(super) answer: Option<Answer>,
     /// All bytes that came; over HTTP/2 what they mean.
     pub(super) raw: Vec<u8>,
 }
 
-impl Told {
+impl Response {
     pub(super) fn status(&self) -> u16 {
         self.answer.as_ref().map_or(0, |answer| answer.status)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::ask::{Ask, Manner, Told, Upload};
+use super::ask::{Ask, Manner, Response, Upload};
 use super::http1::{Line, ends};
 use super::http2::SHARED;
 use super::ledger::{Life, Owner, Scope};
@@ -131,21 +131,21 @@ impl Browser {
     }
 
     /// Sends a request to one of the nodes, and judges what comes back.
-    pub(super) async fn send(&mut self, ask: Ask) -> Told {
+    pub(super) async fn send(&mut self, ask: Ask) -> Response {
         self.world.ledger.asked(ask.kind);
         let way = self.way(&ask);
-        let told = match timeout(PATIENCE, self.exchange(&ask, way)).await {
-            Ok(told) => told,
+        let response = match timeout(PATIENCE, self.exchange(&ask, way)).await {
+            Ok(response) => response,
             Err(_) => {
                 self.world.ledger.fault(format!("no answer within {PATIENCE:?} to {ask:#?}"));
-                Told { answer: None, raw: Vec::new() }
+                Response { answer: None, raw: Vec::new() }
             }
         };
-        self.world.judge(&ask, &told);
+        self.world.judge(&ask, &response);
         if ask.keeps {
-            self.keep(&told);
+            self.keep(&response);
         }
-        told
+        response
     }
 
     fn way(&mut self, ask: &Ask) -> Way {
@@ -159,7 +159,7 @@ impl Browser {
         Way::Http2 { edge, shared: self.random.below(SHARED) }
     }
 
-    async fn exchange(&mut self, ask: &Ask, way: Way) -> Told {
+    async fn exchange(&mut self, ask: &Ask, way: Way) -> Response {
         match way {
             Way::Http1 { edge, secure } => self.over_http1(ask, (edge, secure)).await,
             Way::Http2 { edge, shared } => {
@@ -168,7 +168,7 @@ impl Browser {
         }
     }
 
-    async fn over_http1(&mut self, ask: &Ask, way: (usize, bool)) -> Told {
+    async fn over_http1(&mut self, ask: &Ask, way: (usize, bool)) -> Response {
         loop {
             let mut line = match self.lines.remove(&way) {
                 Some(line) => line,
@@ -179,23 +179,23 @@ impl Browser {
                 let stray = String::from_utf8_lossy(stray).into_owned();
                 self.world.ledger.fault(format!("bytes that nobody asked for:\n{stray}"));
             }
-            let told = line.exchange(ask).await;
+            let response = line.exchange(ask).await;
             // What breaks off in the middle has no answer.
-            let closed = told.answer.is_none() && told.raw.is_empty();
+            let closed = response.answer.is_none() && response.raw.is_empty();
             if closed && line.was_used() && ask.manner == Manner::Whole {
                 // The edge has closed it meanwhile: a browser takes another.
                 continue;
             }
-            if !ends(&told) {
+            if !ends(&response) {
                 self.lines.insert(way, line);
             }
-            return told;
+            return response;
         }
     }
 
     /// Takes the cookies of an answer.
-    pub(super) fn keep(&mut self, told: &Told) {
-        let Some(answer) = &told.answer else { return };
+    pub(super) fn keep(&mut self, response: &Response) {
+        let Some(answer) = &response.answer else { return };
         for line in answer.all("set-cookie") {
             let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
             let Some((name, value)) = pair.split_once('=') else { continue };
@@ -230,6 +230,7 @@ impl Browser {
             (30, Act::Abandoned),
             (30, Act::Early),
             (20, Act::BrokenChunks),
+            (30, Act::Unread),
             (15, Act::Pipeline),
             (5, Act::Tunnel),
             (120, Act::Event),
@@ -278,6 +279,7 @@ impl Browser {
             Act::Abandoned => self.abandoned(),
             Act::Early => self.early(),
             Act::BrokenChunks => self.broken_chunks(),
+            Act::Unread => self.unread(),
             Act::Traits => self.traits(),
             Act::Asset => self.asset(),
             Act::Cookies => self.cookies(),
@@ -327,6 +329,7 @@ enum Act {
     Abandoned,
     Early,
     BrokenChunks,
+    Unread,
     Pipeline,
     Tunnel,
     Event,

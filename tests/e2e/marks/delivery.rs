@@ -13,7 +13,7 @@ use crate::support::vendor::Vendor;
 impl World {
     /// Waits until nothing is on its way any more.
     pub(super) async fn catches_up(&self) {
-        let patience = Duration::from_secs(60) + Duration::from_millis(self.most / 4);
+        let patience = Duration::from_mins(1) + Duration::from_millis(self.most / 4);
         let started = Instant::now();
         loop {
             let mut waiting = 0.0;
@@ -91,9 +91,11 @@ impl World {
         }
     }
 
-    fn judge_events(&self, vendor: &Vendor, sent: &HashMap<String, super::ledger::Sent>) {
+    fn judge_events(&self, vendor: &Vendor, sent: &HashMap<String, super::ledger::Message>) {
         let mut come: HashMap<String, Value> = HashMap::new();
-        for event in vendor.delivered() {
+        for mut event in vendor.delivered() {
+            // When this call was made.
+            event.as_object_mut().expect("an object").remove("sentAt");
             let Some(message) = message_of(&event) else {
                 self.ledger.fault(format!("an event without id: {event:#}"));
                 continue;
@@ -151,12 +153,13 @@ impl World {
         let mut wrong = self.ledger.judge(&scope, &Finds::of(own.to_string().as_bytes()));
         let context = &event["context"];
         let limited = context["consent"]["edge"] == "limited";
-        let address = match limited {
-            true => "0.0.0.0".to_owned(),
-            false => self.ledger.life(scope.life).address,
-        };
+        let address =
+            if limited { "0.0.0.0".to_owned() } else { self.ledger.life(scope.life).address };
         if context["ip"] != address.as_str() {
             wrong.push(format!("the address {}, not {address}", context["ip"]));
+        }
+        if limited {
+            self.ledger.saw("events of somebody who allows little");
         }
         if limited && (event.get("userId").is_some() || context.get("profile").is_some()) {
             wrong.push("a user who does not allow it".to_owned());

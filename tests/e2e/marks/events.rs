@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use super::ask::{Ask, Manner, Upload};
 use super::browser::{Browser, Consent};
-use super::ledger::{Owner, Scope, Sent};
+use super::ledger::{Message, Owner, Scope};
 use super::mark::{Class, mark};
 use super::nodes::{Person, Site};
 use crate::support::edge::WRITE_KEY;
 
 /// Whose event it is.
-pub(super) struct Named {
+pub(super) struct EventIds {
     pub(super) word: String,
     pub(super) anonymous: Option<String>,
     pub(super) user: Option<String>,
@@ -25,18 +25,18 @@ impl Browser {
     }
 
     /// What an event of this browser says of whose it is.
-    pub(super) fn named(&mut self) -> Named {
+    pub(super) fn named(&mut self) -> EventIds {
         let says = self.random.share(70);
         let anonymous = self.anonymous();
         // A browser without an id makes one for itself.
         let made = || Some(format!("a-{}", self.word));
         let anonymous = if anonymous.is_none() { made() } else { anonymous.filter(|_| says) };
         let person = self.person.as_ref().filter(|_| says).map(|person| person.id.clone());
-        Named { word: self.word.clone(), anonymous, user: person }
+        EventIds { word: self.word.clone(), anonymous, user: person }
     }
 
     /// One event.
-    pub(super) fn event_body(&mut self, kind: &str, named: &Named) -> (String, Value) {
+    pub(super) fn event_body(&mut self, kind: &str, named: &EventIds) -> (String, Value) {
         let word = &named.word;
         let message = format!("{word}.m{}", self.world.ledger.number());
         let host = self.site.host();
@@ -114,7 +114,7 @@ impl Browser {
         let status = self.send(ask).await.status();
         let acknowledged = status == 200 && !abandoned;
         for message in messages {
-            let sent = Sent { scope: scope.clone(), acknowledged, withheld };
+            let sent = Message { scope: scope.clone(), acknowledged, withheld };
             self.world.ledger.sent(message, sent);
         }
     }
@@ -128,7 +128,7 @@ impl Browser {
                 ask.upload(Upload::Pieces(vec![body[..end].to_vec(), body[end..].to_vec()]))
             }
             3 => {
-                let mut ask = ask.upload(Upload::Told(body)).hostile();
+                let mut ask = ask.upload(Upload::Sized(body)).hostile();
                 (ask.kind, ask.manner) = ("event that breaks off", Manner::Abandoned);
                 ask
             }
@@ -138,9 +138,9 @@ impl Browser {
                     flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                 gzip.write_all(&body).unwrap();
                 let body = gzip.finish().unwrap();
-                ask.header("Content-Encoding", "gzip").upload(Upload::Told(body))
+                ask.header("Content-Encoding", "gzip").upload(Upload::Sized(body))
             }
-            _ => ask.upload(Upload::Told(body)),
+            _ => ask.upload(Upload::Sized(body)),
         }
     }
 
@@ -197,7 +197,7 @@ impl Browser {
         let status = self.send(ask).await.status();
         if kept {
             let acknowledged = whole && status == 204;
-            self.world.ledger.sent(&token, Sent { scope, acknowledged, withheld: !gives });
+            self.world.ledger.sent(&token, Message { scope, acknowledged, withheld: !gives });
         }
     }
 
@@ -206,7 +206,7 @@ impl Browser {
         let wanted = json!({"reqType": "setCookies", "workspaceId": "w1", "data": {
             "options": {"maxAge": 60_000, "path": "/"},
             "cookies": [{"name": "rl_session", "value": self.word}]}});
-        let body = Upload::Told(wanted.to_string().into_bytes());
+        let body = Upload::Sized(wanted.to_string().into_bytes());
         self.ask("cookies of RudderStack", "POST", "/seg/rsaRequest").upload(body)
     }
 
@@ -220,7 +220,7 @@ impl Browser {
         }
         let person = Person { number, id: format!("u-{id}"), secret };
         self.world.add_person(self.site, &person);
-        self.push(&[person.clone()]).await;
+        self.push(std::slice::from_ref(&person)).await;
         person
     }
 
@@ -243,7 +243,7 @@ impl Browser {
         }
         let body = Value::from(documents).to_string().into_bytes();
         let ask = self.by_the_vendor("push", "POST", "/seg/profiles-webhook");
-        self.send(ask.upload(Upload::Told(body))).await;
+        self.send(ask.upload(Upload::Sized(body))).await;
     }
 
     /// A user is to be forgotten.
@@ -261,7 +261,7 @@ impl Browser {
         } else {
             let body = json!({"type": "delete", "userId": person.id}).to_string();
             let ask = self.by_the_vendor("deletion", "POST", "/seg/personas");
-            ask.upload(Upload::Told(body.into_bytes()))
+            ask.upload(Upload::Sized(body.into_bytes()))
         };
         self.send(ask).await;
     }

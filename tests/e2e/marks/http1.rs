@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::ask::{Ask, Manner, Told, Upload};
+use super::ask::{Ask, Manner, Response, Upload};
 use super::nodes::World;
 use crate::support::client::{Answer, Connection};
 
@@ -17,12 +17,12 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// A stream of which every byte is kept that was read.
-struct Overheard {
+struct RecordedStream {
     stream: Box<dyn Stream>,
     heard: Arc<Mutex<Vec<u8>>>,
 }
 
-impl AsyncRead for Overheard {
+impl AsyncRead for RecordedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -35,7 +35,7 @@ impl AsyncRead for Overheard {
     }
 }
 
-impl AsyncWrite for Overheard {
+impl AsyncWrite for RecordedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -59,7 +59,7 @@ impl AsyncWrite for Overheard {
 
 /// A connection.
 pub(super) struct Line {
-    connection: Connection<Overheard>,
+    connection: Connection<RecordedStream>,
     heard: Arc<Mutex<Vec<u8>>>,
     /// An answer has come on it.
     used: bool,
@@ -79,7 +79,7 @@ impl Line {
             Box::new(stream)
         };
         let heard = Arc::<Mutex<Vec<u8>>>::default();
-        let connection = Connection::over(Overheard { stream, heard: Arc::clone(&heard) });
+        let connection = Connection::over(RecordedStream { stream, heard: Arc::clone(&heard) });
         Self { connection, heard, used: false }
     }
 
@@ -94,12 +94,12 @@ impl Line {
     }
 
     /// Sends a request, and reads the answer where there is to be one.
-    pub(super) async fn exchange(&mut self, ask: &Ask) -> Told {
+    pub(super) async fn exchange(&mut self, ask: &Ask) -> Response {
         self.heard.lock().unwrap().clear();
         if ask.manner == Manner::Abandoned {
             self.abandon(ask).await;
             sleep(ask.patience()).await;
-            return self.told(None);
+            return self.response(None);
         }
         self.connection.write(ask.head()).await;
         if ask.manner == Manner::Asked
@@ -107,25 +107,25 @@ impl Line {
             && head.as_ref().is_none_or(|head| head.status >= 200)
         {
             // Answered without it: nothing more is asked on this connection.
-            return self.told(None);
+            return self.response(None);
         }
         if ask.manner == Manner::Late {
             self.write_half(&ask.upload, 0).await;
-            let told = self.read(ask.method).await;
+            let response = self.read(ask.method).await;
             // The answer may have closed the connection.
             self.write_half(&ask.upload, 1).await;
-            return told;
+            return response;
         }
         self.write_body(&ask.upload).await;
         if ask.manner == Manner::Left {
             self.connection.head().await;
-            return self.told(None);
+            return self.response(None);
         }
         self.read(ask.method).await
     }
 
     /// Sends all of several requests before the first answer is read.
-    pub(super) async fn pipeline(&mut self, asks: &[Ask]) -> Vec<Told> {
+    pub(super) async fn pipeline(&mut self, asks: &[Ask]) -> Vec<Response> {
         self.heard.lock().unwrap().clear();
         for ask in asks {
             self.connection.write(ask.head()).await;
@@ -138,10 +138,10 @@ impl Line {
         all
     }
 
-    pub(super) async fn read(&mut self, method: &str) -> Told {
+    pub(super) async fn read(&mut self, method: &str) -> Response {
         let answer = self.connection.answer(method).await;
         self.used |= answer.is_some();
-        self.told(answer)
+        self.response(answer)
     }
 
     /// Writes as it is, and reads what comes up to `end`. `None` where the connection ends before.
@@ -150,14 +150,14 @@ impl Line {
         self.connection.until(end).await
     }
 
-    fn told(&self, answer: Option<Answer>) -> Told {
-        Told { answer, raw: self.heard.lock().unwrap().clone() }
+    fn response(&self, answer: Option<Answer>) -> Response {
+        Response { answer, raw: self.heard.lock().unwrap().clone() }
     }
 
     async fn write_body(&mut self, upload: &Upload) {
         match upload {
             Upload::Nothing => {}
-            Upload::Told(body) | Upload::Raw(body) => self.connection.write(body).await,
+            Upload::Sized(body) | Upload::Raw(body) => self.connection.write(body).await,
             Upload::Pieces(pieces) => {
                 for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                     self.connection.write(chunk(piece)).await;
@@ -171,7 +171,7 @@ impl Line {
     async fn write_half(&mut self, upload: &Upload, half: usize) {
         match upload {
             Upload::Nothing => {}
-            Upload::Told(body) | Upload::Raw(body) => {
+            Upload::Sized(body) | Upload::Raw(body) => {
                 let (first, second) = body.split_at(body.len() / 2);
                 self.connection.write([first, second][half]).await;
             }
@@ -191,7 +191,7 @@ impl Line {
         self.connection.write(ask.head()).await;
         match &ask.upload {
             Upload::Nothing => {}
-            Upload::Told(body) | Upload::Raw(body) => {
+            Upload::Sized(body) | Upload::Raw(body) => {
                 self.connection.write(&body[..body.len() / 2]).await;
             }
             Upload::Pieces(pieces) => {
@@ -209,8 +209,8 @@ fn chunk(piece: &[u8]) -> Vec<u8> {
 }
 
 /// Whether nothing more can be asked on the connection.
-pub(super) fn ends(told: &Told) -> bool {
-    let Some(answer) = &told.answer else { return true };
+pub(super) fn ends(response: &Response) -> bool {
+    let Some(answer) = &response.answer else { return true };
     let framed = answer.header("content-length").is_some()
         || answer.header("transfer-encoding").is_some()
         || matches!(answer.status, 204 | 304);

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::ask::{Ask, Manner, Told, Upload};
+use super::ask::{Ask, Manner, Response, Upload};
 use super::nodes::World;
 use crate::support::client::Answer;
 
@@ -16,7 +16,7 @@ pub(super) const SHARED: usize = 2;
 
 /// One connection, made anew where it has ended.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Option<SendRequest<Bytes>>>);
+pub(super) struct SharedConnection(Mutex<Option<SendRequest<Bytes>>>);
 
 /// Why there is no answer.
 enum Failure {
@@ -34,7 +34,7 @@ impl From<h2::Error> for Failure {
     }
 }
 
-impl Shared {
+impl SharedConnection {
     /// A way to send one more request.
     async fn sender(&self, world: &World, edge: usize) -> SendRequest<Bytes> {
         let mut shared = self.0.lock().await;
@@ -59,22 +59,22 @@ impl Shared {
     }
 
     /// Sends a request, and reads the answer where there is to be one.
-    pub(super) async fn exchange(&self, world: &World, edge: usize, ask: &Ask) -> Told {
-        let mut told = Told { answer: None, raw: Vec::new() };
+    pub(super) async fn exchange(&self, world: &World, edge: usize, ask: &Ask) -> Response {
+        let mut response = Response { answer: None, raw: Vec::new() };
         for _ in 0..3 {
             let sender = self.sender(world, edge).await;
-            match once(sender, ask, &mut told.raw).await {
+            match once(sender, ask, &mut response.raw).await {
                 Ok(answer) => {
-                    told.answer = answer;
-                    return told;
+                    response.answer = answer;
+                    return response;
                 }
-                Err(Failure::Connection) if told.raw.is_empty() => {
+                Err(Failure::Connection) if response.raw.is_empty() => {
                     self.0.lock().await.take();
                 }
-                Err(_) => return told,
+                Err(_) => return response,
             }
         }
-        told
+        response
     }
 }
 
@@ -141,7 +141,7 @@ fn request(ask: &Ask) -> http::Request<()> {
             request = request.header(name.to_ascii_lowercase(), piece);
         }
     }
-    if let Upload::Told(body) = &ask.upload {
+    if let Upload::Sized(body) = &ask.upload {
         request = request.header("content-length", body.len());
     }
     request.body(()).expect("a request")
@@ -151,7 +151,7 @@ fn request(ask: &Ask) -> http::Request<()> {
 fn pieces(upload: &Upload) -> Vec<Bytes> {
     match upload {
         Upload::Nothing => Vec::new(),
-        Upload::Told(body) | Upload::Raw(body) => {
+        Upload::Sized(body) | Upload::Raw(body) => {
             let (first, second) = body.split_at(body.len() / 2);
             vec![Bytes::copy_from_slice(first), Bytes::copy_from_slice(second)]
         }

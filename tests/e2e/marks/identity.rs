@@ -6,8 +6,8 @@ use ring::hmac;
 
 use super::ask::{Ask, Upload};
 use super::browser::{Browser, Consent};
-use super::events::Named;
-use super::ledger::{Life, Owner, Scope, Sent};
+use super::events::EventIds;
+use super::ledger::{Life, Message, Owner, Scope};
 use super::nodes::{HASH_SECRET, Person, Site};
 
 /// Somebody whose ids others may say.
@@ -20,7 +20,11 @@ pub(super) struct Victim {
 
 fn hash_of(user: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, HASH_SECRET.as_bytes());
-    hmac::sign(&key, user.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut out = String::new();
+    for byte in hmac::sign(&key, user.as_bytes()).as_ref() {
+        out.push_str(&format!("{byte:02x}"));
+    }
+    out
 }
 
 /// As RudderStack's SDK writes an id into a cookie.
@@ -89,7 +93,7 @@ impl Browser {
         let post = self.random.share(50);
         let mut ask = self.ask("login", if post { "POST" } else { "GET" }, "/login").plan(&plan);
         if post {
-            ask = ask.upload(Upload::Told(format!("name={}", self.word).into_bytes()));
+            ask = ask.upload(Upload::Sized(format!("name={}", self.word).into_bytes()));
         }
         if let Some(scope) = over {
             let number = ask.scope.number;
@@ -114,13 +118,13 @@ impl Browser {
     async fn identify(&mut self, person: &Person, signed: bool) {
         let anonymous = self.anonymous().unwrap_or_else(|| format!("a-{}", self.word));
         let user = Some(person.id.clone());
-        let named = Named { word: self.word.clone(), anonymous: Some(anonymous), user };
+        let named = EventIds { word: self.word.clone(), anonymous: Some(anonymous), user };
         let (message, mut event) = self.event_body("identify", &named);
         if signed {
             event["context"]["user_hash"] = hash_of(&person.id).into();
         }
         let ask = self.ask("login by an event", "POST", "/seg/evs/i");
-        let ask = ask.upload(Upload::Told(event.to_string().into_bytes()));
+        let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
         self.send_events(ask, &[message], false).await;
     }
 
@@ -187,12 +191,12 @@ impl Browser {
         let cookies: Vec<String> = self.jar.values().cloned().collect();
         if self.site.is_strict() {
             let sid = format!("s-{}", next.word);
-            let told = self.log_in_at_the_site(&person, &sid, Some(&scope)).await;
+            let vouched = self.log_in_at_the_site(&person, &sid, Some(&scope)).await;
             self.begin(next);
             self.is_now(&person);
             self.forget_cookies_of_the_site();
             self.jar.insert("sid".to_owned(), sid);
-            if !told {
+            if !vouched {
                 self.be_checked(&before, &cookies.join(" ")).await;
             }
         } else {
@@ -200,11 +204,12 @@ impl Browser {
             self.begin(next);
             self.is_now(&person);
             let anonymous = Some(format!("a-{}", self.word));
-            let named = Named { word: self.word.clone(), anonymous, user: Some(person.id.clone()) };
+            let named =
+                EventIds { word: self.word.clone(), anonymous, user: Some(person.id.clone()) };
             let (message, event) = self.event_body("identify", &named);
             let ask = self.ask("login by an event", "POST", "/seg/evs/i");
             let ask = ask.header("User-Agent", "Browser");
-            let ask = ask.upload(Upload::Told(event.to_string().into_bytes()));
+            let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
             self.send_events(ask, &[message], false).await;
             self.forget_cookies_of_the_site();
         }
@@ -255,7 +260,7 @@ impl Browser {
         ask.scope.typed = vec![Owner::Person(victim.person.number), Owner::Life(victim.life)];
         if let Some(message) = message {
             // Deleting the other erases it.
-            let sent = Sent { scope: ask.scope.clone(), acknowledged: false, withheld: false };
+            let sent = Message { scope: ask.scope.clone(), acknowledged: false, withheld: false };
             self.world.ledger.sent(&message, sent);
         }
         self.send(ask).await;
@@ -287,9 +292,9 @@ impl Browser {
         let kind = *self.random.pick(&["track", "identify"]);
         let anonymous = self.random.share(50).then(|| victim.anonymous.clone());
         let user = self.random.share(50).then(|| victim.person.id.clone());
-        let named = Named { word: self.word.clone(), anonymous, user };
+        let named = EventIds { word: self.word.clone(), anonymous, user };
         let (message, event) = self.event_body(kind, &named);
         let ask = self.ask("", "POST", &format!("/seg/evs/{kind}"));
-        (ask.upload(Upload::Told(event.to_string().into_bytes())), Some(message))
+        (ask.upload(Upload::Sized(event.to_string().into_bytes())), Some(message))
     }
 }

@@ -1,16 +1,16 @@
 //! What comes back to a visitor is the visitor's own.
 
-use super::ask::{Ask, Told};
+use super::ask::{Ask, Response};
 use super::ledger::Owner;
 use super::mark::{Class, Finds, class_of};
 use super::nodes::World;
 
 impl World {
-    pub(super) fn judge(&self, ask: &Ask, told: &Told) {
+    pub(super) fn judge(&self, ask: &Ask, response: &Response) {
         let mut scope = ask.scope.clone();
-        let mut finds = Finds::of(&told.body());
+        let mut finds = Finds::of(&response.body());
         self.count_own(ask, &finds);
-        if let Some(answer) = &told.answer {
+        if let Some(answer) = &response.answer {
             for (name, value) in answer.headers.iter().chain(&answer.trailers) {
                 finds.read(format!("{name}: {value}").as_bytes());
             }
@@ -18,8 +18,8 @@ impl World {
         let mut wrong = self.ledger.judge(&scope, &finds);
         // All bytes, also of an answer that has broken off; an answer behind it has another number.
         scope.number = None;
-        wrong.extend(self.ledger.judge(&scope, &Finds::of(&told.raw)));
-        if let Some(failure) = failure(ask, told) {
+        wrong.extend(self.ledger.judge(&scope, &Finds::of(&response.raw)));
+        if let Some(failure) = failure(ask, response) {
             match failure {
                 Failure::Another(why) => wrong.push(why),
                 Failure::None => self.ledger.failed(ask.kind),
@@ -27,7 +27,7 @@ impl World {
         }
         if !wrong.is_empty() {
             let head = String::from_utf8_lossy(&ask.head()).into_owned();
-            let came = excerpt(&told.raw, &wrong);
+            let came = excerpt(&response.raw, &wrong);
             self.ledger.fault(format!("{} gets {wrong:#?}\nasked: {head}\ncame: {came}", ask.kind));
         }
     }
@@ -69,22 +69,20 @@ enum Failure {
     None,
 }
 
-fn failure(ask: &Ask, told: &Told) -> Option<Failure> {
+fn failure(ask: &Ask, response: &Response) -> Option<Failure> {
     if ask.statuses.is_empty() {
         return None;
     }
-    let Some(answer) = &told.answer else { return Some(Failure::None) };
+    let Some(answer) = &response.answer else { return Some(Failure::None) };
     if !ask.statuses.contains(&answer.status) {
         let gateway = matches!(answer.status, 502..=504);
-        return Some(match gateway {
-            true => Failure::None,
-            false => Failure::Another(format!("the status {}", answer.status)),
-        });
+        let another = || Failure::Another(format!("the status {}", answer.status));
+        return Some(if gateway { Failure::None } else { another() });
     }
     if !ask.echoes || ask.method == "HEAD" || matches!(answer.status, 204 | 302 | 304) {
         return None;
     }
-    let body = told.body();
+    let body = response.body();
     let end = format!("end of {}", ask.token);
     let whole = memchr::memmem::find(&body, end.as_bytes()).is_some();
     (!whole).then(|| Failure::Another(format!("no `{end}`")))

@@ -40,7 +40,7 @@ pub(super) struct Life {
 
 /// An event or a call that is to reach a vendor.
 #[derive(Debug, Clone)]
-pub(super) struct Sent {
+pub(super) struct Message {
     pub(super) scope: Scope,
     /// The edge has said that it has it.
     pub(super) acknowledged: bool,
@@ -55,7 +55,7 @@ pub(super) struct Ledger {
     owners: Mutex<HashMap<String, Vec<Owner>>>,
     lives: Mutex<HashMap<u64, Life>>,
     deleted: Mutex<Vec<u64>>,
-    sent: Mutex<HashMap<String, Sent>>,
+    sent: Mutex<HashMap<String, Message>>,
     /// Requests by kind, and those of them that were not answered as they should be.
     kinds: Mutex<BTreeMap<&'static str, (u64, u64)>>,
     /// What was seen that has to be seen, so that the run shows something.
@@ -120,11 +120,11 @@ impl Ledger {
         person.is_some_and(|person| self.deleted.lock().unwrap().contains(&person))
     }
 
-    pub(super) fn sent(&self, message: &str, sent: Sent) {
+    pub(super) fn sent(&self, message: &str, sent: Message) {
         self.sent.lock().unwrap().insert(message.to_owned(), sent);
     }
 
-    pub(super) fn all_sent(&self) -> HashMap<String, Sent> {
+    pub(super) fn all_sent(&self) -> HashMap<String, Message> {
         self.sent.lock().unwrap().clone()
     }
 
@@ -164,6 +164,11 @@ impl Ledger {
             }
         }
         wrong
+    }
+
+    /// How many requests there were.
+    pub(super) fn so_far(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Whether more is to be asked.

