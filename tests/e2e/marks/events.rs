@@ -24,13 +24,18 @@ impl Browser {
         self.jar.get("ajs_anonymous_id").cloned()
     }
 
+    /// A browser without an id makes one for itself.
+    pub(super) fn made_id(&self) -> String {
+        format!("a-{}-{}", self.word, self.world.ledger.number())
+    }
+
     /// What an event of this browser says of whose it is.
     pub(super) fn named(&mut self) -> EventIds {
         let says = self.random.share(70);
-        let anonymous = self.anonymous();
-        // A browser without an id makes one for itself.
-        let made = || Some(format!("a-{}", self.word));
-        let anonymous = if anonymous.is_none() { made() } else { anonymous.filter(|_| says) };
+        let anonymous = match self.anonymous() {
+            Some(known) => Some(known).filter(|_| says),
+            None => Some(self.made_id()),
+        };
         let person = self.person.as_ref().filter(|_| says).map(|person| person.id.clone());
         EventIds { word: self.word.clone(), anonymous, user: person }
     }

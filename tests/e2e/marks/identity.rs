@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
 use super::ask::{Ask, Upload};
-use super::browser::{Browser, Consent};
+use super::browser::{Browser, Consent, NextLife};
 use super::events::EventIds;
 use super::ledger::{Life, Message, Owner, Scope};
 use super::nodes::{HASH_SECRET, Person, Site};
@@ -116,7 +116,7 @@ impl Browser {
 
     /// An `identify` of the page, which it may have signed.
     async fn identify(&mut self, person: &Person, signed: bool) {
-        let anonymous = self.anonymous().unwrap_or_else(|| format!("a-{}", self.word));
+        let anonymous = self.anonymous().unwrap_or_else(|| self.made_id());
         let user = Some(person.id.clone());
         let named = EventIds { word: self.word.clone(), anonymous: Some(anonymous), user };
         let (message, mut event) = self.event_body("identify", &named);
@@ -143,6 +143,9 @@ impl Browser {
         }
         let gone = Scope { becomes: next.number, tells: false, ..self.scope() };
         let plan = if resets {
+            if self.random.share(50) {
+                self.say_the_next_id(&next).await;
+            }
             let mut ask = self.ask("reset", "POST", "/seg/reset");
             ask.scope = Scope { number: ask.scope.number, ..gone.clone() };
             self.send(ask).await;
@@ -157,6 +160,20 @@ impl Browser {
         self.begin(next);
         self.forget_cookies_of_the_site();
         self.world.ledger.saw("browsers whose user has gone");
+    }
+
+    /// The SDK has forgotten the user, and tells something of the browser's next id; the cookies still name the user.
+    async fn say_the_next_id(&mut self, next: &NextLife) {
+        let anonymous = Some(format!("a-{}", next.word));
+        let ids = EventIds { word: next.word.clone(), anonymous, user: None };
+        let (message, event) = self.event_body("track", &ids);
+        let mut ask = self.ask("event of the next id", "POST", "/seg/evs/t");
+        (ask.scope.becomes, ask.scope.tells) = (next.number, false);
+        let ask = ask.header("User-Agent", "Browser");
+        let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
+        let acknowledged = self.send(ask).await.status() == 200;
+        let scope = self.world.ledger.scope(next.number);
+        self.world.ledger.sent(&message, Message { scope, acknowledged, withheld: false });
     }
 
     /// What the site and the SDK keep for themselves goes by their own scripts.
@@ -203,7 +220,7 @@ impl Browser {
             // The SDK gives the browser another id then, and knows nothing of the closed cookies.
             self.begin(next);
             self.is_now(&person);
-            let anonymous = Some(format!("a-{}", self.word));
+            let anonymous = Some(self.made_id());
             let named =
                 EventIds { word: self.word.clone(), anonymous, user: Some(person.id.clone()) };
             let (message, event) = self.event_body("identify", &named);

@@ -190,8 +190,9 @@ impl Ledger {
         *self.seen.lock().unwrap().entry(what.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn fault(&self, fault: String) {
-        self.faults.lock().unwrap().push(fault);
+    pub(super) fn fault(&self, fault: impl AsRef<str>) {
+        let shown = |char: char| if char.is_control() && char != '\n' { '.' } else { char };
+        self.faults.lock().unwrap().push(fault.as_ref().chars().map(shown).collect());
     }
 
     pub(super) fn faults(&self) -> Vec<String> {

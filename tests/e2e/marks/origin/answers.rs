@@ -213,6 +213,10 @@ fn framed(request: &OriginRequest, answer: Answer) -> Vec<Step> {
         out.extend_from_slice(format!("\r\n{token} junk\r\n\r\n").as_bytes());
     }
     let mut steps = Vec::new();
+    if request.has("tunnel") {
+        // As far away as an origin is: see ARCHITECTURE about one that agrees at once.
+        steps.push(Step::Pause(Duration::from_millis(50)));
+    }
     if request.has("slow") {
         for piece in out.chunks(out.len() / 4 + 1) {
             steps.push(Step::Bytes(piece.to_vec()));
