@@ -150,6 +150,7 @@ impl Browser {
 
     fn way(&mut self, ask: &Ask) -> Way {
         let edge = self.random.below(self.world.edges.len());
+        // Old files of the SDK are renewed only where they are asked for over HTTP/1 (Pingora 0.9.1).
         let only_http1 = matches!(ask.upload, Upload::Raw(_))
             || ask.manner == Manner::Asked
             || ask.kind == "SDK";

@@ -173,10 +173,13 @@ impl Browser {
         let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
         let acknowledged = self.send(ask).await.status() == 200;
         let scope = self.world.ledger.scope(next.number);
-        self.world.ledger.sent(&message, Message { scope, acknowledged, withheld: false });
+        self.world
+            .ledger
+            .sent(&message, Message { scope, acknowledged, withheld: false, behind: true });
     }
 
-    /// What the site and the SDK keep for themselves goes by their own scripts.
+    /// What the site and the SDK keep for themselves goes by their own scripts, and so does what stands in cookies of
+    /// traits.
     fn forget_cookies_of_the_site(&mut self) {
         for name in ["sid", "own", "rl_session", "secret_trait"] {
             self.jar.remove(name);
@@ -227,7 +230,10 @@ impl Browser {
             let ask = self.ask("login by an event", "POST", "/seg/evs/i");
             let ask = ask.header("User-Agent", "Browser");
             let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
-            self.send_events(ask, &[message], false).await;
+            let scope = ask.scope.clone();
+            let acknowledged = self.send(ask).await.status() == 200;
+            let sent = Message { scope, acknowledged, withheld: false, behind: true };
+            self.world.ledger.sent(&message, sent);
             self.forget_cookies_of_the_site();
         }
         self.world.ledger.saw("users who came in another's place");
@@ -277,7 +283,8 @@ impl Browser {
         ask.scope.typed = vec![Owner::Person(victim.person.number), Owner::Life(victim.life)];
         if let Some(message) = message {
             // Deleting the other erases it.
-            let sent = Message { scope: ask.scope.clone(), acknowledged: false, withheld: false };
+            let (scope, acknowledged) = (ask.scope.clone(), false);
+            let sent = Message { scope, acknowledged, withheld: false, behind: true };
             self.world.ledger.sent(&message, sent);
         }
         self.send(ask).await;
