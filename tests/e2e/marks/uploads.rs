@@ -26,13 +26,15 @@ impl Browser {
         let mut pieces = Vec::new();
         let mut rest = &body[..];
         while !rest.is_empty() {
+            // Many small ones would end the connection (`ENHANCE_YOUR_CALM`), with what others ask on it.
             let longest = rest.len().min(20_000);
-            let (piece, behind) = rest.split_at(1 + self.random.below(longest));
+            let length = (200 + self.random.below(longest)).min(longest);
+            let (piece, behind) = rest.split_at(length);
             pieces.push(piece.to_vec());
             rest = behind;
         }
         // Over HTTP/2 a body may have frames without bytes, and end with one.
-        for _ in 0..self.random.below(3) {
+        for _ in 0..self.random.below(2) {
             pieces.insert(self.random.below(pieces.len() + 1), Vec::new());
         }
         if self.random.share(50) || pieces.is_empty() {
@@ -74,6 +76,10 @@ impl Browser {
     /// The client waits to be asked for the body.
     pub(super) fn asked(&mut self) -> Ask {
         let mut ask = self.upload().header("Expect", "100-continue");
+        if !has_halves(&ask.upload) {
+            // There is nothing to wait for.
+            return ask;
+        }
         (ask.kind, ask.manner) = ("upload that waits to be asked for", Manner::Asked);
         let plan = *self.random.pick(&["continue", "continue", "", "early", "early none"]);
         let early = plan.starts_with("early");
