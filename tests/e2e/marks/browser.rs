@@ -181,7 +181,6 @@ impl Browser {
                 self.world.ledger.fault(format!("bytes that nobody asked for:\n{stray}"));
             }
             let response = line.exchange(ask).await;
-            // What breaks off in the middle has no answer.
             let closed = response.answer.is_none() && response.raw.is_empty();
             if closed && line.was_used() && ask.manner == Manner::Whole {
                 // The edge has closed it meanwhile: a browser takes another.

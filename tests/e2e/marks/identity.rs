@@ -102,8 +102,17 @@ impl Browser {
             // What the other's browser says goes to no event of the one who comes.
             ask = ask.header("User-Agent", "Browser");
         }
-        self.send(ask.header("Accept", "text/html").answered(&[200, 302])).await;
+        self.send_or_clear(ask.header("Accept", "text/html").answered(&[200, 302])).await;
         vouches
+    }
+
+    /// Where the answer is lost that says who the browser is from now on, its cookies are thrown away.
+    async fn send_or_clear(&mut self, ask: Ask) -> u16 {
+        let status = self.send(ask).await.status();
+        if status == 0 || status >= 500 {
+            self.jar.clear();
+        }
+        status
     }
 
     /// A page for which the site is asked who it is, whatever ids the browser still says. `before`: whose they are.
@@ -111,7 +120,7 @@ impl Browser {
         let mut ask = self.ask("login", "GET", "/login").plan("").header("Accept", "text/html");
         ask.scope.typed = before.to_vec();
         let ask = ask.header("User-Agent", "Browser").header("X-Types", ids);
-        self.send(ask).await;
+        self.send_or_clear(ask).await;
     }
 
     /// An `identify` of the page, which it may have signed.
@@ -134,6 +143,11 @@ impl Browser {
             return;
         }
         let next = self.next_life();
+        if !self.jar.contains_key("ajs_user_id") {
+            // Its login did not come through: there is nobody to log out.
+            self.jar.clear();
+            return self.begin(next);
+        }
         let resets = self.site == Site::Beside || self.random.share(30);
         if self.site == Site::Checked && (resets || self.random.share(50)) {
             // The session ends; the edge learns it with the next request.
@@ -148,14 +162,14 @@ impl Browser {
             }
             let mut ask = self.ask("reset", "POST", "/seg/reset");
             ask.scope = Scope { number: ask.scope.number, ..gone.clone() };
-            self.send(ask).await;
+            self.send_or_clear(ask).await;
             None
         } else {
             Some(*self.random.pick(&["bye", "ends", "bye moved", "ends moved"]))
         };
         if let Some(plan) = plan {
             let ask = self.logout(plan, gone);
-            self.send(ask).await;
+            self.send_or_clear(ask).await;
         }
         self.begin(next);
         self.forget_cookies_of_the_site();
@@ -198,7 +212,8 @@ impl Browser {
 
     /// Another user comes while one is there.
     pub(super) async fn take_over(&mut self) {
-        if self.consent != Consent::Given || self.person.is_none() {
+        let known = self.person.is_some() && self.jar.contains_key("ajs_user_id");
+        if self.consent != Consent::Given || !known {
             return;
         }
         let person = self.somebody().await;
@@ -231,7 +246,7 @@ impl Browser {
             let ask = ask.header("User-Agent", "Browser");
             let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
             let scope = ask.scope.clone();
-            let acknowledged = self.send(ask).await.status() == 200;
+            let acknowledged = self.send_or_clear(ask).await == 200;
             let sent = Message { scope, acknowledged, withheld: false, behind: true };
             self.world.ledger.sent(&message, sent);
             self.forget_cookies_of_the_site();
