@@ -16,6 +16,11 @@ test: build-tools test-tools $(NPM)/installed
 	cargo clippy --all-targets -- -D warnings
 	cargo test
 
+# 200,000 mixed requests, with marks that must stay their visitor's (`make test` makes 4,000): minutes.
+.PHONY: marks
+marks: build-tools test-tools $(NPM)/installed
+	DOORSTEP_MARKS=$${DOORSTEP_MARKS:-200000} cargo test --test e2e nobody_gets_what_is_anothers -- --nocapture
+
 .PHONY: bench
 bench: build-tools
 	cargo bench

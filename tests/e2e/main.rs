@@ -22,6 +22,7 @@ mod generic;
 mod hand_over;
 mod hostile;
 mod identity;
+mod marks;
 mod operator;
 mod page_views;
 mod pages;

@@ -15,7 +15,11 @@ use crate::support::port;
 use crate::support::server::{Reply, Server};
 
 /// Writes a certificate for `names` and gives it.
-fn certificate(folder: &std::path::Path, file: &str, names: &[&str]) -> CertificateDer<'static> {
+pub(crate) fn certificate(
+    folder: &std::path::Path,
+    file: &str,
+    names: &[&str],
+) -> CertificateDer<'static> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     std::fs::write(folder.join(format!("{file}.pem")), made.cert.pem()).unwrap();
@@ -23,12 +27,8 @@ fn certificate(folder: &std::path::Path, file: &str, names: &[&str]) -> Certific
     made.cert.der().clone()
 }
 
-pub(crate) async fn connect(
-    port: u16,
-    name: &str,
-    roots: &[CertificateDer<'static>],
-    alpn: &[u8],
-) -> TlsStream<TcpStream> {
+/// What trusts `roots` and asks for one protocol.
+pub(crate) fn connector(roots: &[CertificateDer<'static>], alpn: &[u8]) -> TlsConnector {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root.clone()).unwrap();
@@ -40,12 +40,18 @@ pub(crate) async fn connect(
         .with_root_certificates(store)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+pub(crate) async fn connect(
+    port: u16,
+    name: &str,
+    roots: &[CertificateDer<'static>],
+    alpn: &[u8],
+) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .expect("a certificate for the name")
+    connector(roots, alpn).connect(name, stream).await.expect("a certificate for the name")
 }
 
 pub(crate) async fn site(

@@ -100,6 +100,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Some(self.rest.drain(..count).collect())
     }
 
+    /// What has come and belongs to no answer that was read.
+    pub fn unread(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Whether the other side has closed, with nothing more to say.
     pub async fn is_closed(&mut self) -> bool {
         self.rest.is_empty() && self.more().await.is_none()

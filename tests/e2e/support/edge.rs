@@ -26,6 +26,7 @@ pub struct Setup {
     origin_more: String,
     vendor_yaml: Option<String>,
     file_kib: Option<u32>,
+    more_sites: String,
 }
 
 impl Setup {
@@ -41,6 +42,7 @@ impl Setup {
             origin_more: String::new(),
             vendor_yaml: None,
             file_kib: None,
+            more_sites: String::new(),
         }
     }
     pub fn vendor(mut self, port: u16) -> Self {
@@ -75,6 +77,12 @@ impl Setup {
         self.listeners = Some(yaml.into());
         self
     }
+    /// One more site behind the first one, `- name: …` as YAML.
+    pub fn another_site(mut self, yaml: &str) -> Self {
+        self.more_sites.push_str(yaml);
+        self.more_sites.push('\n');
+        self
+    }
     pub fn hosts(mut self, yaml: &str) -> Self {
         self.hosts = yaml.into();
         self
@@ -93,7 +101,7 @@ impl Setup {
         let folder = folder.display();
         let listeners =
             self.listeners.clone().unwrap_or_else(|| "[{ address: '127.0.0.1:PORT' }]".into());
-        let Self { origin, vendor, site, node, hosts, origin_more, .. } = self;
+        let Self { origin, vendor, site, node, hosts, origin_more, more_sites, .. } = self;
         let usual = format!(
             "vendor: {{ segment: {{ write_key: {WRITE_KEY}, cdn: 'http://127.0.0.1:{vendor}', \
              tracking_api: 'http://127.0.0.1:{vendor}/v1' }} }}"
@@ -114,7 +122,7 @@ impl Setup {
              data: {{ path: {folder}/data, size: 64MiB }}\n\
              shutdown: {{ drain: 10s, upgrade_socket: {folder}/run/upgrade.sock }}\n\
              {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {origin}\n  \
-             {vendor}\n{site}",
+             {vendor}\n{site}{more_sites}",
             listeners.replace("PORT", &port.to_string()),
         )
     }
