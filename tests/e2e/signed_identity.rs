@@ -354,3 +354,51 @@ async fn logging_out_leaves_nothing_of_the_user_on_the_next_page() {
         "{lines}"
     );
 }
+
+/// What was set for a user is not left to whoever comes next.
+#[tokio::test]
+async fn a_traits_cookie_goes_with_its_user() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(
+        setup(&origin, &vendor, NEW, "")
+            .site("trait_cookies: [{ name: pay, value: string(traits.salary), readable: true }]"),
+    )
+    .await;
+    let cookies = jar(&get(&edge, "/login", "").send().await);
+    let page = get(&edge, "/", &cookies).send().await;
+    assert_eq!(page.cookie("pay").as_deref(), Some("1000000"));
+    let cookies = format!("{cookies}; pay=1000000");
+    let mary = cookies.replace("ajs_user_id=ceo", "ajs_user_id=mary");
+    for (what, request) in [
+        ("a logout", get(&edge, "/logout", &cookies)),
+        ("a reset", edge.request("POST", "/seg/reset").header("Cookie", &cookies)),
+        ("another user", get(&edge, "/login", &mary)),
+    ] {
+        let answer = request.send().await;
+        let ends = answer.all("set-cookie").iter().any(|line| line.starts_with("pay=;"));
+        assert!(ends, "{what}: {:?}", answer.all("set-cookie"));
+    }
+}
+
+/// The profile of the cookies' user stands in events of that user alone.
+#[tokio::test]
+async fn an_event_about_somebody_else_has_no_profile_of_the_cookies_user() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let cookies = jar(&get(&edge, "/login", "").send().await);
+    for (kind, event) in [
+        // After `reset` in the page, before the edge has heard of it.
+        ("t", json!({"event": "x", "anonymousId": "next"})),
+        ("i", json!({"userId": "mary", "anonymousId": "marys"})),
+        (
+            "b",
+            json!({"batch": [{"type": "track", "event": "x", "userId": "mary", "anonymousId": "marys"}]}),
+        ),
+    ] {
+        let event = edge.event(kind, &event).header("Cookie", &cookies);
+        assert_eq!(event.send().await.status, 200);
+    }
+    for event in vendor.until(3).await {
+        assert!(event["context"].get("profile").is_none(), "{event:#}");
+    }
+}
