@@ -20,7 +20,7 @@ use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
 use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies, vary};
-use super::settle::settle;
+use super::settle::{end_traits, settle};
 use super::target::{is_page_request, is_safe, wants_html};
 use super::who::named;
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
@@ -439,7 +439,10 @@ fn trait_cookies(
 fn no_identity(site: &Site, session: &Session, context: &Context) -> Vec<String> {
     let known = named(site, session.req_header()).0 != Visitor::default();
     if site.consent.clear_cookies && known {
-        return site.identity.forget(&[], context.authority.as_str(), context.client.secure);
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let mut lines = site.identity.forget(&[], host, secure);
+        lines.extend(end_traits(site, context));
+        return lines;
     }
     Vec::new()
 }

@@ -76,6 +76,7 @@ fn goes(site: &Site, context: &Context, who: &Who) -> NewIdentity {
     let mut lines =
         if mints { policy.forget_user(host, secure) } else { policy.forget(&[], host, secure) };
     let ended = if who.consent == Consent::Denied {
+        lines.extend(end_traits(site, context));
         who.ended.clone()
     } else {
         end(site, context, who, &mut lines)
@@ -84,11 +85,18 @@ fn goes(site: &Site, context: &Context, who: &Who) -> NewIdentity {
     NewIdentity { visitor: Visitor { user: None, anonymous, minted: false }, ended, lines }
 }
 
-/// Ends the browser's identity now, with the variants that it has kept.
+/// Set-Cookie values that take the user's traits away.
+pub(super) fn end_traits(site: &Site, context: &Context) -> Vec<String> {
+    let names = site.rules.cookies.iter().map(|cookie| &*cookie.name);
+    site.identity.end(names, context.authority.as_str(), context.client.secure)
+}
+
+/// Ends the browser's identity now, with the traits that its cookies carry and the variants that it has kept.
 pub(super) fn end(site: &Site, context: &Context, who: &Who, lines: &mut Vec<String>) -> Ended {
     let (host, secure) = (context.authority.as_str(), context.client.secure);
     let ended = who.ended.with(who.visitor.anonymous.as_ref(), now_millis());
     lines.push(site.identity.mark(&ended, host, secure));
+    lines.extend(end_traits(site, context));
     if !site.rules.experiments.is_empty() {
         lines.extend(site.identity.end([KEPT].into_iter(), host, secure));
     }

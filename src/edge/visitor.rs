@@ -11,7 +11,7 @@ use super::confirm::Confirmation;
 use super::context::{AssetWay, Context, Lead};
 use super::decide::Handed;
 use super::event::preflight;
-use super::settle::{end, settle};
+use super::settle::{end, end_traits, settle};
 use super::source::{Source, is_asked_by_the_site, is_of_this_page, source};
 use super::who::Who;
 use crate::decide::Consent;
@@ -137,7 +137,9 @@ impl Edge {
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let mut cookies = site.identity.forget(&[], host, secure);
         let who = self.who(site, request, context);
-        if who.consent != Consent::Denied {
+        if who.consent == Consent::Denied {
+            cookies.extend(end_traits(site, context));
+        } else {
             end(site, context, &who, &mut cookies);
         }
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))

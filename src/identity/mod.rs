@@ -162,9 +162,9 @@ impl IdentityPolicy {
 
     /// Set-Cookie values that take the cookies of these names away.
     #[must_use]
-    pub fn end(
+    pub fn end<'n>(
         &self,
-        names: impl Iterator<Item = &'static str>,
+        names: impl Iterator<Item = &'n str>,
         host: &str,
         secure: bool,
     ) -> Vec<String> {
