@@ -14,7 +14,7 @@ use super::Edge;
 use super::answer::{Answer, read_body};
 use super::confirm::{Confirmation, Said};
 use super::context::Context;
-use super::settle::{settle, signed};
+use super::settle::{end_traits, settle, signed};
 use super::source::{Source, source};
 use super::who::Who;
 use crate::collect::{Lane, SpoolError};
@@ -275,6 +275,9 @@ fn told_ids(
     if until.is_some() && same_user && anonymous.is_some() && *anonymous != who.visitor.anonymous {
         let visitor = Visitor { anonymous: anonymous.clone(), ..who.visitor.clone() };
         cookies.extend(signed(site, context, &visitor, until));
+    }
+    if changed.user.is_some() && !same_user && who.visitor.user.is_some() {
+        cookies.extend(end_traits(site, context));
     }
     cookies
 }
