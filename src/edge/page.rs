@@ -300,8 +300,12 @@ impl Edge {
         let who = page.who.get_or_insert_with(|| self.who(site, request, context));
         let said = (&said, None);
         let Some(settled) = settle(site, context, request, who, said) else { return Ok(false) };
-        (who.visitor, who.ended) = (settled.visitor, settled.ended);
-        let other = page.known.user().is_some() && page.known.user() != who.visitor.user.as_ref();
+        let before = std::mem::replace(&mut who.visitor, settled.visitor).anonymous;
+        who.ended = settled.ended;
+        let other = match page.known.user() {
+            Some(known) => who.visitor.user.as_ref() != Some(known),
+            None => before.is_some() && before != who.visitor.anonymous,
+        };
         if let (true, Some(decision)) = (other, &mut page.decision) {
             // It was decided for somebody else.
             decision.without_visitor();
