@@ -4,6 +4,7 @@
 mod call;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use memchr::memmem;
 use serde_json::{Map, Value};
@@ -60,25 +61,38 @@ impl Person {
         if self.keys.len() <= MAX_SEARCHED && !self.keys.iter().any(named) {
             return false;
         }
-        serde_json::from_slice(body).is_ok_and(|event| self.is_under("", "", &event, at))
+        serde_json::from_slice(body).is_ok_and(|event| self.is_named(&event, at))
     }
 
-    /// Whether `value`, under `name` in what is called `of`, has one of the ids where ids of its type stand.
-    fn is_under(&self, of: &str, name: &str, value: &Value, at: i64) -> bool {
-        match value {
-            Value::Array(list) => list.iter().any(|one| self.is_under(of, name, one, at)),
-            Value::Object(members) => {
-                self.is_external(name, members, at)
-                    || members
-                        .iter()
-                        .any(|(own, value)| self.is_under(name, &plain(own), value, at))
+    /// Whether `event` has one of the ids where ids of its type stand. A loop, and no function that calls itself from
+    /// a closure: rustc 1.95 hands a wrong name down in that one where it optimises.
+    fn is_named(&self, event: &Value, at: i64) -> bool {
+        let none: Rc<str> = Rc::from("");
+        // Values to look at, each with its name and that of what it stands in.
+        let mut rest = vec![(Rc::clone(&none), none, event)];
+        while let Some((of, name, value)) = rest.pop() {
+            let found = match value {
+                Value::Array(list) => {
+                    rest.extend(list.iter().map(|one| (Rc::clone(&of), Rc::clone(&name), one)));
+                    false
+                }
+                Value::Object(members) => {
+                    for (own, value) in members {
+                        rest.push((Rc::clone(&name), Rc::from(plain(own)), value));
+                    }
+                    self.is_external(&name, members, at)
+                }
+                scalar => value_as_id(scalar).is_some_and(|id| match &*name {
+                    "previousid" => self.has(USER, &id, at) || self.has(ANONYMOUS, &id, at),
+                    "id" if &*of == "traits" => self.has(USER, &id, at),
+                    name => self.has(name, &id, at),
+                }),
+            };
+            if found {
+                return true;
             }
-            scalar => value_as_id(scalar).is_some_and(|id| match name {
-                "previousid" => self.has(USER, &id, at) || self.has(ANONYMOUS, &id, at),
-                "id" if of == "traits" => self.has(USER, &id, at),
-                name => self.has(name, &id, at),
-            }),
         }
+        false
     }
 
     /// `{id, type}`, as `context.externalIds` (Segment) and `context.externalId` (RudderStack) list them.
