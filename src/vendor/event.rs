@@ -18,6 +18,9 @@ use ids::Named;
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Largest batch, in bytes (Tracking API's limit).
 pub const MAX_BATCH_BYTES: usize = 500 * 1024;
+/// Most bytes of a batch's events as they leave: what the batch says of all of them, and what the edge knows, stands in
+/// each.
+const MAX_LEAVING_BYTES: usize = 4 * MAX_BATCH_BYTES;
 /// Most events of a batch (Tracking API's limit).
 const MAX_BATCH_EVENTS: usize = 2500;
 /// Deepest event. What is only passed on is not parsed, so its depth has to be counted.
@@ -174,7 +177,15 @@ pub enum BadEvent {
     /// One event of a batch is too large.
     #[error("an event has at most {MAX_EVENT_BYTES} bytes, number {0} of the batch has more")]
     TooLarge(usize),
+    /// What a batch says of all its events leaves with each of them.
+    #[error(
+        "the events of a batch have at most {MAX_LEAVING_BYTES} bytes, with what stands in each of them: its `context` and what the edge adds"
+    )]
+    BatchTooLarge,
 }
+
+/// The events that SDKs of pages send.
+const TYPES: &[&str] = &["identify", "track", "page", "screen", "group", "alias"];
 
 /// What `body`, sent to `kind`, becomes on its way to the vendor.
 ///
@@ -201,13 +212,19 @@ pub fn enrich(
         Kind::Metrics => out.parcels.push(Parcel::post(METRICS_PATH, root.to_vec())),
         Kind::Batch => {
             let sent_at = root.text("sentAt");
+            let mut bytes = 0;
             for (number, raw) in batch(&root)?.iter().enumerate() {
                 let mut event = of_batch(&root, number, raw)?;
                 if !may_leave(&event, given) {
                     continue;
                 }
                 one(&mut event, sent_at.as_deref(), given, spec, &mut out);
-                out.parcels.push(Parcel::batched(event.to_vec()));
+                let event = event.to_vec();
+                bytes += event.len();
+                if bytes > MAX_LEAVING_BYTES {
+                    return Err(BadEvent::BatchTooLarge);
+                }
+                out.parcels.push(Parcel::batched(event));
             }
         }
         _ => {
@@ -249,10 +266,10 @@ fn of_batch(root: &Object, number: usize, raw: &RawValue) -> Result<Object, BadE
     if bytes > MAX_EVENT_BYTES { Err(BadEvent::TooLarge(number)) } else { Ok(event) }
 }
 
-/// Whether the visitor allows events of this type.
+/// Whether pages send events of this type, and the visitor allows it: `delete` is for servers.
 fn may_leave(event: &Object, given: &Given<'_>) -> bool {
-    !given.is_limited()
-        || event.text("type").is_some_and(|kind| limited::TYPES.contains(&kind.as_str()))
+    let types = if given.is_limited() { limited::TYPES } else { TYPES };
+    event.text("type").is_some_and(|kind| types.contains(&kind.as_str()))
 }
 
 /// Adds what only the edge knows. What the page has said itself stays, as far as the visitor allows.
