@@ -206,6 +206,12 @@ impl Edge {
         };
         let browser = ProfileKey::anonymous(&site.name, id);
         let user = ProfileKey::user(&site.name, user);
+        // A browser that is another user's stays that one's: nobody is asked whose id this is.
+        if site.identity.signed
+            && self.profiles.end_of(&browser).await.is_ok_and(|end| end != browser)
+        {
+            return;
+        }
         // The event is taken all the same; the next identify links again.
         if let Err(error) = self.profiles.link(&browser, &user, now_millis(), by).await {
             tracing::warn!(site = &*site.name, %error, "ids could not be linked");

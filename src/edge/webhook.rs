@@ -133,7 +133,7 @@ impl Edge {
         let taking = pushes.iter().map(async |push| {
             let push = read_webhook(push, &site.name, now).map_err(Refusal::malformed)?;
             let outcome = if push.update.is_some() { "merged" } else { "deleted" };
-            self.take(push).await.map_err(|error| {
+            self.take(push, site.identity.signed).await.map_err(|error| {
                 if let StoreError::Unavailable(why) = &error {
                     tracing::error!(
                         site = &*site.name,
@@ -176,7 +176,8 @@ impl Edge {
         Ok(Answer::json(StatusCode::OK, &told))
     }
 
-    async fn take(&self, push: Push) -> Result<(), StoreError> {
+    /// `signed`: pages and vendors are not believed who somebody is.
+    async fn take(&self, push: Push, signed: bool) -> Result<(), StoreError> {
         match &push.update {
             None => {
                 // What the push names beside is the person's too, but where it leads to somebody else by now.
@@ -195,6 +196,9 @@ impl Edge {
                     self.profiles.merge(&push.key, update).await?;
                 }
                 for other in &push.linked {
+                    if signed && !self.is_free(other).await? {
+                        continue;
+                    }
                     match self.profiles.link(other, &push.key, push.at, LinkedBy::Site).await {
                         // A person whose ids are linked the other way round already.
                         Err(StoreError::Circle) => {}
@@ -204,6 +208,12 @@ impl Edge {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a push may let `key` lead to another person. What a vendor pushes is what anybody can have sent to it:
+    /// where ids are signed, it hands over no user, and no id that leads to somebody already.
+    async fn is_free(&self, key: &ProfileKey) -> Result<bool, StoreError> {
+        Ok(key.id_type() != "user_id" && self.profiles.end_of(key).await? == *key)
     }
 
     /// `?user_id=john`, `?email=…`: the type of id and the id.
