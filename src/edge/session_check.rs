@@ -9,7 +9,7 @@ use tinyufo::TinyUfo;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Edge;
-use crate::identity::UserId;
+use crate::identity::{UserId, value_as_id};
 use crate::site::{IdentityCheck, Site};
 use crate::upstream::{Call, USER_AGENT};
 
@@ -107,17 +107,18 @@ impl Edge {
         let Ok(answer) = self.client.send(&check.upstream, call, check.timeout).await else {
             return Owner::Unknown;
         };
-        if answer.status.is_server_error() {
-            return Owner::Unknown;
-        }
-        if answer.status != http::StatusCode::OK {
-            return Owner::Nobody;
+        match answer.status {
+            http::StatusCode::OK => {}
+            http::StatusCode::UNAUTHORIZED => return Owner::Nobody,
+            // A limit, a wrong path, a move: nothing that is said of the session.
+            _ => return Owner::Unknown,
         }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
             return Owner::Unknown;
         };
-        let id = json.get("user_id").and_then(|id| UserId::parse(id.as_str()?).ok());
-        id.map_or(Owner::Nobody, Owner::User)
+        let Some(id) = json.get("user_id").filter(|id| !id.is_null()) else { return Owner::Nobody };
+        let id = value_as_id(id).and_then(|id| UserId::parse(&id).ok());
+        id.map_or(Owner::Unknown, Owner::User)
     }
 }
 
