@@ -82,7 +82,7 @@ fn says_who(name: &str) -> bool {
     }
     let (mut last, mut before) = ("", "");
     for word in name.split('-') {
-        if WORDS.contains(&word) {
+        if WORDS.contains(&word) || word.starts_with("clientcert") {
             return true;
         }
         (before, last) = (last, word);
@@ -101,9 +101,23 @@ fn ends_word(rest: &str) -> bool {
 
 /// Names by their beginning: what servers and clouds call the user, the certificate, the host and path that they
 /// were asked for.
-const FAMILIES: [&str; 21] = [
+const FAMILIES: [&str; 36] = [
     "remote-user",
     "remote-group",
+    "remote-groups",
+    "remote-email",
+    "remote-name",
+    "client-cert",
+    "x-client-certificate",
+    "x-auth-user",
+    "x-consumer",
+    "x-authentik",
+    "oidc-claim",
+    "sm-user",
+    "iv-user",
+    "tailscale-user",
+    "cf-visitor",
+    "cf-ipcountry",
     "x-remote",
     "x-original",
     "x-rewrite",
@@ -123,10 +137,11 @@ const FAMILIES: [&str; 21] = [
     "x-amzn-mtls",
     "x-ms-client-principal",
     "cf-access",
+    "cloudfront-viewer",
 ];
 
 /// A name with one of these says how the client is connected.
-const WORDS: [&str; 2] = ["https", "ssl"];
+const WORDS: [&str; 5] = ["https", "ssl", "tls", "mtls", "shib"];
 
 /// Who an address may be of.
 const SIDES: [&str; 10] = [

@@ -63,7 +63,11 @@ impl Changed {
             "etag" | "last-modified" | "accept-ranges" | "content-md5" | "digest"
             | "content-digest" | "repr-digest" => self.bytes,
             // What only shared caches read.
-            "expires" | "surrogate-control" | "edge-control" | "x-accel-expires" => self.private,
+            "expires"
+            | "surrogate-control"
+            | "edge-control"
+            | "x-accel-expires"
+            | "x-litespeed-cache-control" => self.private,
             // RFC 9213: `CDN-Cache-Control`, and each CDN's own.
             name => self.private && name.ends_with("cdn-cache-control"),
         };
