@@ -34,6 +34,13 @@ var options = {
   destSDKBaseURL: base + "/v3/modern/js-integrations",
   dataServiceEndpoint: base + "/rsaRequest"
 };
+// Ids in a link are no login: the SDK has no option to pass over them.
+if (edge.q && /[?&]ajs_/.test(location.search)) {
+  var query = location.search.slice(1).split("&").filter(function (pair) { return pair.indexOf("ajs_"); }).join("&");
+  try {
+    history.replaceState(history.state, "", location.pathname + (query && "?" + query) + location.hash);
+  } catch (e) {}
+}
 // The edge keeps the identity cookies: the SDK must not write readable ones beside them.
 if (edge.c) options.storage = { type: "localStorage" };
 else options.useServerSideCookies = true;
