@@ -229,7 +229,10 @@ impl Browser {
             self.forget_cookies_of_the_site();
             self.jar.insert("sid".to_owned(), sid);
             if !vouched {
-                self.be_checked(&before, &cookies.join(" ")).await;
+                // That page is still the user's before, and may have set a newer trait.
+                let trait_of_page = self.jar.get("secret_trait").cloned();
+                let typed: Vec<String> = cookies.into_iter().chain(trait_of_page).collect();
+                self.be_checked(&before, &typed.join(" ")).await;
             }
         } else {
             // The SDK gives the browser another id then, and knows nothing of the closed cookies.
