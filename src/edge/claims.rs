@@ -290,6 +290,15 @@ mod tests {
         for name in ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host"] {
             assert!(claim(name, false) && !claim(name, true), "{name}");
         }
+        for name in [
+            "Client-Cert-Chain",
+            "Remote-Groups",
+            "X-TLS-Cipher",
+            "OIDC_CLAIM_email",
+            "Shib-Session-ID",
+        ] {
+            assert!(claim(name, false), "{name}");
+        }
         for name in ["X_Forwarded_For", "X-Real-IP", "X-Doorstep-Plan"] {
             assert!(claim(name, true), "{name}");
         }

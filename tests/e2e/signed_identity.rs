@@ -21,6 +21,7 @@ async fn origin() -> Server {
                 Reply::new(200, &["Content-Type: application/json"], r#"{"user_id": "ceo"}"#)
             }
             Some("sid=broken") => Reply::new(500, &[], ""),
+            Some("sid=limited") => Reply::new(429, &[], ""),
             _ => Reply::new(401, &[], ""),
         },
         target => Reply::html(format!("<head></head>{target}")),
@@ -219,18 +220,23 @@ async fn a_session_of_the_sites_own_is_asked_for() {
         let ended = page.all("set-cookie").iter().any(|line| line.starts_with("ajs_user_id=; "));
         assert_eq!(ended, sid == "nobody", "{sid}");
     }
+    // A limit says nothing of the session.
+    let page = get(&edge, "/", "sid=limited; ajs_user_id=ceo").send().await;
+    assert!(!is_rich(&page));
+    assert!(!page.all("set-cookie").iter().any(|line| line.starts_with("ajs_user_id=; ")));
     // Answers are remembered, and one session that has none keeps no other from being asked.
     assert!(!is_rich(&get(&edge, "/", "sid=broken").send().await));
     assert!(!is_rich(&get(&edge, "/", "sid=pause").send().await));
     assert!(!is_rich(&get(&edge, "/", "sid=another").send().await));
     assert!(is_rich(&get(&edge, "/", "sid=ceo-session").send().await));
     let asked: Vec<_> = origin
-        .until("/whoami", 5)
+        .until("/whoami", 6)
         .await
         .into_iter()
         .filter_map(|asked| asked.header("cookie").map(str::to_owned))
         .collect();
-    assert_eq!(asked, ["sid=ceo-session", "sid=nobody", "sid=broken", "sid=pause", "sid=another"]);
+    let sessions = ["ceo-session", "nobody", "broken", "limited", "pause", "another"];
+    assert_eq!(asked, sessions.map(|session| format!("sid={session}")));
 }
 
 #[tokio::test]
@@ -400,5 +406,32 @@ async fn an_event_about_somebody_else_has_no_profile_of_the_cookies_user() {
     }
     for event in vendor.until(3).await {
         assert!(event["context"].get("profile").is_none(), "{event:#}");
+    }
+}
+
+/// A vendor pushes what anybody has sent to it, and a user may say any browser's id.
+#[tokio::test]
+async fn what_is_a_users_is_handed_to_nobody_by_an_event() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let push = async |event: serde_json::Value| {
+        let request =
+            edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+        assert_eq!(request.body(event.to_string()).send().await.status, 200);
+    };
+    let mail = json!({"externalIds": [{"type": "email", "id": "ceo@shop.example"}]});
+    let known = json!({"type": "identify", "userId": "ceo", "anonymousId": "ceos", "traits": {}, "context": mail});
+    push(known).await;
+    for event in [
+        json!({"type": "alias", "userId": "mallory", "previousId": "ceo"}),
+        json!({"type": "alias", "userId": "mallory", "previousId": "ceos"}),
+        json!({"type": "identify", "userId": "mallory", "anonymousId": "ceos", "traits": {}, "context": mail}),
+    ] {
+        push(event).await;
+    }
+    let lead = async |key: &str| edge.cli(&["profile", "get", key]).await.1;
+    for key in ["user_id:ceo", "anonymous_id:ceos", "email:ceo@shop.example"] {
+        let told = lead(key).await;
+        assert!(told.contains("1000000") && !told.contains("mallory"), "{key}: {told}");
     }
 }

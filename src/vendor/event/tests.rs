@@ -57,6 +57,23 @@ fn what_is_no_event_is_refused() {
         enrich(Kind::Batch, common.to_string().as_bytes(), &given, SPEC),
         Err(BadEvent::TooLarge(1))
     ));
+    // And for all of them together.
+    let event = json!({"type": "track"});
+    let many =
+        json!({"context": {"a": "x".repeat(MAX_EVENT_BYTES - 1000)}, "batch": vec![event; 100]});
+    assert!(matches!(
+        enrich(Kind::Batch, many.to_string().as_bytes(), &given, SPEC),
+        Err(BadEvent::BatchTooLarge)
+    ));
+}
+
+#[test]
+fn only_types_that_pages_send_leave() {
+    let batch = json!({"batch": [{"type": "delete", "userId": "john"}, {"type": "track"}, {}]});
+    let nobody = Visitor::default();
+    let given = given(&nobody);
+    let enriched = enrich(Kind::Batch, batch.to_string().as_bytes(), &given, SPEC).unwrap();
+    assert_eq!(enriched.parcels.len(), 1);
 }
 
 #[test]
