@@ -173,7 +173,8 @@ fn markup() -> Markup {
         script: snippet.script(Handover {
             visitor: &visitor,
             ended: None,
-            traits: &traits,
+            says: true,
+            traits: Some(&traits),
             flags: &serde_json::Map::new(),
             base: None,
             page_call: true,
@@ -253,7 +254,8 @@ fn snippet(c: &mut Criterion) {
     let handover = Handover {
         visitor: &visitor,
         ended: None,
-        traits: &traits,
+        says: true,
+        traits: Some(&traits),
         flags: &traits,
         base: None,
         page_call: true,

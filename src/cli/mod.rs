@@ -176,9 +176,10 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Check { file } => {
-                load(&file)?;
-                println!("{}: good", file.display());
-                Ok(())
+                let config = load(&file)?;
+                let warned = if config.warnings.is_empty() { "" } else { ", with warnings" };
+                eprint!("{}", config.warnings.text());
+                say(format_args!("{}: good{warned}", file.display()))
             }
             Command::Profile(profile) => profile.run(),
             Command::Events(events) => events.run(),

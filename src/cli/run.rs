@@ -43,6 +43,9 @@ impl Run {
         }
         let file = file(self.config)?;
         let config = load(&file)?;
+        for warning in config.warnings.list() {
+            tracing::warn!(at = warning.pointer(), "{}", warning.message());
+        }
         // The next process is started from another directory's point of view at most.
         let config_file = std::path::absolute(&file).ok();
         let start = Start { upgrade: self.upgrade, config_file, ..Start::default() };

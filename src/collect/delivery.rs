@@ -53,8 +53,6 @@ pub struct Delivery {
 struct Work {
     /// Without its events, which the pieces have.
     batch: Batch,
-    /// When its events were read.
-    read: Instant,
     pieces: Vec<Piece>,
 }
 
@@ -63,6 +61,8 @@ struct Piece {
     events: Vec<Event>,
     /// When the first of them was taken.
     since: Option<i64>,
+    /// When its events were read.
+    read: Instant,
     flying: bool,
 }
 
@@ -118,15 +118,13 @@ impl Delivery {
             }
             if pace.until().is_none() {
                 let most = if pace.is_broken() { 1 } else { self.timing.in_flight };
-                for Work { batch, read, pieces } in &mut work {
+                for Work { batch, pieces } in &mut work {
+                    self.look_again(batch, pieces);
                     for piece in pieces.iter_mut().filter(|piece| !piece.flying) {
                         if calls.len() >= most {
                             break;
                         }
-                        let mut events = std::mem::take(&mut piece.events);
-                        if read.elapsed() > FRESH {
-                            self.without_erased(batch, &mut events);
-                        }
+                        let events = std::mem::take(&mut piece.events);
                         piece.flying = true;
                         calls.push(self.send(piece.id, batch.clone(), events));
                     }
@@ -167,6 +165,28 @@ impl Delivery {
                 tracing::error!(lane = &*self.lane.name, %error, "events can't be read");
             })
             .ok()?
+    }
+
+    /// Takes out of all pieces of `batch` that wait, and were read long ago, who has been deleted meanwhile: one look
+    /// for all of them.
+    fn look_again(&self, batch: &Batch, pieces: &mut [Piece]) {
+        let old = |piece: &Piece| !piece.flying && piece.read.elapsed() > FRESH;
+        if !pieces.iter().any(old) {
+            return;
+        }
+        let now = Instant::now();
+        match self.spool.again(batch) {
+            Ok(kept) => {
+                let kept: HashSet<&Parcel> = kept.iter().map(|event| &event.parcel).collect();
+                for piece in pieces.iter_mut().filter(|piece| !piece.flying) {
+                    piece.events.retain(|event| kept.contains(&event.parcel));
+                    piece.read = now;
+                }
+            }
+            Err(error) => {
+                tracing::error!(lane = &*self.lane.name, %error, "events can't be read again");
+            }
+        }
     }
 
     /// A person may have been deleted while `events` of `batch` waited for the vendor: tells which of them
@@ -348,7 +368,8 @@ impl Delivery {
                 }
             }
         }
-        let rest = rest.into_iter().map(|events| Piece::new(events, next_id));
+        let read = work.pieces.get(at).map_or_else(Instant::now, |piece| piece.read);
+        let rest = rest.into_iter().map(|events| Piece::new(events, read, next_id));
         work.pieces.splice(at..=at, rest);
     }
 }
@@ -372,14 +393,14 @@ fn after(answer: &Answer) -> Option<Duration> {
 impl Work {
     fn new(mut batch: Batch, next_id: &mut u64) -> Self {
         let events = std::mem::take(&mut batch.events);
-        Self { batch, read: Instant::now(), pieces: vec![Piece::new(events, next_id)] }
+        Self { batch, pieces: vec![Piece::new(events, Instant::now(), next_id)] }
     }
 }
 
 impl Piece {
-    fn new(events: Vec<Event>, next_id: &mut u64) -> Self {
+    fn new(events: Vec<Event>, read: Instant, next_id: &mut u64) -> Self {
         *next_id += 1;
         let since = events.first().map(|event| event.at);
-        Self { id: *next_id, events, since, flying: false }
+        Self { id: *next_id, events, since, read, flying: false }
     }
 }

@@ -18,7 +18,7 @@ pub use dead::{DeadLetter, DeadLetters, Reason};
 pub use delivery::{Delivery, Timing};
 pub use forget::{forget, lanes};
 pub use lane::Lane;
-pub use object::{Object, as_id, is_deeper};
+pub use object::{Object, is_deeper};
 pub use outbox::{FOLDER, Keeping, Outbox};
 pub use parcel::{Call, Parcel, Way};
 pub use person::Person;

@@ -7,6 +7,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use crate::identity::as_id;
+
 /// Most members of one object: finding them is a walk, which a stranger must not make long.
 const MAX_MEMBERS: usize = 256;
 
@@ -140,32 +142,6 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// `raw` as an id: text as it is, a number, true or false in their text, so that `777`, `777.0` and `"777"`
-/// are one id. `None` for `null`, lists and objects.
-#[must_use]
-pub fn as_id(raw: &RawValue) -> Option<String> {
-    let json = raw.get();
-    match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b't' | b'f' => Some(json.to_owned()),
-        b'-' | b'0'..=b'9' => Some(number_as_text(json)),
-        _ => None,
-    }
-}
-
-/// A number in plain digits. What has more of them than JavaScript can keep stays as written.
-pub(super) fn number_as_text(json: &str) -> String {
-    /// Integers up to here are exact (`Number.MAX_SAFE_INTEGER`).
-    const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
-    let is_integer = json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    match json.parse::<f64>() {
-        // -0 as well.
-        Ok(0.0) => "0".to_owned(),
-        Ok(number) if !is_integer && number.abs() <= MAX_EXACT => format!("{number}"),
-        _ => json.to_owned(),
-    }
-}
-
 /// Whether `json` has more than `most` objects and lists inside one another. Where it is not JSON, any
 /// answer will do: it is refused when it is parsed.
 #[must_use]
@@ -206,28 +182,6 @@ mod tests {
         assert!(serde_json::from_str::<Object>("[1]").is_err());
         let twice: Object = serde_json::from_str(r#"{"a":1,"a":2}"#).unwrap();
         assert_eq!(twice.to_vec(), br#"{"a":2}"#);
-    }
-
-    #[test]
-    fn an_id_is_one_text_however_it_is_written() {
-        for (json, id) in [
-            ("777", Some("777")),
-            ("777.0", Some("777")),
-            ("7.77e2", Some("777")),
-            ("-0", Some("0")),
-            ("1.5", Some("1.5")),
-            ("123456789012345678901234567890", Some("123456789012345678901234567890")),
-            ("1e400", Some("1e400")),
-            ("true", Some("true")),
-            (r#""j\u00f6hn""#, Some("jöhn")),
-            (r#""""#, Some("")),
-            ("null", None),
-            ("[777]", None),
-            (r#"{"id":777}"#, None),
-        ] {
-            let raw = RawValue::from_string(json.to_owned()).unwrap();
-            assert_eq!(as_id(&raw).as_deref(), id, "{json}");
-        }
     }
 
     #[test]

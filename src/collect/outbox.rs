@@ -106,10 +106,27 @@ impl Outbox {
         key: &ProfileKey,
         at: i64,
     ) -> Result<(), StoreError> {
-        let gone = profiles.delete(key, at).await?;
+        self.delete_people(profiles, std::slice::from_ref(key), at).await
+    }
+
+    /// The same for the people behind several ids of one site.
+    ///
+    /// # Errors
+    /// As for one.
+    pub async fn delete_people(
+        &self,
+        profiles: &Resolver,
+        keys: &[ProfileKey],
+        at: i64,
+    ) -> Result<(), StoreError> {
+        let Some(site) = keys.first().map(|key| key.site().to_owned()) else { return Ok(()) };
+        let mut gone = Vec::new();
+        for key in keys {
+            gone.extend(profiles.delete(key, at).await?);
+        }
         let failed = |error: io::Error| StoreError::Unavailable(format!("its events: {error}"));
         let person = Person::of(&gone, now_millis());
-        let erasing = self.erase(key.site().to_owned(), person);
+        let erasing = self.erase(site, person);
         match tokio::time::timeout(ERASING, erasing).await {
             Ok(erased) => erased.map_err(failed),
             Err(_) => Err(StoreError::Unavailable("its events: the disk is too slow".into())),

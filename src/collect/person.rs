@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use memchr::memmem;
 use serde_json::{Map, Value};
 
-use super::object::number_as_text;
 use super::{Parcel, Way};
+use crate::identity::value_as_id;
 use crate::profile::ProfileKey;
 
 /// The ids of one person or several, and until when (milliseconds since 1970) what was taken of each goes.
@@ -73,7 +73,7 @@ impl Person {
                         .iter()
                         .any(|(own, value)| self.is_under(name, &plain(own), value, at))
             }
-            scalar => text(scalar).is_some_and(|id| match name {
+            scalar => value_as_id(scalar).is_some_and(|id| match name {
                 "previousid" => self.has(USER, &id, at) || self.has(ANONYMOUS, &id, at),
                 "id" if of == "traits" => self.has(USER, &id, at),
                 name => self.has(name, &id, at),
@@ -83,7 +83,7 @@ impl Person {
 
     /// `{id, type}`, as `context.externalIds` (Segment) and `context.externalId` (RudderStack) list them.
     fn is_external(&self, list: &str, id: &Map<String, Value>, at: i64) -> bool {
-        let Some(text) = id.get("id").and_then(text) else { return false };
+        let Some(text) = id.get("id").and_then(value_as_id) else { return false };
         match id.get("type").and_then(Value::as_str) {
             Some(kind) => self.has(&plain(kind), &text, at),
             None => {
@@ -107,16 +107,6 @@ impl Person {
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(|char| char.is_alphanumeric());
     letters.flat_map(char::to_lowercase).collect()
-}
-
-/// A value as an id. `None` for lists, objects and `null`.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number_as_text(&number.to_string())),
-        Value::Bool(is) => Some(is.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 #[cfg(test)]

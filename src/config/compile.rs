@@ -36,12 +36,14 @@ pub fn load(
     wrong.retain(|one| problems.iter().all(|lacks| lacks.pointer() != one.pointer()));
     problems.append(&mut wrong);
     let config = file.and_then(|(file, remains)| {
-        let mut checking = Checking { source: &source, remains: &remains, problems: Vec::new() };
-        let config = checking.compile(&file);
-        let Checking { problems: mut wrong, .. } = checking;
+        let (wrong, warnings) = (Vec::new(), Vec::new());
+        let mut checking =
+            Checking { source: &source, remains: &remains, problems: wrong, warnings };
+        let compiled = checking.compile(&file);
+        let Checking { problems: mut wrong, warnings, .. } = checking;
         wrong.retain(|one| problems.iter().all(|broken| !follows(one.pointer(), broken.pointer())));
         problems.append(&mut wrong);
-        config
+        compiled.map(|(node, snapshot)| Config { node, snapshot, warnings: complain(warnings) })
     });
     config.filter(|_| problems.is_empty()).ok_or_else(|| complain(problems))
 }
@@ -51,6 +53,7 @@ pub(super) struct Checking<'s> {
     source: &'s Source,
     remains: &'s Remains,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
 impl Checking<'_> {
@@ -59,6 +62,13 @@ impl Checking<'_> {
         let pointer = self.remains.in_file(pointer);
         let place = self.source.place(&pointer);
         self.problems.push(Problem::new(&pointer, place, message));
+    }
+
+    /// Warns of the value at `pointer`: it is allowed, and mostly not meant.
+    pub(super) fn warn(&mut self, pointer: &str, message: impl Into<String>) {
+        let pointer = self.remains.in_file(pointer);
+        let place = self.source.place(&pointer);
+        self.warnings.push(Problem::new(&pointer, place, message));
     }
 
     /// Complains about a part of the text at `pointer`: `start` and `width` in characters.
@@ -90,7 +100,7 @@ impl Checking<'_> {
         self.take(pointer, parsed)
     }
 
-    fn compile(&mut self, file: &File) -> Option<Config> {
+    fn compile(&mut self, file: &File) -> Option<(Node, Snapshot)> {
         let listeners = self.listeners(&file.listeners);
         let admin = self.address("/admin/address", &file.admin.address);
         let trusted = file
@@ -154,7 +164,7 @@ impl Checking<'_> {
             },
             access_log: AccessLog::new(file.access_log.sample),
         };
-        Some(Config { node, snapshot })
+        Some((node, snapshot))
     }
 
     fn geo(&mut self, geoip: &file::Geoip) -> Vec<PathBuf> {

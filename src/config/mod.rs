@@ -17,6 +17,7 @@ mod snapshot;
 mod source;
 mod units;
 mod vendors;
+mod warnings;
 
 pub use certificate::{CertificateError, Certificates};
 pub use compile::load;

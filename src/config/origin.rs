@@ -62,7 +62,8 @@ pub(super) fn client_headers(
     let mut good = Vec::with_capacity(names.len());
     for (index, text) in names.iter().enumerate() {
         let lower = text.to_ascii_lowercase();
-        let own = lower.replace('_', "-").starts_with("x-doorstep-");
+        let plain = |char: char| if char.is_ascii_alphanumeric() { char } else { '-' };
+        let own = lower.chars().map(plain).collect::<String>().starts_with("x-doorstep-");
         match HeaderName::try_from(lower) {
             Ok(name) if !own => good.push(name),
             _ => checking.problem(

@@ -58,6 +58,12 @@ impl Problem {
         &self.pointer
     }
 
+    /// What is wrong, and what was expected.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Where it is.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -114,6 +120,23 @@ impl Problems {
         list.sort_by_key(|problem| (problem.place, problem.message.clone()));
         list.dedup();
         Self { name: name.into(), text: text.into(), list }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All of them, for people: each with the line that it is about.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for problem in &self.list {
+            // Writing to a String can't fail.
+            let _ = problem.write(&mut out, &self.name, &self.text);
+        }
+        out
     }
 
     /// The complaints.

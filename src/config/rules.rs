@@ -13,8 +13,8 @@ use super::file::{self, Links, Methods};
 use super::problem::readable;
 use super::site::{condition, expression, page_path};
 use crate::decide::{
-    Choice, ClientTraits, Expression, Landing, Page, PathTemplate, RoutePattern, Rules, Share,
-    Template, TraitCookie, TraitHeader, Variation,
+    Choice, ClientTraits, Expression, Page, PathTemplate, RoutePattern, Rules, Share, TraitCookie,
+    TraitHeader, Variation,
 };
 use crate::upstream::{Endpoint, Timeouts, Upstream};
 
@@ -107,14 +107,6 @@ impl Compiler<'_, '_> {
             self.asked.extend(self.keys.iter().cloned());
         }
         Some(compiled)
-    }
-
-    fn template(&mut self, place: &str, text: &str, landing: Landing) -> Option<Template> {
-        let added = self.rules.templates.add(text, landing);
-        if text.contains("experiments") {
-            self.asked.extend(self.keys.iter().cloned());
-        }
-        self.checking.take(place, added)
     }
 
     fn routes(&mut self, place: &str, route: &file::Route) -> Option<Vec<RoutePattern>> {

@@ -9,6 +9,7 @@ use super::profiles::compile_source;
 use super::rules::rules;
 use super::secret::Secret;
 use super::vendors::{generic, sdks};
+use super::warnings::warn_of_unsigned_ids;
 use crate::decide::{ConsentRules, Expression, ExpressionError};
 use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
@@ -77,6 +78,7 @@ pub(super) fn compile_site(
     let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, keeps);
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let (rules, other_origins) = rules?;
+    warn_of_unsigned_ids(checking, at, site, &rules);
     let experiments = rules.experiments.all().iter().map(|experiment| {
         let variants = experiment.variants.iter().map(|variant| variant.name.as_str());
         (experiment.key.as_str(), variants.collect())
@@ -153,6 +155,12 @@ fn signing_keys(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Opt
     let identity = &site.identity;
     if site.signing_keys.is_empty() && (identity.signed || identity.check.is_some()) {
         checking.problem(&format!("{at}/identity"), "signed ids need `signing_keys` of the site");
+        good = false;
+    }
+    let lives = identity.signed_for.get().as_secs();
+    if !(60..=365 * 24 * 3600).contains(&lives) {
+        let place = format!("{at}/identity/signed_for");
+        checking.problem(&place, "expected a time between `1m` and `365d`");
         good = false;
     }
     if identity.signed && !identity.server_side_cookies {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::certificate::Certificates;
+use super::problem::Problems;
 use crate::collect::{EventLimits, Keeping};
 use crate::profile::Lifetimes;
 use crate::profile::store::RedisOptions;
@@ -20,6 +21,8 @@ pub struct Config {
     pub node: Node,
     /// What a request takes.
     pub snapshot: Snapshot,
+    /// What is allowed, and mostly not meant.
+    pub warnings: Problems,
 }
 
 /// What a process takes once.

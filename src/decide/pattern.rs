@@ -359,6 +359,14 @@ impl PathTemplate {
                 }
             }
         }
+        // Without a part that is empty, what is behind it must not become a host.
+        let is_path = self.0.first().is_none_or(|first| match first {
+            Piece::Text(text) => text.starts_with('/') && !text.starts_with("//"),
+            Piece::Name(_) => true,
+        });
+        if is_path && out.starts_with("//") {
+            out.replace_range(..out.len() - out.trim_start_matches('/').len(), "/");
+        }
         out.into()
     }
 }
@@ -413,6 +421,8 @@ mod tests {
         assert_eq!(fill("/p/{id}/x/{rest}", "/products/7/a/b"), "/p/7/x/a/b");
         assert_eq!(fill("/p/{id}", "/products/a b?#%2e/"), "/p/a%20b%3F%23%252e");
         assert_eq!(fill("/plain", "/products/7/"), "/plain");
+        // A part that is empty makes no host of the next.
+        assert_eq!(fill("/{rest}/{id}/x", "/products/evil.example/"), "/evil.example/x");
         let wrong = PathTemplate::parse("/{nope}", &[route]).unwrap_err();
         assert_eq!(wrong, "`/products/{id}/{rest=**}` has no part called `nope`");
     }

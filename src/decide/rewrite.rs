@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Expression, Facts, Outcome, Template, Templates, Unmade};
-use crate::html::{Change, Edit, Select, is_safe_style};
+use crate::html::{Change, Edit, Select};
 
 /// One rule: which elements, when, and what is done to them.
 #[derive(Debug)]
@@ -89,6 +89,13 @@ impl RewriteRule {
         }
     }
 
+    /// Whether it puts traits into the page.
+    #[must_use]
+    pub fn shows_traits(&self) -> bool {
+        let templates = self.changes.iter().filter_map(Planned::template);
+        templates.into_iter().any(Template::asks_for_traits)
+    }
+
     /// Whether it says anything about a visitor.
     #[must_use]
     pub fn is_personal(&self) -> bool {
@@ -128,13 +135,7 @@ impl Planned {
             Self::NoAttribute(name) => Change::NoAttribute(Arc::clone(name)),
             Self::Class(text) => Change::Class(make(text)?),
             Self::NoClass(text) => Change::NoClass(make(text)?),
-            Self::Style(property, text) => {
-                let value = make(text)?;
-                if text.fixed().is_none() && !is_safe_style(&value) {
-                    return Err(Unmade::Unsafe);
-                }
-                Change::Style(Arc::clone(property), value)
-            }
+            Self::Style(property, text) => Change::Style(Arc::clone(property), make(text)?),
             Self::Hide => Change::Hide,
             Self::Remove => Change::Remove,
             Self::Before(text) => Change::Before(make(text)?),

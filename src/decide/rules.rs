@@ -405,11 +405,20 @@ impl Decision {
         });
     }
 
+    /// The page that was chosen stands at `own` and not where it was asked for; it is shown at `shown`.
+    pub fn link_from(&mut self, own: &str, shown: &str) {
+        let links = |change: &Change| matches!(change, Change::LinksFrom(_));
+        self.edits.retain(|edit| !edit.changes.iter().any(links));
+        self.edits.extend(links_from(own, shown));
+    }
+
     /// What is left where the visitor is somebody else by now than when it was decided: what makes the page one,
     /// and nothing of the visitor's.
     pub fn without_visitor(&mut self) {
         self.traits.clear();
-        self.cookies.clear();
+        for (_, value) in &mut self.cookies {
+            *value = None;
+        }
         self.assigned.clear();
         self.edits.retain(|edit| edit.of_page);
     }

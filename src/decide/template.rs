@@ -1,22 +1,22 @@
-//! Texts with values put in: minijinja, with every value made safe for the place where it lands.
+//! Texts with values put in: minijinja, with every value told from what the configuration says until the text
+//! is whole, and judged there as a browser would read it.
+
+mod source;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use lol_html::html_content::{TextChunk, TextType};
-use lol_html::{RewriteStrSettings, element, rewrite_str};
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value as Json};
 
 use super::client::json;
 use super::{Facts, VARIABLES};
-use crate::html::{
-    escape_everywhere, is_code_attribute, is_safe_url, is_url_attribute, push_script_json,
-};
+use crate::html::{AttributeUse, Hosts, Skeleton, push_script_json, push_value};
 use crate::profile::Trait;
+use source::Source;
 
 /// The templates of one site.
 pub struct Templates {
@@ -31,7 +31,7 @@ pub struct Template(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Fixed(Arc<str>),
-    Made { name: Box<str>, source: Box<str>, reads: Arc<[Read]> },
+    Made { name: Box<str>, source: Box<str>, reads: Arc<[Read]>, landing: Landing },
 }
 
 /// What a template asks for: a variable, or one member of it.
@@ -42,14 +42,19 @@ struct Read {
 }
 
 /// Where a text lands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Landing {
-    /// Where the whole text is escaped.
-    Plain,
-    /// Markup of the configuration's own; values are text or attributes in it.
-    Html,
-    /// An attribute that is a URL; values are parts of it, or all of it.
-    Url,
+    /// Where the whole text is escaped: the content of an element.
+    Text,
+    /// Classes, separated by spaces.
+    Classes,
+    /// Markup of the configuration's own; values are text or attributes in it. They may choose one of these
+    /// hosts where a browser runs what it fetches.
+    Html(Arc<Hosts>),
+    /// The attribute of this name, with hosts as in markup.
+    Attribute(Arc<str>, AttributeUse, Arc<Hosts>),
+    /// The value of a property of a style.
+    Style,
     /// JSON of the configuration's own in a script element; values are JSON values.
     Json,
 }
@@ -69,9 +74,9 @@ pub enum Unmade {
 const MAX_BYTES: usize = 64 * 1024;
 /// The most steps of a template.
 const MAX_STEPS: u64 = 20_000;
-/// Names of the filters by which values in markup are made safe.
-const WHOLE_URL: &str = "doorstep_url";
-const PART_OF_URL: &str = "doorstep_url_part";
+/// How the names of templates begin whose values become JSON. In all others they are marked.
+const JSON: char = 'j';
+const MARKED: char = 'm';
 
 impl Default for Templates {
     fn default() -> Self {
@@ -84,54 +89,65 @@ impl Default for Templates {
                 if value.is_undefined() || value.is_none() {
                     return Err(Error::from(ErrorKind::UndefinedError));
                 }
-                let text = match (Landing::of(state.name()), value.as_str()) {
-                    (Landing::Json, _) => {
-                        let json =
-                            serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
-                        let mut safe = String::with_capacity(json.len());
-                        push_script_json(&mut safe, &json);
-                        safe
-                    }
-                    (Landing::Html, Some(text)) => escape_everywhere(text),
-                    (Landing::Html, None) => escape_everywhere(&value.to_string()),
-                    (_, Some(text)) => text.to_owned(),
-                    (_, None) => value.to_string(),
-                };
+                let mut text = String::new();
+                if state.name().starts_with(JSON) {
+                    text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+                } else if let Some(own) = value.as_str() {
+                    push_value(&mut text, own);
+                } else {
+                    push_value(&mut text, &value.to_string());
+                }
                 out.write_str(&text).map_err(Error::from)
             },
         );
-        environment.add_filter(WHOLE_URL, |url: String| {
-            if is_safe_url(&url) { Ok(url) } else { Err(unsafe_value()) }
-        });
-        environment.add_filter(PART_OF_URL, |value: String| {
-            utf8_percent_encode(&value, NON_ALPHANUMERIC).to_string()
-        });
         Self { environment, count: 0 }
     }
 }
 
-fn unsafe_value() -> Error {
-    Error::new(ErrorKind::InvalidOperation, UNSAFE)
+impl Landing {
+    /// What is wrong with a text that lands there, whoever it is for.
+    fn check(&self, source: &Source<'_>) -> Result<(), String> {
+        let wrong = match self {
+            Self::Text => None,
+            Self::Html(hosts) => source.skeleton()?.markup(hosts).err().map(|why| why.to_string()),
+            Self::Attribute(name, its_use, hosts) => {
+                let checked = source.skeleton()?.attribute(name, *its_use, hosts);
+                checked.err().map(|why| why.to_string())
+            }
+            Self::Classes => source.skeleton()?.classes().err().map(|why| why.to_string()),
+            Self::Style => source.skeleton()?.style().err().map(|why| why.to_string()),
+            Self::Json => {
+                source.filled("\"\"").and_then(|text| script_json(&text).err()).map(|why| {
+                    format!(
+                        "not JSON: {why}; values are put in as JSON, without quotes around them"
+                    )
+                })
+            }
+        };
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// What `made` becomes there. Its values were marked when it was made.
+    fn finish(&self, made: &str) -> Result<String, Unmade> {
+        let skeleton = Skeleton::of_text(made);
+        let text = match self {
+            Self::Text => skeleton.plain().ok(),
+            Self::Html(hosts) => skeleton.markup(hosts).ok(),
+            Self::Attribute(name, its_use, hosts) => skeleton.attribute(name, *its_use, hosts).ok(),
+            Self::Classes => skeleton.classes().ok(),
+            Self::Style => skeleton.style().ok(),
+            Self::Json => script_json(made).ok(),
+        };
+        text.filter(|text| text.len() <= MAX_BYTES).ok_or(Unmade::Unsafe)
+    }
 }
 
-const UNSAFE: &str = "the value can't stand here";
-
-impl Landing {
-    const ALL: [Self; 4] = [Self::Plain, Self::Html, Self::Url, Self::Json];
-
-    const fn mark(self) -> char {
-        match self {
-            Self::Plain => 'p',
-            Self::Html => 'h',
-            Self::Url => 'u',
-            Self::Json => 'j',
-        }
-    }
-
-    fn of(name: &str) -> Self {
-        let known = Self::ALL.into_iter().find(|one| name.starts_with(one.mark()));
-        known.unwrap_or(Self::Html)
-    }
+/// JSON as it may stand in a script element of any page.
+fn script_json(text: &str) -> Result<String, serde_json::Error> {
+    serde_json::from_str::<IgnoredAny>(text)?;
+    let mut safe = String::with_capacity(text.len());
+    push_script_json(&mut safe, text);
+    Ok(safe)
 }
 
 impl Templates {
@@ -140,25 +156,38 @@ impl Templates {
     /// # Errors
     /// What is wrong with it.
     pub fn add(&mut self, source: &str, landing: Landing) -> Result<Template, String> {
-        if !["{{", "{%", "{#"].iter().any(|open| source.contains(open)) {
-            return Ok(Template(Kind::Fixed(source.into())));
+        let parts = Source::of(source);
+        if !Source::is_template(source) {
+            return match landing {
+                Landing::Html(_) => landing.check(&parts).map(|()| source.into()),
+                Landing::Json => script_json(source).map_err(|why| format!("not JSON: {why}")),
+                Landing::Text | Landing::Classes | Landing::Attribute(..) | Landing::Style => {
+                    Ok(source.into())
+                }
+            }
+            .map(|text| Template(Kind::Fixed(text.into())));
         }
-        let name = format!("{}{}", landing.mark(), self.count);
+        let first = if matches!(landing, Landing::Json) { JSON } else { MARKED };
+        let name = format!("{first}{}", self.count);
         self.count += 1;
-        let safe = match landing {
-            Landing::Html => in_markup(source)?,
-            Landing::Url => in_url(source),
-            Landing::Plain | Landing::Json => source.to_owned(),
-        };
         let wrong = |error: &Error| {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             format!("not a template: {detail}")
         };
-        self.known_filters(source)?;
-        self.environment.add_template_owned(name.clone(), safe).map_err(|error| wrong(&error))?;
+        self.known_filters(&parts)?;
+        self.environment
+            .add_template_owned(name.clone(), source.to_owned())
+            .map_err(|error| wrong(&error))?;
         let compiled = self.environment.get_template(&name).map_err(|error| wrong(&error))?;
+        let reads = self.reads(compiled.undeclared_variables(true))?;
+        landing.check(&parts)?;
+        let (name, source) = (name.into(), source.into());
+        Ok(Template(Kind::Made { name, source, reads, landing }))
+    }
+
+    fn reads(&self, asked: impl IntoIterator<Item = String>) -> Result<Arc<[Read]>, String> {
         let mut reads = Vec::new();
-        for asked in compiled.undeclared_variables(true) {
+        for asked in asked {
             let (variable, member) =
                 asked.split_once('.').map_or((&*asked, None), |(variable, rest)| {
                     (variable, Some(rest.split('.').next().unwrap_or(rest)))
@@ -176,24 +205,12 @@ impl Templates {
             }
             reads.push(Read { variable: variable.into(), member: member.map(Into::into) });
         }
-        let (name, source, reads) = (name.into(), source.into(), reads.into());
-        Ok(Template(Kind::Made { name, source, reads }))
+        Ok(reads.into())
     }
 
     /// The engine looks for filters only when it needs them.
-    fn known_filters(&self, source: &str) -> Result<(), String> {
-        let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
-        let code = [("{{", "}}"), ("{%", "%}")].into_iter().flat_map(|(open, close)| {
-            let parts = source.split(open).skip(1);
-            parts.map(move |part| part.split_once(close).map_or(part, |(code, _)| code))
-        });
-        for behind in code.flat_map(|code| code.split('|').skip(1)) {
-            let behind = behind.trim_start();
-            let end = behind.find(|char| !word(char)).unwrap_or(behind.len());
-            let name = behind.get(..end).unwrap_or_default();
-            if name.is_empty() || name.starts_with(|char: char| char.is_ascii_digit()) {
-                continue;
-            }
+    fn known_filters(&self, source: &Source<'_>) -> Result<(), String> {
+        for name in source.filters() {
             let probe = self.environment.render_str(&format!("{{{{ 1|{name} }}}}"), ());
             if probe.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
                 return Err(format!("not a template: unknown filter `{name}`"));
@@ -207,13 +224,12 @@ impl Templates {
     /// # Errors
     /// Why there is none.
     pub fn make(&self, template: &Template, facts: &Facts<'_>) -> Result<Arc<str>, Unmade> {
-        let (name, reads) = match &template.0 {
+        let (name, reads, landing) = match &template.0 {
             Kind::Fixed(text) => return Ok(Arc::clone(text)),
-            Kind::Made { name, reads, .. } => (name, reads),
+            Kind::Made { name, reads, landing, .. } => (name, reads, landing),
         };
-        let failed = |error: &Error| match (error.kind(), error.detail()) {
-            (ErrorKind::UndefinedError, _) => Unmade::Absent,
-            (_, Some(UNSAFE)) => Unmade::Unsafe,
+        let failed = |error: &Error| match error.kind() {
+            ErrorKind::UndefinedError => Unmade::Absent,
             _ => Unmade::Failed(error.to_string()),
         };
         let compiled = self.environment.get_template(name).map_err(|error| failed(&error))?;
@@ -224,10 +240,7 @@ impl Templates {
             Err(error) => return Err(failed(&error)),
         }
         let text = String::from_utf8(out.0).map_err(|_| Unmade::Unsafe)?;
-        if Landing::of(name) == Landing::Url && !is_safe_url(&text) {
-            return Err(Unmade::Unsafe);
-        }
-        Ok(text.into())
+        landing.finish(&text).map(Into::into)
     }
 }
 
@@ -238,6 +251,15 @@ impl Template {
         match &self.0 {
             Kind::Fixed(text) => Some(text),
             Kind::Made { .. } => None,
+        }
+    }
+
+    /// Whether it asks for what is known of a visitor.
+    #[must_use]
+    pub fn asks_for_traits(&self) -> bool {
+        match &self.0 {
+            Kind::Fixed(_) => false,
+            Kind::Made { reads, .. } => reads.iter().any(|read| &*read.variable == "traits"),
         }
     }
 
@@ -291,252 +313,5 @@ impl io::Write for Bounded {
     }
 }
 
-/// A template cut at its `{{ }}`: text (with what blocks are in it), then what stands in the braces.
-fn cut(source: &str) -> Vec<(&str, Option<&str>)> {
-    let (mut out, mut rest) = (Vec::new(), source);
-    while let Some((text, behind)) = rest.split_once("{{") {
-        let Some((inner, behind)) = behind.split_once("}}") else { break };
-        out.push((text, Some(inner)));
-        rest = behind;
-    }
-    out.push((rest, None));
-    out
-}
-
-/// What stands in the braces, with a filter put behind it.
-fn filtered(inner: &str, filter: &str) -> String {
-    let (start, inner) = inner.strip_prefix('-').map_or(("", inner), |rest| ("-", rest));
-    let (end, inner) = inner.strip_suffix('-').map_or(("", inner), |rest| ("-", rest));
-    format!("{{{{{start} ({inner})|{filter} {end}}}}}")
-}
-
-/// Values behind the beginning of a URL are parts of it; one at the beginning may be all of it.
-fn in_url(source: &str) -> String {
-    let mut out = String::new();
-    for (text, inner) in cut(source) {
-        let first = out.is_empty() && text.trim().is_empty();
-        out.push_str(text);
-        if let Some(inner) = inner {
-            out.push_str(&filtered(inner, if first { WHOLE_URL } else { PART_OF_URL }));
-        }
-    }
-    out
-}
-
-/// Markup whose values are made safe by where they stand in it.
-///
-/// # Errors
-/// A value stands where none can be made safe.
-fn in_markup(source: &str) -> Result<String, String> {
-    let cuts = cut(source);
-    let mark = |index: usize| format!("DSX{index}X");
-    let mut probe = String::new();
-    for (index, (text, inner)) in cuts.iter().enumerate() {
-        probe.push_str(&without_blocks(text));
-        if inner.is_some() {
-            probe.push_str(&mark(index));
-        }
-    }
-    let mut filters: Vec<Option<&str>> = vec![None; cuts.len()];
-    let mut places: Vec<bool> = vec![false; cuts.len()];
-    let mut wrong: Option<String> = None;
-    let mut texts = String::new();
-    let marks: Vec<String> = (0..cuts.len()).map(mark).collect();
-    let attributes = element!("*", |element| {
-        for attribute in element.attributes() {
-            let (name, value) = (attribute.name(), attribute.value());
-            for (index, mark) in
-                marks.iter().enumerate().filter(|(_, mark)| value.contains(&**mark))
-            {
-                if is_code_attribute(&name) {
-                    wrong = Some(format!("a value can't stand in the attribute `{name}`"));
-                }
-                if let (Some(place), Some(filter)) = (places.get_mut(index), filters.get_mut(index))
-                {
-                    *place = true;
-                    if is_url_attribute(&name) {
-                        let whole = value.trim_start().starts_with(&**mark);
-                        *filter = Some(if whole { WHOLE_URL } else { PART_OF_URL });
-                    }
-                }
-            }
-        }
-        Ok(())
-    });
-    let text = lol_html::doc_text!(|chunk: &mut TextChunk<'_>| {
-        if matches!(chunk.text_type(), TextType::Data | TextType::RCData) {
-            texts.push_str(chunk.as_str());
-        }
-        Ok(())
-    });
-    let settings = RewriteStrSettings::new()
-        .with_strict(false)
-        .append_element_content_handler(attributes)
-        .append_document_content_handler(text);
-    rewrite_str(&probe, settings).map_err(|error| format!("not markup: {error}"))?;
-    if let Some(wrong) = wrong {
-        return Err(wrong);
-    }
-    let mut out = String::new();
-    for (index, (before, inner)) in cuts.iter().enumerate() {
-        out.push_str(before);
-        let Some(inner) = inner else { continue };
-        let stands = places.get(index).copied().unwrap_or(false)
-            || marks.get(index).is_some_and(|mark| texts.contains(&**mark));
-        if !stands {
-            return Err(format!(
-                "a value can't stand where `{{{{{inner}}}}}` does: only in text and in values of attributes"
-            ));
-        }
-        match filters.get(index).copied().flatten() {
-            Some(filter) => out.push_str(&filtered(inner, filter)),
-            None => out.extend(["{{", inner, "}}"]),
-        }
-    }
-    Ok(out)
-}
-
-/// Text without `{% %}` and `{# #}`.
-fn without_blocks(text: &str) -> String {
-    let mut out = text.to_owned();
-    for (open, close) in [("{%", "%}"), ("{#", "#}")] {
-        while let Some(start) = out.find(open) {
-            let end = out.get(start..).and_then(|rest| rest.find(close));
-            let end = end.map_or(out.len(), |end| start + end + close.len());
-            out.replace_range(start..end, "");
-        }
-    }
-    out
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::decide::RequestFacts;
-    use crate::geo::Place;
-    use crate::identity::Visitor;
-    use crate::profile::{Profile, Update};
-
-    struct Asked;
-    impl RequestFacts for Asked {
-        fn method(&self) -> &'static str {
-            "GET"
-        }
-        fn path(&self) -> &'static str {
-            "/a"
-        }
-        fn query(&self) -> &'static str {
-            ""
-        }
-        fn headers(&self) -> Vec<(String, String)> {
-            Vec::new()
-        }
-        fn place(&self) -> Option<Place> {
-            None
-        }
-    }
-
-    fn made(source: &str, landing: Landing) -> Result<String, Unmade> {
-        let mut profile = Profile::default();
-        let traits = json!({
-            "evil": "</script><script>alert(1)", "js": "javascript:alert(1)", "name": "J\u{fc}rgen",
-            "url": "https://x.example/?a=b&c", "age": 41, "list": ["<a>", "b"], "braces": "{{ 7*7 }}",
-            "long": "x".repeat(60_000), "no": null,
-        });
-        let traits = traits.as_object().unwrap().clone().into_iter();
-        let update = Update::new(1, traits.map(|(name, value)| (name.into(), value)));
-        profile.merge(&update, 1).unwrap();
-        let visitor = Visitor::default();
-        let facts = Facts::new(&visitor, Some(&profile), &Asked);
-        let mut templates = Templates::default();
-        let template = templates.add(source, landing).unwrap();
-        templates.make(&template, &facts).map(|text| text.to_string())
-    }
-
-    #[test]
-    fn values_are_safe_where_they_land() {
-        use Landing::{Html, Json, Plain, Url};
-        for (source, landing, expected) in [
-            ("plain", Html, "plain"),
-            ("a | b {{ traits.age }}", Plain, "a | b 41"),
-            ("Hi {{ traits.name }}, {{ traits.age }}", Plain, "Hi J\u{fc}rgen, 41"),
-            ("{{ traits.braces }}", Plain, "{{ 7*7 }}"),
-            (
-                "<b title={{ traits.evil }}>{{ traits.evil }}</b>",
-                Html,
-                "<b title=&#60;&#47;script&#62;&#60;script&#62;alert&#40;1&#41;>&#60;&#47;script&#62;&#60;script&#62;alert&#40;1&#41;</b>",
-            ),
-            (
-                "<a href=\"{{ traits.url }}\">",
-                Html,
-                "<a href=\"https&#58;&#47;&#47;x.example&#47;&#63;a&#61;b&#38;c\">",
-            ),
-            (
-                "<a href=\"/u?q={{ traits.url }}\">",
-                Html,
-                "<a href=\"/u?q=https&#37;3A&#37;2F&#37;2Fx&#37;2Eexample&#37;2F&#37;3Fa&#37;3Db&#37;26c\">",
-            ),
-            ("/u/{{ traits.name }}/", Url, "/u/J%C3%BCrgen/"),
-            ("{{ traits.url }}", Url, "https://x.example/?a=b&c"),
-            (
-                "{\"a\": {{ traits.evil }}, \"b\": {{ traits.list }}}",
-                Json,
-                "{\"a\": \"\\u003c/script\\u003e\\u003cscript\\u003ealert(1)\", \"b\": [\"\\u003ca\\u003e\",\"b\"]}",
-            ),
-            (
-                "{% for x in traits.list %}<li>{{ x }}</li>{% endfor %}",
-                Html,
-                "<li>&#60;a&#62;</li><li>b</li>",
-            ),
-            ("{{ traits.gone | default('you') }}", Plain, "you"),
-            ("{% if traits.age > 40 %}old{% endif %}", Plain, "old"),
-            ("{{ request.path }}", Plain, "/a"),
-        ] {
-            assert_eq!(made(source, landing).as_deref(), Ok(expected), "{source}");
-        }
-        for (source, landing, why) in [
-            ("{{ traits.gone }}", Plain, Unmade::Absent),
-            ("{{ traits.no }}", Plain, Unmade::Absent),
-            ("{{ geo.city }}", Html, Unmade::Absent),
-            ("{{ traits.js }}", Url, Unmade::Unsafe),
-            ("java{{ 'script:' }}x", Url, Unmade::Unsafe),
-            ("<a href='{{ traits.js }}'>", Html, Unmade::Unsafe),
-            ("{{ traits.long }}{{ traits.long }}", Plain, Unmade::Unsafe),
-        ] {
-            let got = made(source, landing);
-            if source.starts_with("java") {
-                assert_eq!(got.as_deref(), Ok("javascript%3Ax"));
-                continue;
-            }
-            assert_eq!(got, Err(why), "{source}");
-        }
-        assert!(matches!(
-            made(
-                "{% for a in range(1000) %}{% for b in range(1000) %}x{% endfor %}{% endfor %}",
-                Plain
-            ),
-            Err(Unmade::Failed(_))
-        ));
-    }
-
-    #[test]
-    fn values_that_could_be_code_are_refused_at_load() {
-        for (source, why) in [
-            ("<script>var a = {{ traits.a }}</script>", "only in text"),
-            ("<style>a{color:{{ traits.a }}}</style>", "only in text"),
-            ("<a onclick='{{ traits.a }}'>", "`onclick`"),
-            ("<a style='color:{{ traits.a }}'>", "`style`"),
-            ("<{{ traits.a }}>", "only in text"),
-            ("<a {{ traits.a }}=1>", "only in text"),
-            ("<!-- {{ traits.a }} -->", "only in text"),
-            ("{{ trait.a }}", "unknown name `trait`"),
-            ("{{ traits.a", "not a template"),
-            ("{{ traits.a | nofilter }}", "not a template"),
-        ] {
-            let got = Templates::default().add(source, Landing::Html).map(|_| ());
-            assert!(got.as_ref().is_err_and(|wrong| wrong.contains(why)), "{source}: {got:?}");
-        }
-    }
-}
+mod tests;

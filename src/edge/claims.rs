@@ -101,7 +101,7 @@ fn ends_word(rest: &str) -> bool {
 
 /// Names by their beginning: what servers and clouds call the user, the certificate, the host and path that they
 /// were asked for.
-const FAMILIES: [&str; 19] = [
+const FAMILIES: [&str; 21] = [
     "remote-user",
     "remote-group",
     "x-remote",
@@ -110,6 +110,8 @@ const FAMILIES: [&str; 19] = [
     "x-host",
     "x-http-host-override",
     "x-scheme",
+    "x-url-scheme",
+    "x-proto",
     "x-auth-request",
     "x-webauth",
     "x-client-cert",
@@ -124,7 +126,7 @@ const FAMILIES: [&str; 19] = [
 ];
 
 /// A name with one of these says how the client is connected.
-const WORDS: [&str; 4] = ["https", "ssl", "scheme", "proto"];
+const WORDS: [&str; 2] = ["https", "ssl"];
 
 /// Who an address may be of.
 const SIDES: [&str; 10] = [
@@ -261,6 +263,8 @@ mod tests {
             "Upgrade",
             "Via",
             "X-Remotely",
+            "X-Color-Scheme",
+            "X-Pricing-Scheme",
         ] {
             assert!(!claim(name, false), "{name}");
         }

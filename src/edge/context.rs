@@ -121,12 +121,16 @@ pub(super) struct Page {
     pub(super) wants_html: bool,
     /// It only reads.
     pub(super) safe: bool,
+    /// Its path, normalised, where there are rules about it.
+    pub(super) path: Box<str>,
     /// The rules about it.
     pub(super) concerned: Concerned,
     /// Who asks. Decided before the origin is asked, where anything depends on it; else when its answer does.
     pub(super) who: Option<Who>,
     /// How far it counts who that is, once the page has been decided.
     pub(super) known: Confirmed,
+    /// It is known what there is of the visitor, if anything.
+    pub(super) is_known: bool,
     /// What the site's check says of the visitor, where cookies say something else.
     pub(super) verdict: Option<Said>,
     /// What the request brings of earlier pages.

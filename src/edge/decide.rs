@@ -53,6 +53,20 @@ impl Edge {
         Some(self.profiles.find(&whose, site.source.as_ref(), wait).await)
     }
 
+    /// Asks the site's check about a page on which nothing else is decided.
+    pub(super) async fn check_page(
+        &self,
+        session: &Session,
+        site: &Site,
+        page: &mut Page,
+        context: &Context,
+    ) {
+        let request = session.req_header();
+        let who = page.who.get_or_insert_with(|| self.who(site, request, context));
+        let Confirmation { known, verdict, .. } = self.confirmed(site, request, who).await;
+        (page.known, page.verdict) = (known, verdict);
+    }
+
     async fn personalise(
         &self,
         request: &RequestHeader,
@@ -118,6 +132,7 @@ impl Edge {
             page.explained = Some(all);
         }
         drop(facts);
+        page.is_known = is_known(lookup.as_ref());
         page.known = known;
         page.who = Some(who);
         page.decision = Some(Box::new(decision));
@@ -130,11 +145,11 @@ impl Edge {
         session: &Session,
         context: &Context,
         site: &Site,
-        who: &Who,
+        (who, known): (&Who, &Confirmed),
     ) -> Handed {
         // Traits say who somebody is.
         if who.consent != Consent::Given {
-            return Handed::default();
+            return Handed::nothing();
         }
         let request = session.req_header();
         let page = referring(request, context.authority.as_str());
@@ -142,11 +157,10 @@ impl Edge {
         let wants = Wants { html: true, safe: true };
         let mut concerned = site.rules.concerning(&site.name, path, wants, &self.deciders);
         if !concerned.personal {
-            return Handed::default();
+            return Handed::nothing();
         }
         concerned.leave_elements();
-        let known = self.confirmed(site, request, who).await.known;
-        let lookup = self.look_up(site, &known, context.snapshot.profile_wait).await;
+        let lookup = self.look_up(site, known, context.snapshot.profile_wait).await;
         let profile = lookup.as_ref().and_then(Lookup::known);
         let asked = self.asked(request, path, context);
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
@@ -156,19 +170,33 @@ impl Edge {
         let decided = crate::telemetry::guard(Feature::Decision, || {
             site.rules.decide(&concerned, &mut facts, &asking, None)
         });
+        let is_known = decided.is_some() && is_known(lookup.as_ref());
         let decision = decided.unwrap_or_default();
         count(site, &decision);
         let flags = flags(site, &decision);
-        Handed { traits: decision.traits, flags }
+        Handed { traits: is_known.then_some(decision.traits), flags }
     }
 }
 
 /// What a page is handed of its visitor.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
-    pub(super) traits: Map<String, Value>,
+    /// `None` where it is not known what there is to hand over: what the page has from before stays.
+    pub(super) traits: Option<Map<String, Value>>,
     /// Variants by experiment.
     pub(super) flags: Map<String, Value>,
+}
+
+impl Handed {
+    /// There is nothing to hand over, for certain.
+    pub(super) fn nothing() -> Self {
+        Self { traits: Some(Map::new()), flags: Map::new() }
+    }
+}
+
+/// Whether a lookup has said what there is: nobody is known for certain, too.
+fn is_known(lookup: Option<&Lookup>) -> bool {
+    !matches!(lookup, Some(Lookup::Late | Lookup::Failed))
 }
 
 /// The variants that a page may know of.

@@ -12,90 +12,23 @@ use serde_json::value::RawValue;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
-use super::confirm::Said;
+use super::confirm::{Confirmation, Said};
 use super::context::Context;
-use super::settle::{settle, signed};
+use super::settle::{end_traits, settle, signed};
+use super::source::{Source, source};
 use super::who::Who;
 use crate::collect::{Lane, SpoolError};
 use crate::decide::Consent;
 use crate::html::Coding;
-use crate::identity::{Visitor, host_without_port, registrable};
+use crate::identity::{Confirmed, Visitor};
 use crate::profile::store::LinkedBy;
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
 use crate::telemetry::{EventDrop, Feature, guard};
-use crate::vendor::{Enriched, Given, Ip, Kind, Vendor, enrich};
+use crate::vendor::{Enriched, Given, Ip, Kind, KnownProfile, Vendor, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
-
-const SEC_FETCH_SITE: http::HeaderName = http::HeaderName::from_static("sec-fetch-site");
-
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source<'r> {
-    /// The same host, or a client that does not say.
-    Own,
-    /// Another host of the site's registrable domain.
-    Sibling(&'r str),
-    /// Anywhere else.
-    Foreign,
-}
-
-/// Where `request` comes from, by what the browser says itself. An origin is scheme, host and port (RFC 6454): a
-/// page that came over http is no page of a site that is served over https, because anybody on the way could have
-/// made it.
-pub(super) fn source<'r>(request: &'r RequestHeader, context: &Context, site: &Site) -> Source<'r> {
-    let asked = Asked { scheme: context.client.scheme(), host: context.authority.as_str() };
-    source_of(request, asked, &site.cors, |host| !site.cors_own_hosts || site.has_host(host))
-}
-
-/// How the edge was asked.
-#[derive(Clone, Copy)]
-struct Asked<'a> {
-    scheme: &'a str,
-    /// With port.
-    host: &'a str,
-}
-
-fn source_of<'r>(
-    request: &'r RequestHeader,
-    asked: Asked<'_>,
-    others: &[Box<str>],
-    admits: impl Fn(&str) -> bool,
-) -> Source<'r> {
-    let headers = &request.headers;
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        let foreign =
-            headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes() == b"cross-site");
-        return if foreign { Source::Foreign } else { Source::Own };
-    };
-    let Some((origin, (scheme, theirs))) =
-        origin.to_str().ok().and_then(|origin| Some((origin, origin.split_once("://")?)))
-    else {
-        return Source::Foreign;
-    };
-    if others.iter().any(|other| origin.eq_ignore_ascii_case(other)) {
-        return Source::Sibling(origin);
-    }
-    // What stands in front of the edge may speak TLS for it without saying so: then all that is known is http.
-    let safe = scheme.eq_ignore_ascii_case("https")
-        || (scheme.eq_ignore_ascii_case("http") && asked.scheme == "http");
-    if !safe {
-        return Source::Foreign;
-    }
-    if theirs.eq_ignore_ascii_case(asked.host) {
-        return Source::Own;
-    }
-    let theirs = theirs.to_ascii_lowercase();
-    let same_host = host_without_port(&theirs) == host_without_port(asked.host);
-    match (registrable(&theirs), registrable(asked.host)) {
-        _ if !same_host && !admits(host_without_port(&theirs)) => Source::Foreign,
-        (Some(a), Some(b)) if a == b => Source::Sibling(origin),
-        _ if same_host => Source::Sibling(origin),
-        _ => Source::Foreign,
-    }
-}
 
 impl Edge {
     /// Takes an event.
@@ -177,13 +110,15 @@ impl Edge {
         }
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
-        let profile = self.profile_context(context, site, request, &who).await;
+        let confirmation = self.confirmed_for(site, request, &who, kind).await;
+        let known = &confirmation.known;
+        let profile = self.profile_context(context, site, known).await;
         let given = Given {
             visitor: &who.visitor,
             ip: ip(context, site, who.consent),
             user_agent: request.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()),
             place: place.as_deref(),
-            profile: profile.as_deref(),
+            profile: profile.as_deref().map(|traits| KnownProfile { traits, user: known.user() }),
             consent: site.consent.decided(who.consent),
         };
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
@@ -199,7 +134,24 @@ impl Edge {
         let Some(sdk) = site.sdk(vendor) else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route");
         };
-        self.deliver(context, site, &sdk.lane, (kind, request), &who, enriched).await
+        self.deliver(context, site, &sdk.lane, (kind, request), (&who, &confirmation), enriched)
+            .await
+    }
+
+    /// What counts of who asks, where an event of this kind has to do with it: nothing waits for a check
+    /// that is not needed.
+    async fn confirmed_for(
+        &self,
+        site: &Site,
+        request: &RequestHeader,
+        who: &Who,
+        kind: Kind,
+    ) -> Confirmation {
+        let links = matches!(kind, Kind::Identify | Kind::Alias);
+        if site.check.is_none() || links || !site.enrich.profile.is_empty() {
+            return self.confirmed(site, request, who).await;
+        }
+        Confirmation::default()
     }
 
     async fn deliver(
@@ -208,7 +160,7 @@ impl Edge {
         site: &Site,
         lane: &Lane,
         (kind, request): (Kind, &RequestHeader),
-        who: &Who,
+        (who, confirmation): (&Who, &Confirmation),
         enriched: Enriched,
     ) -> Answer {
         if enriched.parcels.is_empty() {
@@ -221,11 +173,10 @@ impl Edge {
         site.metrics.events_accepted.inc_by(enriched.parcels.len() as u64);
         let Enriched { user, anonymous, user_hash, made, .. } = enriched;
         // What was made before an identity ended does not bring it back.
-        if who.consent != Consent::Given || who.ended.covers(anonymous.as_ref(), made) {
+        if who.ended.covers(anonymous.as_ref(), made) {
             return taken();
         }
         let named = Visitor { user, anonymous, minted: false };
-        let confirmation = self.confirmed(site, request, who).await;
         let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
         let hashed = named.user.as_ref().is_some_and(|user| {
             site.identity.signed && hash.is_some_and(|(given, own)| own.admits(user, given))
@@ -266,14 +217,12 @@ impl Edge {
         &self,
         context: &Context,
         site: &Site,
-        request: &RequestHeader,
-        who: &Who,
+        known: &Confirmed,
     ) -> Option<Box<RawValue>> {
         if site.enrich.profile.is_empty() {
             return None;
         }
-        let known = self.confirmed(site, request, who).await.known;
-        let lookup = self.look_up(site, &known, context.snapshot.profile_wait).await?;
+        let lookup = self.look_up(site, known, context.snapshot.profile_wait).await?;
         let known = lookup.known()?;
         let traits = site.enrich.profile.iter();
         let traits: serde_json::Map<_, _> = traits
@@ -295,12 +244,8 @@ fn said_by_page(
     named: &Visitor,
 ) -> Vec<String> {
     let Some(user) = named.user.clone() else { return Vec::new() };
-    // The browser's id is the event's, where that names one.
-    let mut who = who.clone();
-    who.visitor.anonymous = named.anonymous.clone().or(who.visitor.anonymous);
-    let Some(settled) = settle(site, context, request, &who, &Said::User(user)) else {
-        return Vec::new();
-    };
+    let said = (&Said::User(user), named.anonymous.as_ref());
+    let Some(settled) = settle(site, context, request, who, said) else { return Vec::new() };
     let (host, secure) = (context.authority.as_str(), context.client.secure);
     let mut cookies = site.identity.keep(&settled.visitor, host, secure);
     cookies.extend(settled.lines);
@@ -330,6 +275,9 @@ fn told_ids(
     if until.is_some() && same_user && anonymous.is_some() && *anonymous != who.visitor.anonymous {
         let visitor = Visitor { anonymous: anonymous.clone(), ..who.visitor.clone() };
         cookies.extend(signed(site, context, &visitor, until));
+    }
+    if changed.user.is_some() && !same_user && who.visitor.user.is_some() {
+        cookies.extend(end_traits(site, context));
     }
     cookies
 }
@@ -404,80 +352,4 @@ fn readable(request: &RequestHeader) -> Result<(), Answer> {
         return Err(refuse("expected JSON as application/json or text/plain"));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn from<'r>(
-        request: &'r RequestHeader,
-        url: &'static str,
-        admits: fn(&str) -> bool,
-    ) -> Source<'r> {
-        let (scheme, host) = url.split_once("://").unwrap();
-        source_of(request, Asked { scheme, host }, &["https://other.test".into()], admits)
-    }
-
-    #[test]
-    fn only_pages_of_the_sites_domain_send_events() {
-        let any = |_: &str| true;
-        for (origin, url, source) in [
-            (None, "https://www.shop.example", Source::Own),
-            (Some("https://www.shop.example"), "https://www.shop.example", Source::Own),
-            (
-                Some("https://shop.example"),
-                "https://www.shop.example",
-                Source::Sibling("https://shop.example"),
-            ),
-            (
-                Some("https://a.shop.example:81"),
-                "https://www.shop.example",
-                Source::Sibling("https://a.shop.example:81"),
-            ),
-            // Anybody on the way could have made these pages.
-            (Some("http://www.shop.example"), "https://www.shop.example", Source::Foreign),
-            (Some("http://a.shop.example:8080"), "https://www.shop.example", Source::Foreign),
-            (Some("ftp://www.shop.example"), "https://www.shop.example", Source::Foreign),
-            // Something in front may speak TLS without saying so.
-            (Some("https://www.shop.example"), "http://www.shop.example", Source::Own),
-            (Some("http://www.shop.example"), "http://www.shop.example", Source::Own),
-            (Some("https://shop.example.evil.test"), "https://www.shop.example", Source::Foreign),
-            (Some("https://example"), "https://www.shop.example", Source::Foreign),
-            (
-                Some("https://other.test"),
-                "https://www.shop.example",
-                Source::Sibling("https://other.test"),
-            ),
-            (Some("https://other.test:81"), "https://www.shop.example", Source::Foreign),
-            (Some("null"), "https://www.shop.example", Source::Foreign),
-            (Some("http://github.io"), "http://b.github.io", Source::Foreign),
-            (
-                Some("http://localhost:3000"),
-                "http://localhost:8080",
-                Source::Sibling("http://localhost:3000"),
-            ),
-        ] {
-            let mut request = RequestHeader::build("POST", b"/", None).unwrap();
-            if let Some(origin) = origin {
-                request.insert_header("origin", origin).unwrap();
-            }
-            assert_eq!(from(&request, url, any), source, "{origin:?} {url}");
-        }
-    }
-
-    #[test]
-    fn a_site_may_keep_its_siblings_out() {
-        let own = |host: &str| host == "shop.example";
-        for (origin, source) in [
-            ("https://shop.example", Source::Sibling("https://shop.example")),
-            ("https://users.shop.example", Source::Foreign),
-            ("https://www.shop.example:444", Source::Sibling("https://www.shop.example:444")),
-            ("https://other.test", Source::Sibling("https://other.test")),
-        ] {
-            let mut request = RequestHeader::build("POST", b"/", None).unwrap();
-            request.insert_header("origin", origin).unwrap();
-            assert_eq!(from(&request, "https://www.shop.example", own), source, "{origin}");
-        }
-    }
 }

@@ -6,9 +6,10 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::answer::Answer;
 use super::context::{Context, Way};
+use super::page::host_asked;
 use super::raw_request::RawRequest;
 use crate::decide::Target;
-use crate::site::normal_path;
+use crate::site::{Route, Site, normal_path};
 
 /// Gives a chosen page that has failed up for the one that everybody gets.
 pub(super) fn falls_back(context: &mut Context) -> bool {
@@ -20,33 +21,42 @@ pub(super) fn falls_back(context: &mut Context) -> bool {
     falls
 }
 
-/// Follows a chosen page to where it has moved, once: the URL that the visitor sees stays. Whether it does.
+/// Follows a chosen page to where it has moved for good, once: the URL that the visitor sees stays. Whether it does.
+/// What leads elsewhere for now, such as to a login, is no page to show in its place.
 pub(super) fn follows(context: &mut Context, response: &ResponseHeader) -> bool {
-    let hosts = context.site.as_ref().map(|site| {
-        let own = site.origin_host.as_deref().unwrap_or_default().to_owned();
-        [context.authority.as_str().to_owned(), own]
-    });
+    let for_good = [StatusCode::MOVED_PERMANENTLY, StatusCode::PERMANENT_REDIRECT];
+    let Some(site) = context.site.clone() else { return false };
     let Way::Page(page) = &mut context.way else { return false };
-    let first = page.safe && page.followed.is_none();
-    if !first || !matches!(page.target(), Some(Target::Other { .. })) {
+    let Some(Target::Other { own_links, .. }) = page.target() else { return false };
+    let (own_links, first) = (*own_links, page.safe && page.followed.is_none());
+    if !first || !for_good.contains(&response.status) {
         return false;
     }
+    let asked = host_asked(page, &site).unwrap_or_else(|| context.authority.as_str().into());
+    let hosts = match page.other_origin() {
+        Some(_) => vec![&*asked],
+        None => vec![&*asked, context.authority.as_str()],
+    };
     let location = response.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-    let target = location.and_then(|to| same_host(to, hosts.as_ref()?));
-    page.followed = target;
-    page.followed.is_some()
+    let Some(target) = location.and_then(|to| on_hosts(to, &hosts, &site)) else { return false };
+    if let (true, Some(decision)) = (own_links, &mut page.decision) {
+        let path = target.split('?').next().unwrap_or_default();
+        decision.link_from(path, &page.path);
+    }
+    page.followed = Some(target.into());
+    true
 }
 
-/// Path and query of a URL that leads to one of `hosts`, where it leads to a page at all.
-fn same_host(location: &str, hosts: &[String; 2]) -> Option<Box<str>> {
+/// Path and query of a URL that leads to a page on one of `hosts`, and to none of our own routes.
+fn on_hosts(location: &str, hosts: &[&str], site: &Site) -> Option<String> {
     let uri: http::Uri = location.parse().ok()?;
-    let known = uri.authority().is_none_or(|authority| {
-        hosts.iter().any(|host| host.eq_ignore_ascii_case(authority.as_str()))
-    });
+    let known = uri
+        .authority()
+        .is_none_or(|to| hosts.iter().any(|host| host.eq_ignore_ascii_case(to.as_str())));
     let target = uri.path_and_query()?.as_str();
-    let leads =
-        target.starts_with('/') && !target.starts_with("//") && normal_path(uri.path()).is_some();
-    (known && leads).then(|| target.into())
+    let path = normal_path(uri.path())?;
+    let leads = target.starts_with('/') && !target.starts_with("//");
+    (known && leads && matches!(Route::of(site, &path), Route::Page)).then(|| target.to_owned())
 }
 
 /// The status for an error: 0 when the client is gone.

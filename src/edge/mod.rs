@@ -26,6 +26,7 @@ mod response;
 mod route;
 mod session_check;
 mod settle;
+mod source;
 mod strict;
 mod target;
 mod visitor;
@@ -41,7 +42,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora::cache::{CacheKey, RespCacheable};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -220,6 +221,13 @@ impl ProxyHttp for Edge {
     fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
         if matches!(context.way, Way::Asset(_)) {
             self.cache.enable(&mut session.cache);
+            // Pingora writes this request down as HTTP/1 and reads it again, to renew an old file.
+            if session.is_http2() {
+                let host = context.authority.as_str();
+                let request = session.req_header_mut();
+                request.set_version(Version::HTTP_11);
+                request.insert_header(header::HOST, host)?;
+            }
         }
         Ok(())
     }
@@ -462,6 +470,7 @@ impl ProxyHttp for Edge {
         }
         match &mut context.way {
             Way::Page(_) => {
+                context.origin.answer_began();
                 if response::has_no_body(&session.req_header().method, response) {
                     context.origin.answer_ended();
                 }

@@ -1,6 +1,6 @@
 //! A connection to the origin carries one request and one answer at a time. Pingora keeps one whose answer came
-//! before the request had gone, and whose rest followed: an origin that did not wait for the rest takes it for
-//! the next request, and answers that to another visitor.
+//! or began before the request had gone, and whose rest followed: an origin that did not wait for the rest takes it
+//! for the next request, and answers that to another visitor.
 
 use std::os::fd::RawFd;
 
@@ -13,12 +13,14 @@ pub(super) struct OriginConnection {
     socket: Option<RawFd>,
     /// The whole request has been handed over.
     request_ended: bool,
+    /// The answer has begun before that.
+    is_early: bool,
 }
 
 impl OriginConnection {
     /// The request goes out on `socket`.
     pub(super) fn open(&mut self, socket: RawFd) {
-        *self = Self { socket: Some(socket), request_ended: false };
+        *self = Self { socket: Some(socket), request_ended: false, is_early: false };
     }
 
     /// The request has left it, with an error.
@@ -31,10 +33,15 @@ impl OriginConnection {
         self.request_ended = true;
     }
 
-    /// All of the answer has come from the origin. Where the request had not gone, the rest of it still goes, and then
-    /// nothing is read from the connection any more: so it is not kept.
+    /// The head of the answer has come from the origin.
+    pub(super) fn answer_began(&mut self) {
+        self.is_early = !self.request_ended;
+    }
+
+    /// All of the answer has come from the origin. Where it began before the request had gone, the rest of that still
+    /// goes, and then nothing is read from the connection any more: so it is not kept.
     pub(super) fn answer_ended(&mut self) {
-        if let (false, Some(socket)) = (self.request_ended, self.socket.take()) {
+        if let (true, Some(socket)) = (self.is_early, self.socket.take()) {
             // It may have ended by itself.
             let _ = shutdown(socket, Shutdown::Read);
         }
@@ -50,16 +57,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_answer_before_its_requests_end_ends_the_connection() {
-        for (ended, left, closes) in
-            [(false, false, true), (true, false, false), (false, true, false)]
-        {
+    fn only_an_answer_that_began_before_its_requests_end_ends_the_connection() {
+        // Whether the request ended before the answer began, and before that ended; whether it left the connection.
+        for (before, meanwhile, left, closes) in [
+            (false, false, false, true),
+            (false, true, false, true),
+            (true, false, false, false),
+            (false, false, true, false),
+        ] {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let mut connection = OriginConnection::default();
             connection.request_ended();
             connection.open(ours.as_raw_fd());
-            if ended {
+            if before {
+                connection.request_ended();
+            }
+            connection.answer_began();
+            if meanwhile {
                 connection.request_ended();
             }
             if left {

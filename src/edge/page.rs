@@ -20,7 +20,7 @@ use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
 use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies, vary};
-use super::settle::settle;
+use super::settle::{end_traits, settle};
 use super::target::{is_page_request, is_safe, wants_html};
 use super::who::named;
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
@@ -98,7 +98,8 @@ impl Page {
         } else {
             Concerned::default()
         };
-        Self { shown, wants_html, safe, concerned, ..Self::default() }
+        let path = if concerned.personal { path.into() } else { Box::default() };
+        Self { shown, wants_html, safe, path, concerned, ..Self::default() }
     }
 }
 
@@ -131,19 +132,13 @@ pub(super) fn to_origin(
         let target = target.to_owned();
         request.set_raw_path(target.as_bytes())?;
     }
-    let other = page.other_origin().and_then(|origin| site.other_origins.get(origin));
-    // A server that has a name is asked for by it.
-    let other = other.filter(|origin| origin.endpoint().host().parse::<IpAddr>().is_err());
-    match (other, &site.origin_host) {
-        (Some(origin), _) => {
-            request.insert_header(header::HOST, origin.endpoint().authority())?;
-        }
-        (None, Some(host)) => request.insert_header(header::HOST, &**host)?,
+    match host_asked(page, site) {
+        Some(host) => request.insert_header(header::HOST, &*host)?,
         // HTTP/2 names it in the target.
-        (None, None) if !request.headers.contains_key(header::HOST) => {
+        None if !request.headers.contains_key(header::HOST) => {
             request.insert_header(header::HOST, context.authority.as_str())?;
         }
-        (None, None) => {}
+        None => {}
     }
     context.client.drop_claims(request, &site.client_headers);
     tell_length_anew(request)?;
@@ -171,6 +166,17 @@ pub(super) fn to_origin(
         }
     }
     Ok(())
+}
+
+/// The host that the origin is asked for. `None` for the one that the visitor asks for.
+pub(super) fn host_asked<'s>(page: &Page, site: &'s Site) -> Option<Cow<'s, str>> {
+    let other = page.other_origin().and_then(|origin| site.other_origins.get(origin));
+    // A server that has a name is asked for by it.
+    let other = other.filter(|origin| origin.endpoint().host().parse::<IpAddr>().is_err());
+    match (other, &site.origin_host) {
+        (Some(origin), _) => Some(origin.endpoint().authority().into()),
+        (None, host) => host.as_deref().map(Cow::Borrowed),
+    }
 }
 
 /// `010` is a length that servers could read in two ways: the number is written as numbers are.
@@ -292,11 +298,16 @@ impl Edge {
         let Some(said) = said.or(page.verdict.take()) else { return Ok(false) };
         let request = session.req_header();
         let who = page.who.get_or_insert_with(|| self.who(site, request, context));
-        let Some(settled) = settle(site, context, request, who, &said) else { return Ok(false) };
-        let other = who.visitor.user.is_some() && who.visitor.user != settled.visitor.user;
-        (who.visitor, who.ended) = (settled.visitor, settled.ended);
+        let said = (&said, None);
+        let Some(settled) = settle(site, context, request, who, said) else { return Ok(false) };
+        let before = std::mem::replace(&mut who.visitor, settled.visitor).anonymous;
+        who.ended = settled.ended;
+        let other = match page.known.user() {
+            Some(known) => who.visitor.user.as_ref() != Some(known),
+            None => before.is_some() && before != who.visitor.anonymous,
+        };
         if let (true, Some(decision)) = (other, &mut page.decision) {
-            // It was decided for whom the browser was before.
+            // It was decided for somebody else.
             decision.without_visitor();
         }
         for line in settled.lines {
@@ -321,24 +332,27 @@ impl Edge {
         // Another visitor's answer would be another one.
         changed.private |= !site.consent.is_empty() || site.identity.server_side_cookies;
         let who = page.who.take().unwrap_or_else(|| self.who(site, session.req_header(), context));
-        let who = page.who.insert(who.minted(site));
-        let (visitor, ended) = (who.visitor.clone(), who.ended.at());
+        let who = who.minted(site);
+        let visitor = &who.visitor;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        changed.cookies = site.identity.keep(&visitor, host, secure);
+        changed.cookies = site.identity.keep(visitor, host, secure);
         let get = session.req_header().method != Method::HEAD;
         if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
             decision.without_page(&site.rules);
         }
         let handed = match &mut page.decision {
             Some(decision) => {
+                let traits = std::mem::take(&mut decision.traits);
                 let flags = flags(site, decision);
-                Handed { traits: std::mem::take(&mut decision.traits), flags }
+                Handed { traits: page.is_known.then_some(traits), flags }
             }
+            // No rule is about it, or nothing is allowed: for certain.
+            None if page.outcome != Some(Personalization::Late) => Handed::nothing(),
             None => Handed::default(),
         };
         if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
             let lines = trait_cookies(site, decision, session.req_header(), host, secure);
-            let whose = (&visitor, &page.known);
+            let whose = (visitor, &page.known);
             let (kept, sights) = self.seen.sights(site, decision, given.kept(), whose);
             let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
             page.sights = sights.filter(|_| counts).map(Box::new);
@@ -351,14 +365,16 @@ impl Edge {
                 (changed.private, changed.bytes) = (true, true);
                 response.remove_header(&header::CONTENT_LENGTH);
             }
+            page.who = Some(who);
             return Ok(());
         }
         let title = page.tells_view.then(|| Title::new(charset(response)));
         let title = title.map(|title| Arc::new(Mutex::new(title)));
         let handover = Handover {
-            visitor: &visitor,
-            ended,
-            traits: &handed.traits,
+            visitor,
+            ended: who.ended.at(),
+            says: true,
+            traits: handed.traits.as_ref(),
             flags: &handed.flags,
             base: None,
             page_call: !page.tells_view,
@@ -371,7 +387,8 @@ impl Edge {
         if rewrite(session, context, &self.plans, site, known_by, with, response)? {
             (changed.private, changed.bytes) = (true, true);
         }
-        page.view = title.map(|title| Box::new(View { visitor, title }));
+        page.view = title.map(|title| Box::new(View { visitor: who.visitor.clone(), title }));
+        page.who = Some(who);
         Ok(())
     }
 }
@@ -426,7 +443,10 @@ fn trait_cookies(
 fn no_identity(site: &Site, session: &Session, context: &Context) -> Vec<String> {
     let known = named(site, session.req_header()).0 != Visitor::default();
     if site.consent.clear_cookies && known {
-        return site.identity.forget(&[], context.authority.as_str(), context.client.secure);
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let mut lines = site.identity.forget(&[], host, secure);
+        lines.extend(end_traits(site, context));
+        return lines;
     }
     Vec::new()
 }

@@ -1,16 +1,25 @@
 //! What the bytes of an HTTP/1 request show that Pingora mends before any hook. The connection's stream looks at
 //! them as they come; the strict check asks what it has seen.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chunks::{BadChunk, Chunks};
 
 /// The bytes of the request that a connection is at: seen by its stream, judged by the edge.
 #[derive(Debug, Clone, Default)]
-pub struct RawRequest(Arc<Mutex<Seen>>);
+pub struct RawRequest(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Shared {
+    bytes: Mutex<RequestBytes>,
+    /// The body comes in chunks: of others nothing has to be looked at.
+    in_chunks: AtomicBool,
+}
+
+/// What has been seen of it.
+#[derive(Debug, Default)]
+struct RequestBytes {
     /// Spaces in the request line.
     spaces: usize,
     /// The request line has begun, and ended.
@@ -37,35 +46,38 @@ enum Line {
 pub struct BadBody;
 
 impl RawRequest {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bytes(&self) -> MutexGuard<'_, RequestBytes> {
+        self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another request begins.
     pub(crate) fn begin(&self) {
-        *self.seen() = Seen::default();
+        self.0.in_chunks.store(false, Ordering::Relaxed);
+        *self.bytes() = RequestBytes::default();
     }
 
     /// A part of the head has come. `behind` is what came behind its end.
     pub(crate) fn head_came(&self, head: &[u8], behind: &[u8]) {
-        let mut seen = self.seen();
-        seen.line(head);
-        seen.behind.extend_from_slice(behind);
+        let mut bytes = self.bytes();
+        bytes.line(head);
+        bytes.behind.extend_from_slice(behind);
     }
 
     /// A part of the body has come.
     ///
     /// # Errors
     /// It is not framed as it should be: nothing of the connection can be believed any more.
-    pub(crate) fn body_came(&self, bytes: &[u8]) -> Result<(), BadBody> {
-        let mut seen = self.seen();
-        seen.body(bytes)
+    pub(crate) fn body_came(&self, came: &[u8]) -> Result<(), BadBody> {
+        if !self.0.in_chunks.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.bytes().body(came)
     }
 
     /// Whether the request line has the two spaces that divide it, and no other. Pingora escapes a space in the
     /// target.
     pub(super) fn is_divided(&self) -> bool {
-        self.seen().spaces == 2
+        self.bytes().spaces == 2
     }
 
     /// The body comes in chunks: what has come of it is judged, and what comes.
@@ -73,24 +85,25 @@ impl RawRequest {
     /// # Errors
     /// What has come is not framed as it should be.
     pub(super) fn expect_chunks(&self) -> Result<(), BadBody> {
-        let mut seen = self.seen();
-        seen.chunks = Some(Chunks::default());
-        let behind = std::mem::take(&mut seen.behind);
-        seen.body(&behind)
+        self.0.in_chunks.store(true, Ordering::Relaxed);
+        let mut bytes = self.bytes();
+        bytes.chunks = Some(Chunks::default());
+        let behind = std::mem::take(&mut bytes.behind);
+        bytes.body(&behind)
     }
 
     /// The body has a length, or there is none: nothing of it has to be looked at.
     pub(super) fn expect_no_chunks(&self) {
-        self.seen().behind = Vec::new();
+        self.bytes().behind = Vec::new();
     }
 
     /// Whether a part of the body was not framed as it should be.
     pub(super) fn is_broken(&self) -> bool {
-        self.seen().broken
+        self.bytes().broken
     }
 }
 
-impl Seen {
+impl RequestBytes {
     /// Counts the spaces of the request line. Empty lines before it are none of it (RFC 9112, 2.2).
     fn line(&mut self, mut head: &[u8]) {
         while let (Line::Before, Some((b'\r' | b'\n', rest))) = (&self.line, head.split_first()) {

@@ -82,6 +82,9 @@ impl Edge {
                         site.metrics.page(Personalization::Personalized);
                         return Box::pin(moved.send(session)).await;
                     }
+                } else if page.wants_html && site.check.is_some() {
+                    // No rule asks who it is, but the snippet says so.
+                    Box::pin(self.check_page(session, &site, &mut page, context)).await;
                 }
                 context.way = Way::Page(page);
                 Ok(false)

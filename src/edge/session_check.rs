@@ -1,6 +1,6 @@
 //! Who a session of the site's own belongs to, asked of the site (`identity.check`).
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,11 +14,15 @@ use crate::site::{IdentityCheck, Site};
 use crate::upstream::{Call, USER_AGENT};
 
 /// What is known of sessions, by a hash of the session's cookie.
-pub(super) struct Sessions(LazyLock<TinyUfo<u128, Known>>);
+pub(super) struct Sessions {
+    known: LazyLock<TinyUfo<u128, KnownSession>>,
+    /// One writer at a time: two threads that replace one entry break the cache's count of weights.
+    writing: Mutex<()>,
+}
 
 /// What is known of one.
 #[derive(Clone)]
-struct Known {
+struct KnownSession {
     since: Instant,
     owner: Owner,
 }
@@ -42,7 +46,18 @@ const MAX_ANSWER_BYTES: usize = 4096;
 impl Default for Sessions {
     fn default() -> Self {
         // Made at the first use: most nodes ask for no sessions.
-        Self(LazyLock::new(|| TinyUfo::new(MAX_SESSIONS, MAX_SESSIONS)))
+        Self {
+            known: LazyLock::new(|| TinyUfo::new(MAX_SESSIONS, MAX_SESSIONS)),
+            writing: Mutex::new(()),
+        }
+    }
+}
+
+impl Sessions {
+    fn remember(&self, key: u128, owner: Owner) {
+        let session = KnownSession { since: Instant::now(), owner };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.known.force_put(key, session, 1);
     }
 }
 
@@ -56,7 +71,7 @@ impl Edge {
     ) -> Owner {
         let Some(session) = cookie else { return Owner::Nobody };
         let key = session_key(&site.name, session);
-        if let Some(known) = self.sessions.0.get(&key) {
+        if let Some(known) = self.sessions.known.get(&key) {
             let lives = match known.owner {
                 Owner::User(_) | Owner::Nobody => check.fresh_for,
                 // Whoever has such a session does not wait for it on every page.
@@ -71,7 +86,7 @@ impl Edge {
         if asking.ended(key, owner != Owner::Unknown) {
             tracing::warn!(site = &*site.name, "`identity.check` does not answer");
         }
-        self.sessions.0.force_put(key, Known { since: Instant::now(), owner: owner.clone() }, 1);
+        self.sessions.remember(key, owner.clone());
         owner
     }
 

@@ -2,19 +2,20 @@
 
 use http::{Method, StatusCode, header};
 use pingora::Result;
-use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use serde_json::Value;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
+use super::confirm::Confirmation;
 use super::context::{AssetWay, Context, Lead};
 use super::decide::Handed;
-use super::event::{Source, preflight, source};
-use super::settle::end;
+use super::event::preflight;
+use super::settle::{end, end_traits, settle};
+use super::source::{Source, is_asked_by_the_site, is_of_this_page, source};
 use super::who::Who;
-use crate::decide::{Consent, KEPT};
-use crate::identity::{OtherCookie, host_without_port, registrable};
+use crate::decide::Consent;
+use crate::identity::{Confirmed, OtherCookie};
 use crate::site::Site;
 use crate::vendor::rudderstack::wanted;
 use crate::vendor::{Handover, SILENT};
@@ -36,8 +37,10 @@ impl Edge {
             Err(refusal) => return refusal.send(session).await,
         };
         let who = self.who(site, session.req_header(), context);
-        let handed = self.client_traits(session, context, site, &who).await;
-        Answer::json(StatusCode::OK, &Value::Object(handed.traits))
+        let (who, known, lines) = self.checked(session, context, site, who).await;
+        let handed = self.client_traits(session, context, site, (&who, &known)).await;
+        Answer::json(StatusCode::OK, &Value::Object(handed.traits.unwrap_or_default()))
+            .with_cookies(lines)
             .with_cors(origin)
             .send(session)
             .await
@@ -66,22 +69,51 @@ impl Edge {
             let nothing = Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", "");
             return nothing.send(session).await;
         }
+        let (who, known, mut cookies) = self.checked(session, context, site, who).await;
         let who = who.minted(site);
         let visitor = &who.visitor;
-        let handed = self.client_traits(session, context, site, &who).await;
+        let handed = self.client_traits(session, context, site, (&who, &known)).await;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        let cookies =
-            if visitor.minted { site.identity.keep(visitor, host, secure) } else { Vec::new() };
-        let (traits, flags) = (&handed.traits, &handed.flags);
+        if visitor.minted {
+            cookies.extend(site.identity.keep(visitor, host, secure));
+        }
+        let (traits, flags) = (handed.traits.as_ref(), &handed.flags);
         let ended = who.ended.at();
-        let script =
-            snippet.script(Handover { visitor, ended, traits, flags, base: None, page_call });
+        let script = snippet.script(Handover {
+            visitor,
+            ended,
+            says: true,
+            traits,
+            flags,
+            base: None,
+            page_call,
+        });
         Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", script.text())
             .with(http::HeaderName::from_static("cross-origin-resource-policy"), "same-origin")
             .with_cookies(cookies)
             .with_cors(origin)
             .send(session)
             .await
+    }
+
+    /// Who asks once the site's check has been heard, how far that counts, and the cookies that say so.
+    async fn checked(
+        &self,
+        session: &Session,
+        context: &Context,
+        site: &Site,
+        mut who: Who,
+    ) -> (Who, Confirmed, Vec<String>) {
+        let request = session.req_header();
+        let Confirmation { known, verdict, .. } = self.confirmed(site, request, &who).await;
+        let said = verdict.as_ref().map(|said| (said, None));
+        let settled = said.and_then(|said| settle(site, context, request, &who, said));
+        let Some(settled) = settled else { return (who, known, Vec::new()) };
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        let mut lines = settled.lines;
+        lines.extend(site.identity.keep(&settled.visitor, host, secure));
+        (who.visitor, who.ended) = (settled.visitor, settled.ended);
+        (who, known, lines)
     }
 
     /// `GET|POST {prefix}/reset`: the browser forgets who it is.
@@ -103,11 +135,12 @@ impl Edge {
             return refusal.send(session).await;
         }
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        let kept = !site.rules.experiments.is_empty();
-        let mut cookies = site.identity.forget(if kept { &[KEPT] } else { &[] }, host, secure);
+        let mut cookies = site.identity.forget(&[], host, secure);
         let who = self.who(site, request, context);
-        if who.consent != Consent::Denied {
-            end(&site.identity, context, &who, &mut cookies);
+        if who.consent == Consent::Denied {
+            cookies.extend(end_traits(site, context));
+        } else {
+            end(site, context, &who, &mut cookies);
         }
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(cookies)
@@ -177,11 +210,13 @@ impl Edge {
         way.coding = way.spliceable;
         let request = session.req_header();
         let host = context.authority.as_str();
-        let (handed, who, cookies) = if is_asked_by_the_site(request, context, site) {
+        let says = is_asked_by_the_site(request, context, site);
+        let (handed, who, cookies) = if says {
             let who = self.who(site, request, context);
-            let handed = self.client_traits(session, context, site, &who).await;
+            let (who, known, mut cookies) = self.checked(session, context, site, who).await;
+            let handed = self.client_traits(session, context, site, (&who, &known)).await;
             let who = who.minted(site);
-            let cookies = site.identity.keep(&who.visitor, host, context.client.secure);
+            cookies.extend(site.identity.keep(&who.visitor, host, context.client.secure));
             (handed, who, cookies)
         } else {
             (Handed::default(), Who::default(), Vec::new())
@@ -190,7 +225,8 @@ impl Edge {
         let handover = Handover {
             visitor: &who.visitor,
             ended: who.ended.at(),
-            traits: &handed.traits,
+            says,
+            traits: handed.traits.as_ref(),
             flags: &handed.flags,
             base: Some(&base),
             page_call: false,
@@ -227,49 +263,4 @@ pub(super) fn admitted(
         return Err(wrong.with(header::ALLOW, allow.join(", ")));
     }
     Ok(origin)
-}
-
-/// Whether a page of the very host that is asked refers to this request.
-fn is_of_this_page(request: &RequestHeader, context: &Context) -> bool {
-    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    match text("sec-fetch-site") {
-        Some(site) => site == "same-origin",
-        // Older browsers, and pages over http, say where they are.
-        None => text("referer").and_then(origin_of).is_some_and(|(scheme, host)| {
-            let own = host.eq_ignore_ascii_case(context.authority.as_str());
-            own && (scheme == "https" || !context.client.secure)
-        }),
-    }
-}
-
-/// Whether a file that says who asks may be given: script elements of any site can name its URL.
-fn is_asked_by_the_site(request: &RequestHeader, context: &Context, site: &Site) -> bool {
-    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let page = text("referer").and_then(origin_of);
-    let own = |host: &str| {
-        let bare = host_without_port(host);
-        let same = registrable(bare).is_some_and(|theirs| {
-            registrable(context.authority.as_str())
-                .is_some_and(|own| own.eq_ignore_ascii_case(theirs))
-        });
-        same && (!site.cors_own_hosts || site.has_host(&bare.to_ascii_lowercase()))
-    };
-    match text("sec-fetch-site") {
-        Some("same-origin") => true,
-        // Which page that is stands in the Referer alone.
-        Some("same-site") => !site.cors_own_hosts || page.is_some_and(|(_, host)| own(host)),
-        Some(_) => false,
-        // Older browsers say where they are.
-        None => page.is_some_and(|(scheme, host)| {
-            let safe = scheme == "https" || !context.client.secure;
-            let named = |other: &str| other.split_once("://") == Some((scheme, host));
-            (safe && own(host)) || site.cors.iter().any(|other| named(other))
-        }),
-    }
-}
-
-/// Scheme and host, with port, of a URL.
-fn origin_of(url: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    Some((scheme, rest.split(['/', '?', '#']).next().unwrap_or(rest)))
 }

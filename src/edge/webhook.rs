@@ -178,7 +178,18 @@ impl Edge {
 
     async fn take(&self, push: Push) -> Result<(), StoreError> {
         match &push.update {
-            None => self.outbox.delete_person(&self.profiles, &push.key, push.at).await,
+            None => {
+                // What the push names beside is the person's too, but where it leads to somebody else by now.
+                let whole = self.profiles.end_of(&push.key).await?;
+                let mut keys = vec![push.key.clone()];
+                for other in &push.linked {
+                    let end = self.profiles.end_of(other).await?;
+                    if end == *other && end != whole {
+                        keys.push(end);
+                    }
+                }
+                self.outbox.delete_people(&self.profiles, &keys, push.at).await
+            }
             Some(update) => {
                 if !update.traits.is_empty() || push.linked.is_empty() {
                     self.profiles.merge(&push.key, update).await?;

@@ -1,13 +1,17 @@
 //! Who asks and what that visitor allows: decided once, before anything is done for a request. All that is known of
 //! a visitor comes from here.
 
+use std::sync::LazyLock;
+
 use http::{HeaderValue, header};
+use memchr::memmem::Finder;
 use pingora::http::RequestHeader;
 
 use super::Edge;
 use super::context::Context;
 use crate::decide::Consent;
 use crate::identity::{AnonymousId, ENDED, Ended, Visitor, cookie, read};
+use crate::profile::now_millis;
 use crate::site::Site;
 use crate::telemetry::{Feature, guard};
 
@@ -49,14 +53,26 @@ impl Who {
     }
 }
 
+static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ENDED));
+
 /// Whom the request's cookies name, whatever the visitor allows, and what has ended. An id that was ended counts as
 /// none, wherever it has come back from.
 pub(super) fn named(site: &Site, request: &RequestHeader) -> (Visitor, Ended) {
     let cookies = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let visitor = guard(Feature::Identity, || read(&site.identity.names, cookies));
     let mut visitor = visitor.unwrap_or_default();
-    let ended = cookie(request.headers.get_all(header::COOKIE), ENDED);
-    let ended = ended.map(Ended::read).unwrap_or_default();
-    visitor.anonymous = visitor.anonymous.filter(|id| !ended.has(id));
+    // Hardly any browser has the mark: one look finds out.
+    let cookies = request.headers.get_all(header::COOKIE);
+    let marked = cookies.iter().any(|line| MARK.find(line.as_bytes()).is_some());
+    let ended = if marked {
+        cookie(cookies, ENDED).map(|text| Ended::read(text, now_millis()))
+    } else {
+        None
+    };
+    let ended = ended.unwrap_or_default();
+    if visitor.anonymous.as_ref().is_some_and(|id| ended.has(id)) {
+        // So did whoever stands beside it: an answer from before has brought both back.
+        visitor = Visitor::default();
+    }
     (visitor, ended)
 }

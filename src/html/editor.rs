@@ -103,7 +103,7 @@ impl Editor {
 
     /// The same by the parser alone.
     #[cfg(test)]
-    pub(super) fn parsed(edits: &[Edit]) -> Self {
+    pub(crate) fn parsed(edits: &[Edit]) -> Self {
         let mut editor = Self::new(Vec::new());
         editor.parsing = editor.parse(edits);
         editor

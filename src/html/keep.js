@@ -5,6 +5,8 @@
 (function (edits) {
   if (!window.MutationObserver || !edits) return;
   var observer, timer, began = Date.now();
+  // Text in these is no text: it would be run.
+  var raw = /^(script|style|iframe|noembed|noframes|xmp|plaintext)$/i;
   function setText(node, text) {
     // The framework holds on to its text nodes: the text changes, the node stays.
     var only = node.childNodes.length === 1 && node.firstChild;
@@ -40,8 +42,10 @@
       try { nodes = document.querySelectorAll(edit.s); } catch (error) {}
       for (var j = 0; j < nodes.length && !(edit.f && j); j++) {
         for (var k = 0; k < edit.c.length; k++) {
-          var change = edit.c[k];
-          ways[change[0]](nodes[j], change[1], change[2], change[3]);
+          var change = edit.c[k], isContent = change[0] === "text" || change[0] === "html";
+          if (isContent && raw.test(nodes[j].localName)) continue;
+          // One that the browser refuses costs no other.
+          try { ways[change[0]](nodes[j], change[1], change[2], change[3]); } catch (error) {}
         }
       }
     }

@@ -13,7 +13,8 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| minify(include_str!("keep.js"
 /// The script as a file, for pages whose CSP forbids it inline: it reads its edits from the page.
 #[must_use]
 pub fn keep_script() -> String {
-    let data = format!("document.getElementById(\"{DATA_ID}\")");
+    // A script element: no rule puts one into a page with what a visitor says in it.
+    let data = format!("document.querySelector(\"script#{DATA_ID}\")");
     format!("(function(data){{{}(data&&JSON.parse(data.textContent))}})({data});", *SCRIPT)
 }
 

@@ -1,6 +1,6 @@
 //! Relative links of a page that is shown under another path than its own.
 
-use super::edit::as_ascii;
+use super::edit::escape;
 
 /// Elements that may have links.
 pub const LINKED: &str = "[href], [src], [action], [formaction], [poster], [srcset], [data]";
@@ -12,7 +12,9 @@ pub(super) const NAMES: [&str; 7] =
 /// The value of the attribute `name`, whose relative links are to lead where they led from `folder`, which
 /// ends with a slash. None where nothing is to be changed. The value has its references, as in a page.
 pub(super) fn rebased(name: &str, value: &str, folder: &str) -> Option<String> {
-    let rebase = |link: &str| format!("{}{}", as_ascii(folder), link.trim_ascii_start());
+    // A folder may have parts that the visitor's URL says: no references, and no host.
+    let folder = escape(folder.trim_start_matches('/'));
+    let rebase = |link: &str| format!("/{folder}{}", link.trim_ascii_start());
     if name != "srcset" {
         return is_relative(value).then(|| rebase(value));
     }
@@ -35,6 +37,20 @@ fn is_relative(link: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_never_a_host() {
+        for (folder, expected) in [
+            ("/a/", "/a/x.js"),
+            ("/&sol;evil.example/", "/&amp;sol;evil.example/x.js"),
+            ("/a\"'\u{e9}/", "/a&quot;&#39;&#233;/x.js"),
+            ("//evil.example/", "/evil.example/x.js"),
+            ("/", "/x.js"),
+        ] {
+            assert_eq!(rebased("src", "x.js", folder).as_deref(), Some(expected), "{folder}");
+        }
+        assert_eq!(rebased("src", "/x.js", "/a/"), None);
+    }
 
     #[test]
     fn only_links_to_the_same_folder_are_relative() {

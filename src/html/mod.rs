@@ -3,11 +3,13 @@
 //! in its place. Pure:
 //! nothing here waits. Knows nothing of Pingora.
 
+mod attribute;
 mod body;
 mod coding;
 mod csp;
 mod edit;
 mod editor;
+mod fragment;
 mod hydration;
 mod injector;
 mod keep;
@@ -18,17 +20,18 @@ mod rewriter;
 mod script;
 mod seek;
 mod select;
+mod skeleton;
 mod splice;
 mod title;
+mod url;
 
+pub use attribute::{AttributeError, AttributeUse};
 pub use body::{Body, Broken, Passed};
 pub use coding::Coding;
 pub use csp::{Csp, Way};
-pub use edit::{
-    Change, Custom, Edit, escape_everywhere, is_code_attribute, is_safe_style, is_safe_url,
-    is_url_attribute,
-};
+pub use edit::{Change, Custom, Edit};
 pub use editor::Editor;
+pub use fragment::FragmentError;
 pub use hydration::framework;
 pub use injector::{Injector, Markup};
 pub use keep::{Keep, keep_script};
@@ -38,5 +41,7 @@ pub use rewriter::{Edited, Rewriter};
 pub use script::{Script, minify, push_script_json};
 pub use seek::Places;
 pub use select::Select;
+pub use skeleton::{ControlCharacter, Edge, OpensTemplate, Skeleton, push_value};
 pub use splice::splice;
 pub use title::Title;
+pub use url::{Hosts, UrlError, UrlUse, is_safe_url};

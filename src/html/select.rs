@@ -52,6 +52,29 @@ impl Select {
         &self.text
     }
 
+    /// The names of the elements that it can be about, in lower case. `None` where it does not say.
+    #[must_use]
+    pub fn elements(&self) -> Option<Vec<String>> {
+        let named = |one: &str| match word(one)? {
+            (name, rest) if !rest.starts_with('|') => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        subjects(&self.text)?.into_iter().map(named).collect()
+    }
+
+    /// Whether all elements that it can be about have one of these attributes.
+    #[must_use]
+    pub fn has_one_of(&self, names: &[&str]) -> bool {
+        let has = |attribute: &str| {
+            word(attribute.trim_start()).is_some_and(|(name, rest)| {
+                let is_known = names.iter().any(|known| name.eq_ignore_ascii_case(known));
+                is_known && !rest.starts_with('|')
+            })
+        };
+        let all = subjects(&self.text);
+        all.is_some_and(|all| all.iter().all(|one| attributes(one).iter().any(|inner| has(inner))))
+    }
+
     pub(super) fn selector(&self) -> &Selector {
         &self.selector
     }
@@ -79,6 +102,60 @@ fn is_once(selector: &str) -> bool {
     !selector.contains(',')
         && !selector.contains([':', '"', '\''])
         && (last.contains('#') || matches!(last, "html" | "head" | "body"))
+}
+
+/// What a valid selector says of the elements themselves, for each of its alternatives. `None` where that is
+/// not plain.
+fn subjects(selector: &str) -> Option<Vec<&str>> {
+    if selector.contains("/*") {
+        return None;
+    }
+    let (mut all, mut from, mut depth, mut quote) = (Vec::new(), 0, 0_usize, None);
+    let mut skips = false;
+    for (at, char) in selector.char_indices() {
+        if std::mem::take(&mut skips) {
+            continue;
+        }
+        match (quote, char) {
+            (Some(_), '\\') => skips = true,
+            (None, '\\') => return None,
+            (Some(own), char) => quote = Some(own).filter(|own| *own != char),
+            (None, '"' | '\'') => quote = Some(char),
+            (None, '(' | '[') => depth += 1,
+            (None, ')' | ']') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                all.push(selector.get(from..at)?.trim());
+                from = at + 1;
+            }
+            // What is before is around the element, or beside it.
+            (None, '>' | '+' | '~') if depth == 0 => from = at + 1,
+            (None, char) if depth == 0 && char.is_ascii_whitespace() => {
+                let rest = selector.get(at..)?.trim_start();
+                if !rest.is_empty() && !rest.starts_with(',') {
+                    from = at + 1;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    all.push(selector.get(from..)?.trim());
+    Some(all)
+}
+
+/// What stands in the brackets of an element's attributes, up to its first pseudo-class.
+fn attributes(subject: &str) -> Vec<&str> {
+    let (mut all, mut from, mut quote) = (Vec::new(), None, None);
+    for (at, char) in subject.char_indices() {
+        match (quote, char) {
+            (Some(own), char) => quote = Some(own).filter(|own| *own != char),
+            (None, '"' | '\'') => quote = Some(char),
+            (None, '[') => from = Some(at + 1),
+            (None, ']') => all.extend(from.take().and_then(|from| subject.get(from..at))),
+            (None, ':') if from.is_none() => break,
+            (None, _) => {}
+        }
+    }
+    all
 }
 
 /// A valid selector without commas, if it says nothing but what [`Compound`] knows.
@@ -181,6 +258,40 @@ mod tests {
         }
         assert!(Select::parse("a:hover").unwrap_err().contains("a:hover"));
         assert!(Select::parse("").is_err());
+    }
+
+    #[test]
+    fn selectors_say_which_elements_they_are_about() {
+        for (selector, elements) in [
+            ("a", Some("a")),
+            ("nav > A.b, img[alt='a, b > c'] ", Some("a img")),
+            ("div:not(.x, p) a:nth-child(2)", Some("a")),
+            ("p>my-box#a", Some("my-box")),
+            ("a , b", Some("a b")),
+            ("#a", None),
+            ("a .b", None),
+            ("a, .b", None),
+            ("*", None),
+            ("[href='a']", None),
+            ("a\\62 c", None),
+            ("a/**/.b", None),
+        ] {
+            let got = Select::parse(selector).unwrap().elements();
+            assert_eq!(got.map(|names| names.join(" ")).as_deref(), elements, "{selector}");
+        }
+        let names = ["name", "property"];
+        for (selector, has) in [
+            ("meta[name=description]", true),
+            ("meta[property^='og:']", true),
+            ("head meta[ NAME ]", true),
+            ("meta[content='[name]']", false),
+            ("meta[names]", false),
+            ("meta:not([name])", false),
+            ("meta[name], meta", false),
+            ("[name] meta", false),
+        ] {
+            assert_eq!(Select::parse(selector).unwrap().has_one_of(&names), has, "{selector}");
+        }
     }
 
     #[test]

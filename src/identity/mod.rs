@@ -7,6 +7,7 @@ mod cookies;
 mod domain;
 mod ended;
 mod id;
+mod json;
 mod promote;
 mod signing;
 mod vouch;
@@ -16,6 +17,7 @@ pub use cookies::{CookieForm, CookieNames, cookie, read};
 pub use domain::{CookieDomain, host_without_port, registrable};
 pub use ended::{ENDED, Ended};
 pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
+pub use json::{as_id, number_as_text, value_as_id};
 pub use promote::{UserCookie, promote, user_in};
 pub use signing::{MIN_KEY_BYTES, Purpose, SigningKeys};
 pub use vouch::Vouch;
@@ -158,9 +160,11 @@ impl IdentityPolicy {
         self.end(users.chain([USER_SIGNATURE]), host, secure)
     }
 
-    fn end(
+    /// Set-Cookie values that take the cookies of these names away.
+    #[must_use]
+    pub fn end<'n>(
         &self,
-        names: impl Iterator<Item = &'static str>,
+        names: impl Iterator<Item = &'n str>,
         host: &str,
         secure: bool,
     ) -> Vec<String> {

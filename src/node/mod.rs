@@ -93,7 +93,7 @@ pub enum StartError {
 /// When it can't start. Nothing has been taken over then: a running process goes on.
 pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     metrics::declare();
-    let Config { node, snapshot } = config;
+    let Config { node, snapshot, .. } = config;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics::CONFIG_LOADED.set(i64::try_from(now.as_secs()).unwrap_or(0));
 

@@ -163,11 +163,34 @@ impl Resolver {
         let key = whose.key();
         match whose.reach() {
             Reach::Person => self.find_person(key, source, wait).await,
-            Reach::Own => match self.find_person(key, None, wait).await {
-                Lookup::Found(found) if !found.is_own(key) => Lookup::Missing,
-                lookup => lookup,
-            },
+            Reach::Own => self.find_own(key, wait).await,
         }
+    }
+
+    /// What stands under `key` itself. No link is followed, and nobody else is asked.
+    async fn find_own(self: &Arc<Self>, key: &ProfileKey, wait: Duration) -> Lookup {
+        let asked = Instant::now();
+        let known = self.memory.fresh(key, asked).map(|(entry, _)| entry);
+        let known = known.filter(|entry| !matches!(entry.state(), State::Forgotten));
+        observe(Tier::Memory, asked);
+        let remembered = known.is_some();
+        let lookup = match known {
+            Some(entry) => Lookup::Found(Found { entry, stale: false }),
+            None => {
+                count(Tier::Memory, ProfileResult::Miss);
+                let mut flight = self.board_alone(key);
+                let landed = tokio::time::timeout(wait, flight.landed());
+                landed.await.unwrap_or(Lookup::Late)
+            }
+        };
+        let lookup = match lookup {
+            Lookup::Found(found) if !found.is_own(key) => Lookup::Missing,
+            lookup => lookup,
+        };
+        if remembered {
+            count(Tier::Memory, result_of(&lookup));
+        }
+        lookup
     }
 
     /// The profile that `key` leads to.
@@ -273,6 +296,14 @@ impl Resolver {
     /// As the store has it.
     pub async fn stored(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
         in_time(self.store.get(key)).await
+    }
+
+    /// Where the links from `key` end.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn end_of(&self, key: &ProfileKey) -> Result<ProfileKey, StoreError> {
+        in_time(super::store::end_of(&*self.store, key)).await
     }
 
     /// A part of what is stored of `site`.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{IdType, KeyError, ProfileKey, Update};
 use crate::config::Secret;
+use crate::identity::{IdError, value_as_id};
 
 /// One push.
 #[derive(Debug, PartialEq)]
@@ -64,7 +65,7 @@ pub fn read(push: &Value, site: &str, now: i64) -> Result<Push, Refused> {
     let text = |name: &str| push.get(name).and_then(Value::as_str);
     // A time in the future would beat every later update.
     let at = text("timestamp").and_then(millis).map_or(now, |at| at.min(now));
-    let mut ids = ids(push, site).into_iter();
+    let mut ids = ids(push, site)?.into_iter();
     let key = ids.next();
     let mut linked: Vec<ProfileKey> = ids.collect();
     let update = match text("type") {
@@ -75,7 +76,8 @@ pub fn read(push: &Value, site: &str, now: i64) -> Result<Push, Refused> {
         }
         Some("track") => Some(Update::new(at, [audience(push).ok_or(Refused::NotIdentify)?])),
         Some("alias") => {
-            let previous = text("previousId").ok_or(Refused::NoSubject)?;
+            let previous = push.get("previousId").and_then(value_as_id);
+            let previous = previous.ok_or(Refused::NoSubject)?;
             let of = |kind| ProfileKey::parse(site, &format!("{kind}:{previous}"));
             linked.extend(["anonymous_id", "user_id"].into_iter().filter_map(|kind| of(kind).ok()));
             Some(Update::default())
@@ -89,10 +91,18 @@ pub fn read(push: &Value, site: &str, now: i64) -> Result<Push, Refused> {
 }
 
 /// All ids of the person, the one that the profile is kept under first: the user's where it has one.
-fn ids(push: &Map<String, Value>, site: &str) -> Vec<ProfileKey> {
+///
+/// # Errors
+/// A user is named by what is no id: nobody else must be taken for that user.
+fn ids(push: &Map<String, Value>, site: &str) -> Result<Vec<ProfileKey>, Refused> {
     let named = |name: &str, kind: &str| {
-        let id = push.get(name)?.as_str()?;
-        ProfileKey::parse(site, &format!("{kind}:{id}")).ok()
+        let Some(id) = push.get(name).filter(|id| !id.is_null()) else { return Ok(None) };
+        let id = value_as_id(id).ok_or(Refused::NoSubject)?;
+        match ProfileKey::parse(site, &format!("{kind}:{id}")) {
+            Ok(key) => Ok(Some(key)),
+            Err(KeyError::Id(IdError::Empty | IdError::Placeholder)) => Ok(None),
+            Err(_) => Err(Refused::NoSubject),
+        }
     };
     let external = push
         .get("context")
@@ -102,15 +112,14 @@ fn ids(push: &Map<String, Value>, site: &str) -> Vec<ProfileKey> {
         .flatten()
         .filter_map(|id| {
             let kind = IdType::parse(id.get("type")?.as_str()?).ok()?;
-            let key: Result<_, KeyError> = ProfileKey::new(site, &kind, id.get("id")?.as_str()?);
+            let key: Result<_, KeyError> =
+                ProfileKey::new(site, &kind, &value_as_id(id.get("id")?)?);
             // Users and browsers are named by the push itself.
             key.ok().filter(|key| !key.is_user() && !key.is_anonymous())
         });
-    named("userId", "user_id")
-        .into_iter()
-        .chain(named("anonymousId", "anonymous_id"))
-        .chain(external.take(MAX_EXTERNAL))
-        .collect()
+    // A browser's id that is none is left out; a user's could be taken for nobody.
+    let own = [named("userId", "user_id")?, named("anonymousId", "anonymous_id").unwrap_or(None)];
+    Ok(own.into_iter().flatten().chain(external.take(MAX_EXTERNAL)).collect())
 }
 
 /// Most other ids of one push.
@@ -192,6 +201,13 @@ mod tests {
             (json!({"type": "identify", "userId": "a"}), Refused::NoTraits),
             (json!({"type": "identify", "userId": "", "traits": {}}), Refused::NoSubject),
             (json!({"type": "identify", "userId": "a\n", "traits": {}}), Refused::NoSubject),
+            // Nobody else must be taken for whom this names.
+            (
+                json!({"type": "identify", "userId": ["a"], "anonymousId": "b", "traits": {}}),
+                Refused::NoSubject,
+            ),
+            (json!({"type": "delete", "userId": {}, "anonymousId": "b"}), Refused::NoSubject),
+            (json!({"type": "identify", "userId": "null", "traits": {}}), Refused::NoSubject),
             (json!({"type": "alias", "userId": "a"}), Refused::NoSubject),
             (json!({"type": "delete"}), Refused::NoSubject),
         ] {
@@ -208,7 +224,7 @@ mod tests {
         ]}});
         let pushed = read(&push, "shop", 10_000).unwrap();
         assert_eq!((&pushed.key, pushed.at), (&key("user_id:john"), 1500));
-        assert_eq!(pushed.linked, [key("anonymous_id:b"), key("email:j@x")]);
+        assert_eq!(pushed.linked, [key("anonymous_id:b"), key("email:j@x"), key("x:5")]);
         assert_eq!(pushed.update, Some(Update::new(1500, [("red".into(), json!(true))])));
 
         let push = json!({"type": "track", "event": "Audience Exited", "anonymousId": "b",
@@ -228,6 +244,13 @@ mod tests {
         assert_eq!(read(&push, "shop", 7).unwrap().linked, [key("anonymous_id:john")]);
         let push = json!({"type": "delete", "userId": "john"});
         assert_eq!(read(&push, "shop", 7).unwrap().update, None);
+        // Numbers name people, too.
+        let push = json!({"type": "delete", "userId": 777, "anonymousId": 8.0, "context": {"externalIds": [{"type": "crm", "id": 9}]}});
+        let pushed = read(&push, "shop", 7).unwrap();
+        assert_eq!(
+            (pushed.key, pushed.linked),
+            (key("user_id:777"), vec![key("anonymous_id:8"), key("crm:9")])
+        );
     }
 
     #[test]

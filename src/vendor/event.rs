@@ -107,7 +107,7 @@ pub struct Given<'g> {
     /// Where the visitor is: `context.edge`.
     pub place: Option<&'g RawValue>,
     /// What the vendor may know of the visitor's profile: `context.profile`.
-    pub profile: Option<&'g RawValue>,
+    pub profile: Option<KnownProfile<'g>>,
     /// What the visitor allows, where the site has rules about it: `context.consent.edge`. With
     /// [`Consent::Limited`] nothing leaves that could tell who it is.
     pub consent: Option<Consent>,
@@ -265,9 +265,7 @@ fn one(
 ) {
     event.remove("writeKey");
     let made = keep_time(event, spec.time, sent_at);
-    if name_visitor(event, given, out) {
-        out.made = made;
-    }
+    name_visitor(event, given, made, out);
     if !event.has("messageId") {
         event.set_text("messageId", &format!("edge-{}", AnonymousId::mint().as_str()));
     }
@@ -277,7 +275,8 @@ fn one(
     }
     context.remove("user_hash");
     ids::settle_context(&mut context);
-    describe(&mut context, given);
+    let profile = given.profile.filter(|profile| profile.is_of(event, given.visitor));
+    describe(&mut context, given, profile.map(|profile| profile.traits));
     event.set_object("context", &context);
     if spec.marks {
         let mut metadata = event.object("_metadata").unwrap_or_default();
@@ -291,8 +290,9 @@ fn one(
     }
 }
 
-/// Completes whose event it is, and notes whom the page names. Whether it names anybody.
-fn name_visitor(event: &mut Object, given: &Given<'_>, out: &mut Enriched) -> bool {
+/// Completes whose event it is, and notes whom the page names: of a batch the last browser that is named, with the
+/// user that is named for it. `made`: when the event was.
+fn name_visitor(event: &mut Object, given: &Given<'_>, made: Option<i64>, out: &mut Enriched) {
     let named = ids::settle(event);
     let anonymous = event.text("anonymousId").filter(|id| !id.is_empty());
     let known = given.visitor;
@@ -307,8 +307,13 @@ fn name_visitor(event: &mut Object, given: &Given<'_>, out: &mut Enriched) -> bo
     {
         event.set_text("anonymousId", id.as_str());
     }
-    let anybody = anonymous.is_some() || matches!(named, Named::User(_));
     if let Some(id) = anonymous.and_then(|id| AnonymousId::parse(&id).ok()) {
+        if out.anonymous.as_ref().is_some_and(|before| *before != id) {
+            (out.user, out.user_hash) = (None, None);
+        }
+        if out.user.is_none() {
+            out.made = made;
+        }
         out.anonymous = Some(id);
     }
     match named {
@@ -318,21 +323,42 @@ fn name_visitor(event: &mut Object, given: &Given<'_>, out: &mut Enriched) -> bo
                 event.set_text("userId", id.as_str());
             }
         }
-        Named::User(id) => out.user = Some(id),
+        Named::User(id) => (out.user, out.made) = (Some(id), made),
         Named::Unreadable => {}
     }
-    anybody
+}
+
+/// What is known of somebody, for the events of whom it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownProfile<'p> {
+    /// Traits by name.
+    pub traits: &'p RawValue,
+    /// Whose: `None` for a browser that is nobody's.
+    pub user: Option<&'p UserId>,
+}
+
+impl KnownProfile<'_> {
+    /// Whether `event`, which has its ids by now, is of the same visitor.
+    fn is_of(&self, event: &Object, known: &Visitor) -> bool {
+        let user = event.text("userId");
+        let browser = event.text("anonymousId");
+        match (self.user, user) {
+            (Some(own), Some(user)) => own.as_str() == user,
+            (None, None) => browser.as_deref() == known.anonymous.as_ref().map(AnonymousId::as_str),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
 }
 
 /// Adds to an event's context what the edge knows.
-fn describe(context: &mut Object, given: &Given<'_>) {
+fn describe(context: &mut Object, given: &Given<'_>, profile: Option<&RawValue>) {
     match given.ip {
         _ if given.is_limited() => context.set_text("ip", limited::NO_ADDRESS),
         Ip::Is(ip) if !context.has("ip") => context.set_text("ip", &ip.to_string()),
         Ip::Only(ip) => context.set_text("ip", &ip.to_string()),
         Ip::Is(_) | Ip::Unknown => {}
     }
-    for (name, known) in [("edge", given.place), ("profile", given.profile)] {
+    for (name, known) in [("edge", given.place), ("profile", profile)] {
         if let Some(known) = known {
             context.set(name, known.to_owned());
         }

@@ -13,7 +13,8 @@ pub mod segment;
 mod snippet;
 
 pub use event::{
-    BadEvent, Enriched, Given, Ip, Kind, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Spec, enrich,
+    BadEvent, Enriched, Given, Ip, Kind, KnownProfile, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Spec,
+    enrich,
 };
 pub use file::SdkFile;
 pub use generic::{Generic, Rule};

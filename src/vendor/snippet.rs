@@ -31,8 +31,10 @@ pub struct Handover<'h> {
     pub visitor: &'h Visitor,
     /// When an identity has ended in this browser, in milliseconds since 1970: what the SDK keeps from before goes.
     pub ended: Option<i64>,
-    /// Client traits by name.
-    pub traits: &'h Map<String, Value>,
+    /// The edge says who the visitor is, or that it is nobody. Otherwise what the browser has stays.
+    pub says: bool,
+    /// Client traits by name, all that there are. `None`: what the page has from before stays.
+    pub traits: Option<&'h Map<String, Value>>,
     /// Variants by experiment.
     pub flags: &'h Map<String, Value>,
     /// URL below which our routes are, where that is not the page's own host.
@@ -87,7 +89,8 @@ impl Snippet {
         }
         let page = self.page_call && handover.page_call;
         own.push_str(if page { ",\"p\":true" } else { ",\"p\":false" });
-        own.push_str(if self.own_cookies { ",\"c\":true" } else { ",\"c\":false" });
+        let says = self.own_cookies && handover.says;
+        own.push_str(if says { ",\"c\":true" } else { ",\"c\":false" });
         if self.signed {
             own.push_str(",\"q\":true");
         }
@@ -106,11 +109,13 @@ impl Snippet {
             own.push_str(",\"e\":");
             own.push_str(&ended.to_string());
         }
-        for (name, values) in [(",\"t\":", handover.traits), (",\"x\":", handover.flags)] {
-            if !values.is_empty() {
-                own.push_str(name);
-                push_json(&mut own, values);
-            }
+        if let Some(traits) = handover.traits {
+            own.push_str(",\"t\":");
+            push_json(&mut own, traits);
+        }
+        if !handover.flags.is_empty() {
+            own.push_str(",\"x\":");
+            push_json(&mut own, handover.flags);
         }
         own.push_str("});");
         Script::new(Arc::clone(&self.begins), own)
@@ -167,7 +172,8 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             ended: None,
-            traits: traits.as_object().unwrap(),
+            says: true,
+            traits: traits.as_object(),
             flags: &Map::new(),
             base: None,
             page_call: true,
@@ -201,7 +207,8 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             ended: None,
-            traits: &Map::new(),
+            says: true,
+            traits: None,
             flags: &Map::new(),
             base: None,
             page_call: true,

@@ -216,3 +216,28 @@ async fn the_cache_is_bounded() {
     assert!(bytes < 1.2 * 1024.0 * 1024.0, "{bytes}");
     edge.reaches("doorstep_cache_evictions_total", &[], 10.0).await;
 }
+
+/// Also where browsers speak HTTP/2.
+#[tokio::test]
+async fn an_old_file_is_renewed_over_http2() {
+    let vendor = Vendor::start().await;
+    let (edge, secure, roots, _folder) = crate::tls::site_with(1, vendor.port()).await;
+    let tls = crate::tls::connect(secure, "shop.example", &roots, b"h2").await;
+    let (client, connection) = h2::client::handshake(tls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let target = "/analytics-next/bundles/short.js";
+    let asked = || vendor.files().iter().filter(|asked| asked.target == target).count();
+    for _ in 0..2 {
+        let uri = format!("https://shop.example/seg{target}");
+        let request = http::Request::get(uri).body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+    }
+    crate::support::eventually("the old file is fetched again", || async {
+        (asked() >= 2).then_some(())
+    })
+    .await;
+    driver.abort();
+    drop(edge);
+}

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::edge::Setup;
+use crate::support::server::{Reply, Server};
+
 fn doorstep(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_doorstep"))
         .args(arguments)
@@ -265,4 +268,33 @@ fn what_is_missing_is_said() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("/nowhere.yaml: No such file"));
     assert!(complaints("").contains("keys and values"), "{}", complaints(""));
+}
+
+#[tokio::test]
+async fn a_check_warns_where_anybody_can_see_anybodys_traits() {
+    let origin = Server::start(|_| Reply::new(200, &[], "")).await;
+    let more = "client_traits: { plan: traits.plan }\ntrait_cookies: [{ name: plan, value: traits.plan }]\n\
+                request_headers: { X-Doorstep-Plan: traits.plan }\nenrich: { profile: [plan] }\n\
+                rewrite: [{ select: h1, set: { text: Hello } }, { select: h2, set: { text: '{{ traits.plan }}' } }]\n\
+                experiments: [{ key: e, route: /e, sticky: [trait], variants: [{ name: a }] }]";
+    let places = [
+        "client_traits",
+        "trait_cookies",
+        "request_headers",
+        "enrich.profile",
+        "rewrite[1]",
+        "experiments[0].sticky",
+    ];
+    let edge = Setup::new(origin.port).site(more).start().await;
+    let (good, said) = edge.cli_check().await;
+    assert!(good && said.contains("good, with warnings"), "{said}");
+    for place in places {
+        assert!(said.contains(&format!("sites[0].{place}")), "{place}: {said}");
+    }
+    assert!(!said.contains("rewrite[0]"), "{said}");
+    assert!(edge.log().contains("identity.signed"), "a node says so as well: {}", edge.log());
+    let signed = "signing_keys: [0123456789abcdef0123456789abcdef]\nidentity: { signed: true }";
+    let edge = Setup::new(origin.port).site(&format!("{more}\n{signed}")).start().await;
+    let (good, said) = edge.cli_check().await;
+    assert!(good && !said.contains("warning") && !said.contains("sites[0]"), "{said}");
 }

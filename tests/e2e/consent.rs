@@ -158,6 +158,80 @@ async fn what_the_edge_tells_itself_obeys_consent_as_the_page_does() {
     assert!(page["context"]["page"]["url"].as_str().unwrap().ends_with("utm_source=mail"));
 }
 
+/// Whatever the method, and whatever the request is for.
+#[tokio::test]
+async fn what_is_not_allowed_is_not_done_for_any_kind_of_request() {
+    let vendor = Vendor::start().await;
+    let crm = Server::start(|_| {
+        Reply::new(200, &["Content-Type: application/json"], r#"{"traits":{"plan":"gold"}}"#)
+    })
+    .await;
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/login" => Reply::new(200, &["X-Doorstep-User: john"], "in"),
+        _ => Reply::html("<head></head>"),
+    })
+    .await;
+    let edge = Setup::new(origin.port)
+        .vendor(vendor.port())
+        .site(&format!(
+            "consent:\n  denied: \"request.headers['sec-gpc'] == '1'\"\n  limited: request.cookies.consent == 'counted'\n\
+             request_headers: {{ X-Doorstep-Plan: traits.plan }}\nclient_traits: {{ plan: traits.plan }}\n\
+             signing_keys: [0123456789abcdef0123456789abcdef]\n\
+             trait_cookies: [{{ name: plan, value: traits.plan }}]\n\
+             profile_source: {{ http_json: {{ url: 'http://127.0.0.1:{}/people/{{id_type}}/{{id}}', pointer: /traits }} }}",
+            crm.port
+        ))
+        .start()
+        .await;
+    let denied = [("Sec-GPC", "1"), ("Cookie", JOHN)];
+    let counted = [("X", "y"), ("Cookie", &*format!("{JOHN}; consent=counted"))];
+    for visitor in [denied, counted] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] {
+            for (path, dest) in
+                [("/", "document"), ("/api/cart", "empty"), ("/login", "empty"), ("/", "iframe")]
+            {
+                let mut request = edge
+                    .request(method, path)
+                    .header("Sec-Fetch-Dest", dest)
+                    .header("Accept", "text/html");
+                for (name, value) in visitor {
+                    request = request.header(name, value);
+                }
+                if method == "POST" {
+                    request = request.body("x=1");
+                }
+                let answer = request.send().await;
+                let lines = answer.all("set-cookie").join("\n");
+                assert!(
+                    !lines.contains("john") && !lines.contains("plan="),
+                    "{method} {path} {dest}: {lines}"
+                );
+                let denied = visitor[0].0 == "Sec-GPC";
+                assert!(!denied || lines.is_empty(), "{method} {path} {dest}: {lines}");
+                let text = answer.text();
+                assert!(
+                    !text.contains("gold") && !text.contains("john"),
+                    "{method} {path} {dest}: {text}"
+                );
+            }
+        }
+        let mut request = edge.request("GET", "/seg/traits");
+        for (name, value) in visitor {
+            request = request.header(name, value);
+        }
+        assert_eq!(request.send().await.json(), json!({}));
+    }
+    assert!(crm.asked().is_empty(), "{:#?}", crm.asked());
+    for asked in origin.asked() {
+        assert_eq!(asked.header("x-doorstep-plan"), None, "{}", asked.head);
+    }
+    assert!(vendor.server.asked().is_empty());
+    // Whoever allows it has all of that.
+    let page = edge.request("POST", "/api/cart").header("Cookie", JOHN).body("x").send().await;
+    assert_eq!(page.status, 200);
+    assert_eq!(origin.asked().pop().unwrap().header("x-doorstep-plan"), Some("gold"));
+}
+
 #[tokio::test]
 async fn robots_are_answered_and_not_counted() {
     let vendor = Vendor::start().await;

@@ -395,3 +395,58 @@ async fn bytes_behind_an_answer_reach_nobody() {
         }
     }
 }
+
+/// The same where the answer has only begun by then: what follows is the rest for the edge, and the next request
+/// for an origin that did not wait for it.
+#[tokio::test]
+async fn a_connection_whose_answer_began_before_the_requests_end_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (connections, mut made) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = connections.send(());
+            tokio::spawn(async move {
+                let (mut came, mut buffer, mut begun) = (Vec::new(), vec![0; 4096], false);
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    came.extend_from_slice(&buffer[..read]);
+                    if begun && came.ends_with(b"A: ") {
+                        // The answer ends now, and the next request has begun for this origin.
+                        begun = false;
+                        let _ = stream.write_all(b"2\r\nok\r\n0\r\n\r\n").await;
+                    }
+                    while let Some(end) = memchr::memmem::find(&came, b"\r\n\r\n") {
+                        let head = String::from_utf8_lossy(&came[..end]).into_owned();
+                        came.drain(..end + 4);
+                        let answer = if head.contains("POST /slow") {
+                            begun = true;
+                            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()
+                        } else {
+                            let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                            format!(
+                                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}",
+                                target.len()
+                            )
+                        };
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                }
+            });
+        }
+    });
+    let edge = Setup::new(port).start().await;
+    assert_eq!(edge.get("/first").await.text(), "/first");
+    assert_eq!(timeout(PATIENCE, made.recv()).await, Ok(Some(())));
+    let rest = "GET /stolen HTTP/1.1\r\nA: ";
+    let head = format!(
+        "POST /slow HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n",
+        rest.len()
+    );
+    let mut connection = Connection::open(edge.port).await;
+    connection.write(head).await;
+    assert_eq!(connection.head().await.unwrap().status, 200);
+    connection.write(rest).await;
+    assert!(connection.until(b"0\r\n\r\n").await.is_some());
+    // Another visitor.
+    assert_eq!(edge.get("/next").await.text(), "/next");
+}

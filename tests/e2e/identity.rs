@@ -1,7 +1,11 @@
 //! Ids in HttpOnly cookies.
 
+use serde_json::json;
+
+use crate::support::client::Answer;
 use crate::support::edge::Setup;
 use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
 
 #[tokio::test]
 async fn a_newcomer_gets_an_id_and_keeps_it() {
@@ -91,4 +95,129 @@ async fn reset_ends_both_cookies_for_the_sites_own_pages_alone() {
     assert_eq!((foreign.status, foreign.header("set-cookie")), (403, None));
     let wrong = edge.request("DELETE", "/seg/reset").send().await;
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET, POST")));
+}
+
+/// Segment's usual order: `track('Logged Out')`, then `reset()`. The event arrives behind the reset.
+#[tokio::test]
+async fn an_event_from_before_the_end_brings_nobody_back() {
+    let (origin, vendor) =
+        (Server::start(|_| Reply::html("<head></head>")).await, Vendor::start().await);
+    let edge = Setup::new(origin.port).vendor(vendor.port()).start().await;
+    let before = "ajs_user_id=john; ajs_anonymous_id=old";
+    let reset = edge.request("POST", "/seg/reset").header("Cookie", before).send().await;
+    let mark = format!("doorstep_ended={}", reset.cookie("doorstep_ended").unwrap());
+    let ids = |answer: &Answer| {
+        [answer.cookie("ajs_user_id"), answer.cookie("ajs_anonymous_id")]
+            .map(Option::unwrap_or_default)
+    };
+    let now = std::time::SystemTime::now();
+    let stamp = |ago: u64| {
+        humantime::format_rfc3339_millis(now - std::time::Duration::from_secs(ago)).to_string()
+    };
+    for (method, event) in [
+        // By the id that has ended, whatever is said of the time.
+        ("t", json!({"event": "Logged Out", "userId": "john", "anonymousId": "old"})),
+        ("i", json!({"userId": "john", "anonymousId": "old"})),
+        (
+            "b",
+            json!({"batch": [{"type": "track", "event": "x", "userId": "john", "anonymousId": "old"}]}),
+        ),
+        // What stands behind it in a batch is another browser's.
+        (
+            "b",
+            json!({"batch": [
+                {"type": "identify", "userId": "john", "anonymousId": "old"},
+                {"type": "identify", "userId": "john", "anonymousId": "new", "timestamp": stamp(60), "sentAt": stamp(0)},
+            ]}),
+        ),
+        // By its age, whatever the browser's clock says: a minute old.
+        (
+            "i",
+            json!({"userId": "john", "anonymousId": "new", "timestamp": stamp(60), "sentAt": stamp(0)}),
+        ),
+        (
+            "i",
+            json!({"userId": "john", "anonymousId": "new", "timestamp": "1999-01-01T00:00:00Z", "sentAt": "1999-01-01T00:01:00Z"}),
+        ),
+    ] {
+        let answer = edge.event(method, &event).header("Cookie", &mark).send().await;
+        assert_eq!((answer.status, ids(&answer)), (200, [String::new(), String::new()]), "{event}");
+    }
+    let batch = json!({"batch": [
+        {"type": "identify", "userId": "john", "anonymousId": "old"},
+        {"type": "track", "event": "x", "anonymousId": "new"},
+    ]});
+    let answer = edge.event("b", &batch).header("Cookie", &mark).send().await;
+    assert_eq!(ids(&answer), [String::new(), "new".into()]);
+    // The next login counts at once.
+    for event in [
+        json!({"userId": "mary", "anonymousId": "new"}),
+        json!({"userId": "mary", "anonymousId": "new", "timestamp": stamp(0), "sentAt": stamp(0)}),
+    ] {
+        let answer = edge.event("i", &event).header("Cookie", &mark).send().await;
+        assert_eq!(ids(&answer), ["mary", "new"]);
+    }
+    // All of it reaches the vendor all the same.
+    assert_eq!(vendor.until(11).await.len(), 11);
+    // An id that has ended is not taken from a cookie either.
+    let cookie = format!("{mark}; ajs_anonymous_id=old");
+    let page = edge
+        .request("GET", "/")
+        .header("Accept", "text/html")
+        .header("Cookie", &cookie)
+        .send()
+        .await;
+    assert!(page.cookie("ajs_anonymous_id").is_some_and(|id| id != "old"));
+    assert!(page.text().contains(r#""e":"#), "{}", page.text());
+}
+
+/// The site's own logout: its cookie, or its word, without any call to the edge.
+#[tokio::test]
+async fn the_sites_own_logout_ends_the_identity() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/out" => Reply::new(302, &["Location: /", "X-Doorstep-User:"], ""),
+        "/expire" => Reply::new(
+            200,
+            &[
+                "Content-Type: text/html",
+                "Set-Cookie: ajs_user_id=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            ],
+            "<head></head>bye",
+        ),
+        "/change" => Reply::new(
+            200,
+            &["Set-Cookie: ajs_user_id=; Max-Age=0", "Set-Cookie: ajs_user_id=mary; Path=/"],
+            "",
+        ),
+        _ => Reply::html("<head></head>"),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let john = "ajs_user_id=john; ajs_anonymous_id=old";
+    for path in ["/out", "/expire"] {
+        let request =
+            edge.request("GET", path).header("Accept", "text/html").header("Cookie", john);
+        let out = request.send().await;
+        let lines = out.all("set-cookie").join("\n");
+        assert!(lines.contains("ajs_user_id=; "), "{path}: {lines}");
+        assert!(out.cookie("doorstep_ended").is_some(), "{path}: {lines}");
+        assert!(out.cookie("ajs_anonymous_id").is_some_and(|id| id != "old"), "{path}: {lines}");
+        assert!(!out.text().contains("john"), "{path}: {}", out.text());
+        // Nobody has logged in: nobody logs out.
+        let request = edge.request("GET", path).header("Cookie", "ajs_anonymous_id=kept");
+        assert_eq!(request.send().await.cookie("doorstep_ended"), None, "{path}");
+    }
+    let change = edge.request("GET", "/change").header("Cookie", john).send().await;
+    assert_eq!(change.cookie("doorstep_ended"), None);
+    // What has to go goes, whatever the visitor allows.
+    let strict = Setup::new(origin.port)
+        .site("consent: { limited: request.cookies.c == 'counted', denied: request.cookies.c == 'none' }")
+        .start()
+        .await;
+    for c in ["counted", "none"] {
+        let cookie = format!("{john}; c={c}");
+        let out = strict.request("GET", "/out").header("Cookie", &cookie).send().await;
+        let lines = out.all("set-cookie").join("\n");
+        assert!(lines.contains("ajs_user_id=; "), "{c}: {lines}");
+    }
 }

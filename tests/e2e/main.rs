@@ -11,6 +11,7 @@
 mod advisories;
 mod assets;
 mod browser;
+mod caching;
 mod config;
 mod consent;
 mod events;
@@ -32,6 +33,7 @@ mod prometheus;
 mod redis;
 mod rewriting;
 mod rudderstack;
+mod shared_computer;
 mod signed_identity;
 mod sources;
 mod spool;

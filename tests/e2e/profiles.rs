@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::edge::{Edge, Setup};
 use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
 
 const LOGIN: &str = "Basic dXNlcjpwYXNz"; // user:pass
 
@@ -301,5 +302,54 @@ async fn all_there(edge: &Edge, stored: i32) {
     for n in [0, stored / 2, stored - 1] {
         let get = edge.request("GET", "/seg/traits").header("Cookie", &format!("ajs_user_id=u{n}"));
         assert_eq!(get.send().await.json(), json!({"n": n}));
+    }
+}
+
+/// At one computer: what a push names beside the person may be somebody else's by now.
+#[tokio::test]
+async fn a_pushed_deletion_deletes_nobody_else() {
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge =
+        Setup::new(origin.port).site("webhook: { username: user, password: pass }").start().await;
+    for (user, browser) in [("john", "shared"), ("john", "johns"), ("mary", "shared")] {
+        let identify = json!({"type": "identify", "userId": user, "anonymousId": browser, "traits": {"name": user}});
+        assert_eq!(push(&edge, &identify).await.status, 200);
+    }
+    let own = json!({"type": "identify", "anonymousId": "alone", "traits": {"a": 1}});
+    assert_eq!(push(&edge, &own).await.status, 200);
+    let delete = json!({"type": "delete", "userId": "john", "anonymousId": "shared",
+        "context": {"externalIds": [{"type": "anonymous", "id": "x"}]}});
+    assert_eq!(push(&edge, &delete).await.status, 200);
+    let delete = json!({"type": "delete", "userId": 404, "anonymousId": "alone"});
+    assert_eq!(push(&edge, &delete).await.status, 200);
+    let has = async |id: &str, text: &str| edge.cli(&["profile", "get", id]).await.1.contains(text);
+    assert!(!has("user_id:john", "\"name\"").await && !has("anonymous_id:alone", "\"a\"").await);
+    assert!(has("user_id:mary", "\"name\"").await && has("anonymous_id:shared", "mary").await);
+}
+
+/// What is known of one is not said of another.
+#[tokio::test]
+async fn an_event_carries_its_own_users_profile_alone() {
+    let (origin, vendor) =
+        (Server::start(|_| Reply::html("<head></head>")).await, Vendor::start().await);
+    let edge = Setup::new(origin.port)
+        .vendor(vendor.port())
+        .site("webhook: { username: user, password: pass }\nenrich: { profile: [plan] }")
+        .start()
+        .await;
+    let push_ann = json!({"type": "identify", "userId": "ann", "traits": {"plan": "gold"}});
+    assert_eq!(push(&edge, &push_ann).await.status, 200);
+    let ann = "ajs_user_id=ann; ajs_anonymous_id=b";
+    for event in [
+        json!({"event": "own"}),
+        json!({"event": "own", "userId": "ann", "anonymousId": "b"}),
+        json!({"event": "other", "userId": "bob", "anonymousId": "b"}),
+        json!({"event": "other", "anonymousId": "c"}),
+    ] {
+        assert_eq!(edge.event("t", &event).header("Cookie", ann).send().await.status, 200);
+    }
+    for event in vendor.until(4).await {
+        let told = event["context"].get("profile").is_some();
+        assert_eq!(told, event["event"] == "own", "{event}");
     }
 }

@@ -1,7 +1,8 @@
 //! Changes of elements in pages as they stream through.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::browser::{Visit, visit_with};
 use crate::pages::{gunzip, gzip};
 use crate::support::edge::{Edge, Setup};
 use crate::support::server::{Reply, Server};
@@ -218,4 +219,99 @@ async fn a_snippet_as_a_file_knows_its_page() {
     assert!(own.contains(r#""t":{"path":"/strict"}"#), "{own}");
     let other = get("http://evil.example/strict").send().await.text();
     assert!(other.contains(r#""t":{"path":"/seg/snippet.js"}"#), "{other}");
+}
+
+/// Elements for rules to change, and a script that makes another one later, as a framework does. In an encoding
+/// in which some characters change what others mean.
+const SHOP: &str = "<!doctype html><html><head><meta charset=iso-2022-jp><title>t</title><link rel=icon href=data:,></head><body>\
+    <div id=links></div><div id=parts></div><p id=text>a</p><textarea id=area></textarea><a id=more href='#'>more</a>\
+    <script id=code type=text/plain>1</script><p class=note>b</p><div id=frame></div><i id=icon></i><script>\
+    var late = document.createElement('script'); late.className = 'note'; document.body.appendChild(late);\
+    window.loaded = true;</script></body></html>";
+
+/// Rules with traits in all places where a value may stand, in the forms that let code through most easily.
+const RULES: &str = r#"
+inject: { enabled: false }
+webhook: { username: u, password: p }
+rewrite:
+- { select: '#links', set: { html: '<a href="{{ traits.scheme }}://{{ traits.host }}">1</a>' } }
+- { select: '#links', insert: { after: '<a href="{{ traits.js }}">2</a>' } }
+- { select: '#links', insert: { after: '<a href="{{ traits.java }}script:{{ traits.code }}">3</a>' } }
+- { select: '#links', insert: { after: '<a href="{{ traits.scheme }}&colon;{{ traits.code }}">4</a>' } }
+- { select: 'a#more', persist: true, set: { attributes: { href: '{{ traits.js }}' } } }
+- { select: '#parts', set: { html: '<b title={{ traits.markup }} lang="{{ traits.quote }}">{{ traits.markup }}</b>' } }
+- { select: '#text', persist: true, set: { text: '{{ traits.markup }}' } }
+- { select: '#area', set: { text: '{{ traits.markup }}' } }
+- { select: '#code', insert: { append: ';{{ traits.code }}' } }
+- { select: .note, persist: true, set: { text: '{{ traits.code }}' } }
+- { select: '#frame', hosts: ['*.shop.example'], set: { html: '<iframe src="{{ traits.frame }}"></iframe>' } }
+- { select: '#icon', set: { html: '<img alt="{{ traits.escape }}" src=/a.png><img alt="{{ traits.back }}" src=/a.png>' } }
+"#;
+
+/// A visit by somebody with these traits.
+async fn visit_by(traits: Value) -> Visit {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/" => Reply::new(200, &["Content-Type: text/html"], SHOP),
+        _ => Reply::new(200, &["Content-Type: text/html"], "<p>framed"),
+    })
+    .await;
+    let edge = Setup::new(origin.port).site(RULES).start().await;
+    let push = json!({"type": "identify", "userId": "ann", "traits": traits});
+    let pushed =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    assert_eq!(pushed.body(push.to_string()).send().await.status, 200);
+    let cookies = json!([{
+        "name": "ajs_user_id", "value": "ann", "domain": ".shop.example", "path": "/", "httpOnly": true,
+    }]);
+    // Links to other pages stay where they are; those that are code would run.
+    let click = "document.querySelectorAll('a').forEach((link) => { if (/^http/.test(link.protocol)) \
+        link.addEventListener('click', (event) => event.preventDefault()); link.click(); })";
+    let url = format!("http://www.shop.example:{}", edge.port);
+    let steps = json!([
+        { "open": "/", "when": "window.loaded && document.readyState === 'complete'" },
+        // What a framework puts in later is changed as well.
+        { "run": "document.querySelector('p.note').firstChild.nodeValue = 'again'",
+          "when": "document.querySelector('p.note').textContent !== 'again'" },
+        { "run": click, "quiet": true, "value": "({
+            boom: window.boom || window.name === 'boom', links: [...document.querySelectorAll('a')].map((a) => a.protocol),
+            text: document.getElementById('text').textContent, note: document.querySelector('p.note').textContent,
+            title: (document.querySelector('#parts b') || {}).title, code: document.getElementById('code').text,
+            area: document.getElementById('area').value, frames: window.length,
+            handlers: [...document.querySelectorAll('*')].filter((one) => [...one.attributes].some((own) => /^on/.test(own.name))).length,
+            scripts: document.scripts.length, images: document.querySelectorAll('#icon img').length })" },
+    ]);
+    visit_with(&url, steps, cookies, Value::Null).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_browser_no_value_becomes_code() {
+    let markup = "</textarea></title><img src=x onerror=window.boom=1><script>boom=1</script>";
+    let visit = visit_by(json!({
+        "scheme": "javascript", "host": "x%0Awindow.boom=1", "js": " JavaScript:window.boom=1", "java": "java",
+        "code": "window.boom=1", "markup": markup, "quote": "x\" onmouseover=\"boom=1\" autofocus onfocus=\"boom=1",
+        "frame": "https://a.shop.example@evil.example/", "escape": "\u{1b}$B",
+        "back": "\u{1b}(B\" onerror=window.boom=1 x=\"",
+    }))
+    .await;
+    let seen = visit.value(2);
+    assert_eq!((&seen["boom"], &seen["handlers"]), (&json!(false), &json!(0)), "{seen}");
+    assert_eq!(seen["links"], json!(["http:"]), "{seen}");
+    assert_eq!((&seen["scripts"], &seen["frames"]), (&json!(4), &json!(0)), "{seen}");
+    for shown in ["text", "title", "area"] {
+        assert_eq!(seen[shown], markup, "{seen}");
+    }
+    assert_eq!((&seen["note"], &seen["code"]), (&json!("window.boom=1"), &json!("1")), "{seen}");
+    assert_eq!(seen["images"], 2, "{seen}");
+    assert!(!visit.requests().iter().any(|request| request.contains("evil.example")));
+
+    // The same rules with what they are meant for.
+    let visit = visit_by(json!({
+        "scheme": "https", "host": "a.shop.example", "js": "/more", "java": "/", "code": "b", "markup": "m",
+        "quote": "q", "frame": "//www.shop.example/framed", "escape": "e", "back": "b",
+    }))
+    .await;
+    let seen = visit.value(2);
+    assert_eq!(seen["links"], json!(["https:", "http:", "http:", "http:"]), "{seen}");
+    assert_eq!((&seen["note"], &seen["text"]), (&json!("b"), &json!("m")), "{seen}");
+    assert_eq!((&seen["scripts"], &seen["frames"]), (&json!(4), &json!(1)), "{seen}");
 }

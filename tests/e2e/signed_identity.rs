@@ -263,6 +263,33 @@ async fn a_check_decides_again_when_its_answer_is_old() {
     .await;
 }
 
+/// Routes about the visitor, and pages without any rule, hear the check as well.
+#[tokio::test]
+async fn a_check_decides_for_every_route_of_the_edges_own() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 10m }}",
+        origin.port
+    );
+    let edge = edge(setup(&origin, &vendor, NEW, &check)).await;
+    let stale = "ajs_user_id=john; ajs_anonymous_id=johns";
+    for path in ["/plain", "/seg/snippet.js", "/seg/traits"] {
+        for (sid, user) in [("sid=ceo-session; ", Some("ceo")), ("", None)] {
+            let answer = get(&edge, path, &format!("{sid}{stale}")).send().await;
+            let text = answer.text();
+            assert!(!text.contains("john"), "{path} {sid}: {text}");
+            let lines = answer.all("set-cookie").join("\n");
+            assert!(!lines.contains("ajs_user_id=john"), "{path} {sid}: {lines}");
+            match user {
+                Some(user) => {
+                    assert!(lines.contains(&format!("ajs_user_id={user}; ")), "{path}: {lines}");
+                }
+                None => assert!(lines.contains("ajs_user_id=; "), "{path}: {lines}"),
+            }
+        }
+    }
+}
+
 /// Every way by which a browser's id could come to stand for a user's.
 #[tokio::test]
 async fn a_browsers_id_never_opens_a_users_profile() {
@@ -326,4 +353,52 @@ async fn logging_out_leaves_nothing_of_the_user_on_the_next_page() {
         lines.contains("ajs_user_id=ceo") && !lines.contains("ajs_anonymous_id=marys"),
         "{lines}"
     );
+}
+
+/// What was set for a user is not left to whoever comes next.
+#[tokio::test]
+async fn a_traits_cookie_goes_with_its_user() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(
+        setup(&origin, &vendor, NEW, "")
+            .site("trait_cookies: [{ name: pay, value: string(traits.salary), readable: true }]"),
+    )
+    .await;
+    let cookies = jar(&get(&edge, "/login", "").send().await);
+    let page = get(&edge, "/", &cookies).send().await;
+    assert_eq!(page.cookie("pay").as_deref(), Some("1000000"));
+    let cookies = format!("{cookies}; pay=1000000");
+    let mary = cookies.replace("ajs_user_id=ceo", "ajs_user_id=mary");
+    for (what, request) in [
+        ("a logout", get(&edge, "/logout", &cookies)),
+        ("a reset", edge.request("POST", "/seg/reset").header("Cookie", &cookies)),
+        ("another user", get(&edge, "/login", &mary)),
+    ] {
+        let answer = request.send().await;
+        let ends = answer.all("set-cookie").iter().any(|line| line.starts_with("pay=;"));
+        assert!(ends, "{what}: {:?}", answer.all("set-cookie"));
+    }
+}
+
+/// The profile of the cookies' user stands in events of that user alone.
+#[tokio::test]
+async fn an_event_about_somebody_else_has_no_profile_of_the_cookies_user() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let cookies = jar(&get(&edge, "/login", "").send().await);
+    for (kind, event) in [
+        // After `reset` in the page, before the edge has heard of it.
+        ("t", json!({"event": "x", "anonymousId": "next"})),
+        ("i", json!({"userId": "mary", "anonymousId": "marys"})),
+        (
+            "b",
+            json!({"batch": [{"type": "track", "event": "x", "userId": "mary", "anonymousId": "marys"}]}),
+        ),
+    ] {
+        let event = edge.event(kind, &event).header("Cookie", &cookies);
+        assert_eq!(event.send().await.status, 200);
+    }
+    for event in vendor.until(3).await {
+        assert!(event["context"].get("profile").is_none(), "{event:#}");
+    }
 }

@@ -10,8 +10,9 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use super::{Person, plain, text};
+use super::{Person, plain};
 use crate::collect::Call;
+use crate::identity::value_as_id;
 
 /// A shorter id is the value of so many things that it has to stand under the name of an id.
 const TELLING_BYTES: usize = 3;
@@ -102,7 +103,7 @@ impl Search<'_> {
                 members.iter().any(|(own, value)| self.value(own, value, nested))
             }
             Value::String(text) => self.text(name, text, nested),
-            other => text(other).is_some_and(|text| self.is(name, &text)),
+            other => value_as_id(other).is_some_and(|text| self.is(name, &text)),
         }
     }
 }

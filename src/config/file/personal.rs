@@ -137,6 +137,12 @@ pub struct Rewrite {
     /// `insert` and `json`.
     #[serde(default)]
     pub persist: bool,
+    /// Hosts that a value may choose where a browser runs, frames or styles the page with what it fetches, or
+    /// sends there what the visitor types (`script src`, `iframe src`, `link href`, `base href`, `object data`,
+    /// `embed src`, `form action`): `cdn.example`, `*.shop.example`, either with a port, or `self` for URLs
+    /// without a host. Not needed where the host stands in the template.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// What becomes of an element. Texts are minijinja templates over `traits`, `ids`, `geo`, `request`,
@@ -146,13 +152,14 @@ pub struct Rewrite {
 pub struct Set {
     /// Its content, as text.
     pub text: Option<String>,
-    /// Its content, as markup. Values are escaped.
+    /// Its content, as markup that closes what it opens. Values are texts and attributes in it.
     pub html: Option<String>,
     /// The content of a `script` with data. Values become JSON.
     pub json: Option<String>,
-    /// Attributes by name; `null` takes one away.
+    /// Attributes by name; `null` takes one away. What a value may be there depends on the element, so that
+    /// `select` should name it.
     pub attributes: BTreeMap<String, Option<String>>,
-    /// Classes put to those that it has, separated by spaces.
+    /// Classes put to those that it has, separated by spaces. Values are letters, digits, `-` and `_`.
     pub add_class: Option<String>,
     /// Classes taken away.
     pub remove_class: Option<String>,
@@ -160,7 +167,7 @@ pub struct Set {
     pub style: BTreeMap<String, String>,
 }
 
-/// Markup put beside or into an element. Values are escaped.
+/// Markup put beside or into an element: it closes what it opens, and values are texts and attributes in it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Insert {

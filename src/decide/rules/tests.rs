@@ -185,7 +185,25 @@ fn rules_that_can_not_be_meant_are_refused() {
             "rewrite: [{ select: a, set: { html: '<script>{{ traits.a }}</script>' } }]",
             "only in text",
         ),
-        ("rewrite: [{ select: a, set: { json: '</script>' } }]", "can't hold `</script`"),
+        ("rewrite: [{ select: script, set: { json: '</script>' } }]", "not JSON"),
+        (
+            "rewrite: [{ select: a, set: { html: '<b>x</b><!-- ' } }]",
+            "sites[0].rewrite[0].set.html\n  it ends inside a comment",
+        ),
+        ("rewrite: [{ select: a, insert: { after: '</i' } }]", "ends inside a tag"),
+        (
+            "rewrite: [{ select: '#a', set: { attributes: { href: '{{ traits.a }}' } } }]",
+            "name the elements in `select`",
+        ),
+        (
+            "rewrite: [{ select: script, set: { attributes: { src: '{{ traits.a }}' } } }]",
+            "list the hosts that may be meant in `hosts`",
+        ),
+        (
+            "rewrite: [{ select: meta, set: { attributes: { content: '{{ traits.a }}' } } }]",
+            "select a meta element by its `name`",
+        ),
+        ("rewrite: [{ select: a, hide: true, hosts: ['*'] }]", "rewrite[0].hosts[0]"),
         ("rewrite: [{ select: a, persist: true, insert: { before: x } }]", "can't be kept"),
         ("client_traits: { a: \"experiments.nope\" }", "no experiment `nope` here"),
         (

@@ -19,8 +19,18 @@ pub(super) fn make(change: &Change, element: &mut Element<'_, '_>) {
         Change::Json(json) if element.tag_name() == "script" && is_data(element) => {
             element.set_inner_content(json, ContentType::Html);
         }
+        Change::Prepend(markup) if !is_raw(element) => {
+            element.prepend(&html(markup), ContentType::Html);
+        }
+        Change::Append(markup) if !is_raw(element) => {
+            element.append(&html(markup), ContentType::Html);
+        }
         // Text has no meaning there, and would be code.
-        Change::Text(_) | Change::Html(_) | Change::Json(_) => {}
+        Change::Text(_)
+        | Change::Html(_)
+        | Change::Json(_)
+        | Change::Prepend(_)
+        | Change::Append(_) => {}
         Change::Attribute(name, value) => set(element, name, &escape(value)),
         Change::NoAttribute(name) => element.remove_attribute(name),
         Change::Class(names) => {
@@ -50,8 +60,6 @@ pub(super) fn make(change: &Change, element: &mut Element<'_, '_>) {
         Change::Hide => style(element, "display", "none !important"),
         Change::Remove => element.remove(),
         Change::Before(markup) => element.before(&html(markup), ContentType::Html),
-        Change::Prepend(markup) => element.prepend(&html(markup), ContentType::Html),
-        Change::Append(markup) => element.append(&html(markup), ContentType::Html),
         Change::After(markup) => element.after(&html(markup), ContentType::Html),
         Change::LinksFrom(folder) => {
             for name in links::NAMES {

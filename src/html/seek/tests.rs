@@ -49,6 +49,11 @@ fn edits() -> Vec<Edit> {
         edit(LINKED, vec![Change::LinksFrom("/f/".into())]),
         edit(".y", vec![Change::Remove, Change::Before("4".into()), Change::After("5".into())]),
         edit("script", vec![Change::Attribute("nonce".into(), "1".into())]),
+        edit("script, style", vec![Change::Append("x".into()), Change::Prepend("<i>".into())]),
+        edit(
+            "textarea, title",
+            vec![Change::Append("8".into()), Change::Text("\u{1b}\r\0".into())],
+        ),
         edit("img", vec![Change::After("6".into()), Change::Prepend("7".into())]),
         edit("nothing", vec![Change::Hide]),
     ]

@@ -55,6 +55,8 @@ impl Drop for Renewing {
     }
 }
 
+/// So many links have led to a lookup that follows none.
+const ALONE: usize = usize::MAX;
 /// Most lookups at one time. Above that pages go on without a profile.
 const MAX_FLIGHTS: usize = 16_384;
 
@@ -62,6 +64,11 @@ impl Resolver {
     /// The lookup of `key` that is under way, or a new one.
     pub(super) fn board(self: &Arc<Self>, key: &ProfileKey, source: Source<'_>) -> Flight {
         self.board_behind(key, source, 0)
+    }
+
+    /// The same, without following a link and without a source.
+    pub(super) fn board_alone(self: &Arc<Self>, key: &ProfileKey) -> Flight {
+        self.board_behind(key, None, ALONE)
     }
 
     /// The same at the end of so many links.
@@ -141,7 +148,10 @@ impl Resolver {
         let known = match stored {
             Ok(Some(Stored::Linked(to))) => {
                 count(Tier::Store, ProfileResult::Hit);
-                self.land(key, own, State::Linked(to.clone()), asked);
+                let linked = self.land(key, own, State::Linked(to.clone()), asked);
+                if flying.links == ALONE {
+                    return linked;
+                }
                 return match self.remembered(&to, source, Instant::now()) {
                     Some(lookup) => lookup,
                     // Nodes that race could build a circle.

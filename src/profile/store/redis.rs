@@ -227,11 +227,11 @@ impl Redis {
             .await
     }
 
-    async fn unlink(&self, from: &ProfileKey, what: Unlinked<'_>) -> Result<(), StoreError> {
+    async fn unlink(&self, from: &ProfileKey, what: Unlinking<'_>) -> Result<(), StoreError> {
         let (to, which) = match what {
-            Unlinked::All(to) => (record::name(to), "all"),
-            Unlinked::Claim(to) => (record::name(to), "claim"),
-            Unlinked::Traits => (String::new(), "traits"),
+            Unlinking::All(to) => (record::name(to), "all"),
+            Unlinking::Claim(to) => (record::name(to), "claim"),
+            Unlinking::Traits => (String::new(), "traits"),
         };
         let unlink = &self.scripts.unlink;
         self.script::<i64>(unlink, from, |call| {
@@ -270,7 +270,7 @@ impl Redis {
             .await?;
         if by == LinkedBy::Claim {
             for over in over.iter().filter_map(|name| record::key_of(name)) {
-                self.unlink(&over, Unlinked::Claim(to)).await?;
+                self.unlink(&over, Unlinking::Claim(to)).await?;
             }
         }
         Ok(())
@@ -311,7 +311,7 @@ fn unexpected() -> StoreError {
 }
 
 /// What of a link is taken away.
-enum Unlinked<'u> {
+enum Unlinking<'u> {
     /// The link to this key.
     All(&'u ProfileKey),
     /// The link to this key, if only an event says it.
@@ -415,7 +415,7 @@ impl ProfileStore for Redis {
                 }
                 other => drop(other?),
             }
-            self.unlink(from, Unlinked::Traits).await?;
+            self.unlink(from, Unlinking::Traits).await?;
         }
         Ok(vec![from.clone(), end])
     }
@@ -428,7 +428,7 @@ impl ProfileStore for Redis {
         for some in all.chunks(DELETED_TOGETHER) {
             let going = some.iter().filter_map(|(from, to)| Some((from, to.as_ref()?)));
             let going = going.map(async |(from, to)| {
-                self.unlink(from, Unlinked::All(to)).await?;
+                self.unlink(from, Unlinking::All(to)).await?;
                 self.run::<()>(cmd("DEL").arg(self.links(from)).arg(self.claims(from))).await
             });
             futures::future::try_join_all(going).await?;

@@ -3,8 +3,8 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::collect::{Object, as_id};
-use crate::identity::{IdError, UserId};
+use crate::collect::Object;
+use crate::identity::{IdError, UserId, as_id};
 
 /// Whom an event names as its user.
 pub(super) enum Named {

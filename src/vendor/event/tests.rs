@@ -123,7 +123,11 @@ fn who_may_not_be_known_is_not() {
     let visitor = visitor();
     let place = json!({"continent": "EU", "country": "DE", "city": "Munich", "latitude": 48.1});
     let place = RawValue::from_string(place.to_string()).unwrap();
-    let given = Given { place: Some(&place), profile: Some(&place), ..limited(&visitor) };
+    let given = Given {
+        place: Some(&place),
+        profile: Some(KnownProfile { traits: &place, user: None }),
+        ..limited(&visitor)
+    };
     let body = json!({
         "userId": "john", "anonymousId": "browser", "messageId": "m1", "previousId": "j@x.example",
         "rudderId": "r", "event": "Bought", "timestamp": "2026-01-02T03:04:05.678Z",

@@ -2,11 +2,13 @@
 // handed over is taken away again where it does not say so any more.
 // The SDK reads ids from there before it makes any: no event is needed to tell it. It takes values in its own form
 // alone: base64 of the UTF-8 of their JSON.
-// `edge`: c the edge keeps the identity cookies, a anonymous id, m it was minted just now, u user id, e when an
-// identity has ended here, t client traits.
+// `edge`: c the edge says who the visitor is, a anonymous id, m it was minted just now, u user id, e when an identity
+// has ended here, t all client traits (absent: not known).
 function stored(name) {
   try {
     var text = localStorage.getItem(name);
+    // The SDK writes it as JSON once more, and reads it either way.
+    if (text.charAt(0) === '"') text = JSON.parse(text);
     if (text.indexOf("RS_ENC_v3_") === 0) text = decodeURIComponent(escape(atob(text.slice(10))));
     return JSON.parse(text);
   } catch (error) { return null; }
@@ -17,7 +19,8 @@ function store(name, value) {
     else localStorage.setItem(name, "RS_ENC_v3_" + btoa(unescape(encodeURIComponent(JSON.stringify(value)))));
   } catch (error) {}
 }
-var before = stored("doorstep_rudderstack") || {};
+var before = stored("doorstep_rudderstack");
+if (!before || !Array.isArray(before.t || [])) before = {};
 var user = stored("rl_user_id");
 var over = edge.c && edge.e > (before.e || 0);
 // A user whom the SDK knows and the edge does not is one whose event is still on its way.
@@ -29,12 +32,13 @@ if (gone || over) {
 if (edge.a && (over || !edge.m || !stored("rl_anonymous_id"))) store("rl_anonymous_id", edge.a);
 else if (over) store("rl_anonymous_id");
 if (edge.u) store("rl_user_id", edge.u);
-var names = Object.keys(edge.t || {});
-if (names.length || before.t) {
+var names = edge.t ? Object.keys(edge.t) : gone || over ? [] : before.t || [];
+if (edge.t && (names.length || before.t)) {
   var traits = stored("rl_trait") || {};
+  if (typeof traits !== "object") traits = {};
   (before.t || []).forEach(function (name) { delete traits[name]; });
   names.forEach(function (name) { traits[name] = edge.t[name]; });
   store("rl_trait", traits);
 }
-var now = { u: edge.u, e: edge.e || before.e, t: names.length ? names : undefined };
+var now = { u: edge.c ? edge.u : before.u, e: edge.e || before.e, t: names.length ? names : undefined };
 if (JSON.stringify(now) !== JSON.stringify(before)) store("doorstep_rudderstack", now);

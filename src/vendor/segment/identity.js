@@ -1,10 +1,17 @@
 // What the edge says of the visitor, and what the SDK keeps in localStorage, are one identity: what the edge has
 // handed over is taken away again where it does not say so any more.
 // The SDK reads ids from there before it asks anyone else: no event is needed to tell it.
-// `edge`: c the edge keeps the identity cookies, a anonymous id, m it was minted just now, u user id, e when an
-// identity has ended here, t client traits.
+// `edge`: c the edge says who the visitor is, a anonymous id, m it was minted just now, u user id, e when an identity
+// has ended here, t all client traits (absent: not known).
 function stored(name) {
-  try { return JSON.parse(localStorage.getItem(name)); } catch (error) { return null; }
+  var text = null;
+  try {
+    text = localStorage.getItem(name);
+    return JSON.parse(text);
+  } catch (error) {
+    // The SDK takes what is no JSON as it is.
+    return text;
+  }
 }
 function store(name, value) {
   try {
@@ -12,7 +19,8 @@ function store(name, value) {
     else localStorage.setItem(name, JSON.stringify(value));
   } catch (error) {}
 }
-var before = stored("doorstep_segment") || {};
+var before = stored("doorstep_segment");
+if (!before || !Array.isArray(before.t || [])) before = {};
 var user = stored("ajs_user_id");
 var over = edge.c && edge.e > (before.e || 0);
 // A user whom the SDK knows and the edge does not is one whose event is still on its way.
@@ -24,12 +32,13 @@ if (gone || over) {
 if (edge.a && (over || !edge.m || !stored("ajs_anonymous_id"))) store("ajs_anonymous_id", edge.a);
 else if (over) store("ajs_anonymous_id");
 if (edge.u) store("ajs_user_id", edge.u);
-var names = Object.keys(edge.t || {});
-if (names.length || before.t) {
+var names = edge.t ? Object.keys(edge.t) : gone || over ? [] : before.t || [];
+if (edge.t && (names.length || before.t)) {
   var traits = stored("ajs_user_traits") || {};
+  if (typeof traits !== "object") traits = {};
   (before.t || []).forEach(function (name) { delete traits[name]; });
   names.forEach(function (name) { traits[name] = edge.t[name]; });
   store("ajs_user_traits", traits);
 }
-var now = { u: edge.u, e: edge.e || before.e, t: names.length ? names : undefined };
+var now = { u: edge.c ? edge.u : before.u, e: edge.e || before.e, t: names.length ? names : undefined };
 if (JSON.stringify(now) !== JSON.stringify(before)) store("doorstep_segment", now);

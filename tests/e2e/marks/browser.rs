@@ -150,10 +150,7 @@ impl Browser {
 
     fn way(&mut self, ask: &Ask) -> Way {
         let edge = self.random.below(self.world.edges.len());
-        // Old files of the SDK are renewed only where they are asked for over HTTP/1 (Pingora 0.9.1).
-        let only_http1 = matches!(ask.upload, Upload::Raw(_))
-            || ask.manner == Manner::Asked
-            || ask.kind == "SDK";
+        let only_http1 = matches!(ask.upload, Upload::Raw(_)) || ask.manner == Manner::Asked;
         if only_http1 || self.random.share(50) {
             return Way::Http1 { edge, secure: self.random.share(30) };
         }

@@ -125,10 +125,7 @@ impl World {
                 None => self.teller(&event),
             };
             match scope {
-                Some(scope) => {
-                    let behind = sent.get(&message).is_some_and(|sent| sent.behind);
-                    wrong.extend(self.judge_event(&scope, &event, behind));
-                }
+                Some(scope) => wrong.extend(self.judge_event(&scope, &event)),
                 None => wrong.push("nobody".to_owned()),
             }
             self.tell(&wrong, "an event", &format!("{event:#}"));
@@ -145,17 +142,13 @@ impl World {
         Some(self.ledger.scope(life))
     }
 
-    /// `behind`: the cookies that it came with are another's, and so may the profile be that the edge adds.
-    fn judge_event(&self, scope: &Scope, event: &Value, behind: bool) -> Vec<String> {
+    fn judge_event(&self, scope: &Scope, event: &Value) -> Vec<String> {
         let mut own = event.clone();
         // The edge makes one where the page has none.
         if let (Some(id), Some(own)) = (event["messageId"].as_str(), own.as_object_mut())
             && id.starts_with("edge-")
         {
             own.remove("messageId");
-        }
-        if behind && let Some(context) = own["context"].as_object_mut() {
-            context.remove("profile");
         }
         let number = None;
         let scope = Scope { number, ..scope.clone() };
@@ -175,7 +168,7 @@ impl World {
         }
         if let Some(secret) = context["profile"]["secret"].as_str() {
             let (of, named) = (self.ledger.owners(secret), self.named_by(event));
-            if !behind && !of.iter().any(|of| named.contains(of)) {
+            if !of.iter().any(|of| named.contains(of)) {
                 wrong.push(format!("the profile of {of:?}, and the ids of {named:?}"));
             }
             self.ledger.saw("profiles in events");

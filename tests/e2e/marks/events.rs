@@ -119,7 +119,7 @@ impl Browser {
         let status = self.send(ask).await.status();
         let acknowledged = status == 200 && !abandoned;
         for message in messages {
-            let sent = Message { scope: scope.clone(), acknowledged, withheld, behind: false };
+            let sent = Message { scope: scope.clone(), acknowledged, withheld };
             self.world.ledger.sent(message, sent);
         }
     }
@@ -202,9 +202,7 @@ impl Browser {
         let status = self.send(ask).await.status();
         if kept {
             let acknowledged = whole && status == 204;
-            self.world
-                .ledger
-                .sent(&token, Message { scope, acknowledged, withheld: !gives, behind: false });
+            self.world.ledger.sent(&token, Message { scope, acknowledged, withheld: !gives });
         }
     }
 

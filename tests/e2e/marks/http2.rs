@@ -99,6 +99,10 @@ async fn once(
         send(&mut stream, second, true);
     }
     let response = response.await?;
+    if late {
+        // The answer has begun; the origin's end of it may be on its way.
+        send(&mut stream, second, true);
+    }
     if ask.manner == Manner::Left {
         return Ok(None);
     }
@@ -110,9 +114,6 @@ async fn once(
     let status = head.status.as_u16();
     let mut answer = Answer { status, headers, body: Vec::new(), trailers: Vec::new() };
     read_body(&mut body, &mut answer.body, raw).await?;
-    if late {
-        send(&mut stream, second, true);
-    }
     Ok(Some(answer))
 }
 

@@ -187,15 +187,12 @@ impl Browser {
         let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
         let acknowledged = self.send(ask).await.status() == 200;
         let scope = self.world.ledger.scope(next.number);
-        self.world
-            .ledger
-            .sent(&message, Message { scope, acknowledged, withheld: false, behind: true });
+        self.world.ledger.sent(&message, Message { scope, acknowledged, withheld: false });
     }
 
-    /// What the site and the SDK keep for themselves goes by their own scripts, and so does what stands in cookies of
-    /// traits.
+    /// What the site and the SDK keep for themselves goes by their own scripts.
     fn forget_cookies_of_the_site(&mut self) {
-        for name in ["sid", "own", "rl_session", "secret_trait"] {
+        for name in ["sid", "own", "rl_session"] {
             self.jar.remove(name);
         }
     }
@@ -247,7 +244,7 @@ impl Browser {
             let ask = ask.upload(Upload::Sized(event.to_string().into_bytes()));
             let scope = ask.scope.clone();
             let acknowledged = self.send_or_clear(ask).await == 200;
-            let sent = Message { scope, acknowledged, withheld: false, behind: true };
+            let sent = Message { scope, acknowledged, withheld: false };
             self.world.ledger.sent(&message, sent);
             self.forget_cookies_of_the_site();
         }
@@ -299,7 +296,7 @@ impl Browser {
         if let Some(message) = message {
             // Deleting the other erases it.
             let (scope, acknowledged) = (ask.scope.clone(), false);
-            let sent = Message { scope, acknowledged, withheld: false, behind: true };
+            let sent = Message { scope, acknowledged, withheld: false };
             self.world.ledger.sent(&message, sent);
         }
         self.send(ask).await;

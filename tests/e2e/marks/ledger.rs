@@ -46,8 +46,6 @@ pub(super) struct Message {
     pub(super) acknowledged: bool,
     /// It may not leave.
     pub(super) withheld: bool,
-    /// The request's cookies name another than it does itself.
-    pub(super) behind: bool,
 }
 
 #[derive(Default)]

@@ -305,6 +305,14 @@ impl Edge {
         (output.status.success(), out + &String::from_utf8_lossy(&output.stderr))
     }
 
+    /// What `doorstep check` says of the configuration.
+    pub async fn cli_check(&self) -> (bool, String) {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorstep"));
+        let output = command.arg("check").arg(&self.file).output().await.expect("runs");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), out + &String::from_utf8_lossy(&output.stderr))
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -42,6 +42,9 @@ pub(super) enum OpenError {
 const FORMAT: &str = "profiles 2";
 /// LMDB's pages are the system's; larger ones only make the estimate smaller.
 const PAGE_BYTES: u64 = 4096;
+/// Most links to one profile that are looked through for claims: those of a person, of whom the site links more than
+/// that, are bounded by their age alone.
+const LISTED: usize = 4 * MAX_CLAIMS;
 /// Records of one part of an export, and of one sweep.
 const PART: usize = 1000;
 
@@ -207,9 +210,13 @@ impl Writing<'_> {
         update: &Update,
     ) -> Result<ProfileKey, StoreError> {
         let (end, stored) = self.end(key)?;
+        let is_new = stored.is_none();
         let mut profile = stored.unwrap_or_default();
         let before = profile.pulled();
         if profile.merge(update, self.now)? || profile.pulled() != before {
+            if is_new {
+                self.unlist_what_is_over(&end)?;
+            }
             self.put(&end, profile.encode())?;
         }
         Ok(end)
@@ -236,9 +243,7 @@ impl Writing<'_> {
             }
             self.unlist(&old.to, from)?;
         }
-        if by == LinkedBy::Claim && !self.make_room(to)? {
-            return Ok(Vec::new());
-        }
+        let over = if by == LinkedBy::Claim { self.make_room(to)? } else { None };
         self.put(from, &link.record(by))?;
         self.tables
             .linked
@@ -254,7 +259,7 @@ impl Writing<'_> {
                 other => drop(other?),
             }
         }
-        Ok(vec![from.clone(), end])
+        Ok([from.clone(), end].into_iter().chain(over).collect())
     }
 
     fn unlist(&mut self, to: &ProfileKey, from: &ProfileKey) -> Result<(), StoreError> {
@@ -264,6 +269,15 @@ impl Writing<'_> {
             .delete_one_duplicate(&mut self.txn, to.as_bytes(), from.as_bytes())
             .map(drop)
             .map_err(unavailable)
+    }
+
+    /// Where a link that is over still stands under `key`, it leads nowhere from now on.
+    fn unlist_what_is_over(&mut self, key: &ProfileKey) -> Result<(), StoreError> {
+        let record = self.tables.records.get(&self.txn, key.as_bytes()).map_err(unavailable)?;
+        match record.and_then(StoredLink::read) {
+            Some(link) => self.unlist(&link.to, key),
+            None => Ok(()),
+        }
     }
 
     /// The keys that are linked to `to`, at most so many.
@@ -278,11 +292,11 @@ impl Writing<'_> {
         Ok(keys.filter_map(|entry| ProfileKey::from_bytes(entry.ok()?.1)).take(most).collect())
     }
 
-    /// Makes room for one more claim on `to`: the oldest goes where there are too many. `false` where none can.
-    fn make_room(&mut self, to: &ProfileKey) -> Result<bool, StoreError> {
-        let listed = self.linked_to(to, 4 * MAX_CLAIMS)?;
+    /// Makes room for one more claim on `to`: of too many the oldest goes. Which one that was.
+    fn make_room(&mut self, to: &ProfileKey) -> Result<Option<ProfileKey>, StoreError> {
+        let listed = self.linked_to(to, LISTED)?;
         if listed.len() < MAX_CLAIMS {
-            return Ok(true);
+            return Ok(None);
         }
         let mut claims = Vec::new();
         for from in listed {
@@ -292,13 +306,13 @@ impl Writing<'_> {
             let claim = link.filter(|link| link.by == LinkedBy::Claim && link.to == *to);
             claims.extend(claim.map(|link| (link.at, from)));
         }
-        let oldest = claims.iter().min().cloned();
-        let Some((_, oldest)) = oldest.filter(|_| claims.len() >= MAX_CLAIMS) else {
-            return Ok(claims.len() < MAX_CLAIMS);
-        };
+        if claims.len() < MAX_CLAIMS {
+            return Ok(None);
+        }
+        let Some((_, oldest)) = claims.into_iter().min() else { return Ok(None) };
         self.remove(&oldest)?;
         self.unlist(to, &oldest)?;
-        Ok(true)
+        Ok(Some(oldest))
     }
 
     pub(super) fn delete(

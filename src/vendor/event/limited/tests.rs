@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::decide::Consent;
 use crate::identity::{AnonymousId, UserId, Visitor};
-use crate::vendor::{Given, Ip, Kind, Spec, enrich, rudderstack, segment};
+use crate::vendor::{Given, Ip, Kind, KnownProfile, Spec, enrich, rudderstack, segment};
 
 /// What may be found in an event that leaves, written down a second time: `[]` is any entry of a list, `*`
 /// any member, `**` anything at all.
@@ -402,7 +402,7 @@ fn left(kind: Kind, body: &str, spec: &Spec) -> Vec<Vec<u8>> {
         ip: Ip::Is("203.0.113.77".parse().unwrap()),
         user_agent: Some("Test/1"),
         place: Some(&place),
-        profile: Some(&profile),
+        profile: Some(KnownProfile { traits: &profile, user: visitor.user.as_ref() }),
         consent: Some(Consent::Limited),
     };
     let Ok(enriched) = enrich(kind, body.as_bytes(), &given, spec) else { return Vec::new() };

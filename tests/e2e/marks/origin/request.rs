@@ -93,7 +93,13 @@ impl OriginRequest {
         let own = |line: &&str| !line.to_ascii_lowercase().starts_with("x-types:");
         let own = |line: &&str| own(line) && !line.to_ascii_lowercase().starts_with("x-plan:");
         let head: Vec<&str> = self.head.lines().filter(own).collect();
-        let mut finds = Finds::of(head.join("\n").as_bytes());
+        let mut head = head.join("\n");
+        // The cookie of a trait that the browser still has of its user before: the edge hears with this request that
+        // another is there.
+        for mark in typed.iter().flat_map(|typed| &typed.marks) {
+            head = head.replace(&format!("secret_trait={mark}"), "");
+        }
+        let mut finds = Finds::of(head.as_bytes());
         finds.read(&self.body);
         let number =
             asks.as_deref().and_then(|asks| Finds::of(asks.as_bytes()).numbers.pop_first());

@@ -1,0 +1,46 @@
+//! What is allowed, and mostly not meant.
+
+use super::compile::Checking;
+use super::file;
+use crate::decide::{RewriteRule, Rules};
+
+/// Warns where traits reach somebody while anybody can say to be any user.
+pub(super) fn warn_of_unsigned_ids(
+    checking: &mut Checking<'_>,
+    at: &str,
+    site: &file::Site,
+    rules: &Rules,
+) {
+    if site.identity.signed {
+        return;
+    }
+    let rewrites = rules.rewrite.all().iter().position(RewriteRule::shows_traits);
+    let sticky = rules.experiments.all().iter().position(|experiment| experiment.by_trait);
+    let told =
+        |reach: bool, place: &str, whom: &str| reach.then(|| (place.to_owned(), whom.to_owned()));
+    let to = [
+        told(!site.client_traits.is_empty(), "client_traits", "pages show these traits to"),
+        told(!site.trait_cookies.is_empty(), "trait_cookies", "cookies give these traits to"),
+        told(
+            !site.request_headers.is_empty(),
+            "request_headers",
+            "the origin takes these traits for those of",
+        ),
+        told(
+            !site.enrich.profile.is_empty(),
+            "enrich/profile",
+            "the vendor takes these traits for those of",
+        ),
+        rewrites.map(|index| (format!("rewrite/{index}"), "pages show traits to".to_owned())),
+    ];
+    for (place, reach) in to.into_iter().flatten() {
+        let why = format!(
+            "{reach} whoever says a user's id, which anybody can: `identity.signed` lets an id count only where somebody vouches for it"
+        );
+        checking.warn(&format!("{at}/{place}"), why);
+    }
+    if let Some(index) = sticky {
+        let why = "a variant is kept in a user's profile only where somebody vouches for the user (`identity.signed`)";
+        checking.warn(&format!("{at}/experiments/{index}/sticky"), why);
+    }
+}

@@ -1,0 +1,227 @@
+//! Two people at one computer, in a real browser with the real SDKs: who has logged out stays so, and who comes next
+//! gets nothing of the last one's.
+
+use serde_json::{Value, json};
+
+use crate::browser::{Visit, visit};
+use crate::support::edge::{Edge, Setup, WRITE_KEY};
+use crate::support::server::{Reply, Server};
+use crate::support::vendor::Vendor;
+
+async fn origin() -> Server {
+    Server::start(|asked| match asked.target.as_str() {
+        "/logout" => Reply::new(
+            200,
+            &["Content-Type: text/html", "X-Doorstep-User:"],
+            "<!doctype html><html><head><title>Bye</title></head><body><p>Bye</body></html>",
+        ),
+        "/favicon.ico" => Reply::new(204, &[], ""),
+        _ => Reply::new(
+            200,
+            // The browser may keep it, if it were for the origin.
+            &["Content-Type: text/html", "Cache-Control: public, max-age=3600"],
+            "<!doctype html><html><head><title>Shop</title></head><body><p id=plan>none</p></body></html>",
+        ),
+    })
+    .await
+}
+
+async fn shop(setup: Setup) -> Edge {
+    let edge = setup
+        .site(
+            "webhook: { username: u, password: p }\nclient_traits: { plan: traits.plan }\n\
+             rewrite: [{ select: '#plan', set: { text: '{{ traits.plan }}' } }]",
+        )
+        .start()
+        .await;
+    push(&edge, "ann", json!({"plan": "gold"})).await;
+    edge
+}
+
+async fn push(edge: &Edge, user: &str, traits: Value) {
+    let push = json!({"type": "identify", "userId": user, "traits": traits});
+    let request =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    assert_eq!(request.body(push.to_string()).send().await.status, 200);
+}
+
+/// How one vendor's SDK is spoken to.
+struct Sdk {
+    /// True once it has come.
+    loaded: &'static str,
+    /// What it and the page say.
+    state: &'static str,
+    object: &'static str,
+    /// Where its events go.
+    track: &'static str,
+    identify: &'static str,
+    page: &'static str,
+}
+
+const SEGMENT: Sdk = Sdk {
+    loaded: "window.analytics && analytics.initialized === true",
+    state: "({ user: analytics.user().id() || null, anonymous: analytics.user().anonymousId(), \
+             traits: analytics.user().traits() || {}, plan: document.getElementById('plan').textContent })",
+    object: "analytics",
+    track: "/seg/evs/t",
+    identify: "/seg/evs/i",
+    page: "/seg/evs/p",
+};
+
+const RUDDERSTACK: Sdk = Sdk {
+    loaded: "window.rudderanalytics && !Array.isArray(rudderanalytics) && !!rudderanalytics.getAnonymousId",
+    state: "({ user: rudderanalytics.getUserId() || null, anonymous: rudderanalytics.getAnonymousId(), \
+             traits: rudderanalytics.getUserTraits() || {}, plan: document.getElementById('plan').textContent })",
+    object: "rudderanalytics",
+    track: "/seg/v1/track",
+    identify: "/seg/v1/identify",
+    page: "/seg/v1/page",
+};
+
+impl Sdk {
+    fn open(&self, path: &str) -> Value {
+        json!({ "open": path, "until": self.page, "when": self.loaded, "value": if path == "/" { self.state } else { "1" } })
+    }
+    fn run(&self, call: &str, until: &[&str]) -> Value {
+        json!({ "run": call.replace("SDK", self.object), "until": until })
+    }
+}
+
+fn is_nobodys(state: &Value) {
+    assert_eq!((&state["user"], &state["plan"]), (&Value::Null, &json!("none")), "{state}");
+    assert_eq!(state["traits"].get("plan"), None, "{state}");
+}
+
+fn is_anns(state: &Value) {
+    assert_eq!((&state["user"], &state["plan"]), (&json!("ann"), &json!("gold")), "{state}");
+    assert_eq!(state["traits"]["plan"], "gold", "{state}");
+}
+
+/// The usual order: `track('Logged Out')`, then `reset()`, and at once another page.
+async fn log_out_again_and_again(edge: &Edge, sdk: &Sdk) {
+    const ROUNDS: usize = 4;
+    let mut steps = vec![sdk.open("/")];
+    for _ in 0..ROUNDS {
+        steps.push(sdk.run("SDK.identify('ann')", &[sdk.identify]));
+        steps.push(sdk.open("/"));
+        let out = sdk.run("SDK.track('Logged Out'); SDK.reset()", &["/seg/reset", sdk.track]);
+        steps.extend([out, sdk.open("/")]);
+    }
+    let story = visit(edge, json!(steps)).await;
+    let mut browsers: Vec<Value> = Vec::new();
+    for round in 0..ROUNDS {
+        is_anns(story.value(4 * round + 2));
+        let out = story.value(4 * round + 4);
+        is_nobodys(out);
+        let cookie = story
+            .cookie(4 * round + 4, "ajs_user_id")
+            .or(story.cookie(4 * round + 4, "rl_user_id"));
+        assert_eq!(cookie, None, "round {round}");
+        assert!(
+            !browsers.contains(&out["anonymous"]),
+            "round {round}: the browser becomes another one"
+        );
+        browsers.push(out["anonymous"].clone());
+    }
+}
+
+/// The site logs Ann out by itself, and Bob comes. `events` are what the vendor has got.
+async fn another_user_comes(edge: &Edge, sdk: &Sdk) -> Visit {
+    let story = visit(
+        edge,
+        json!([
+            sdk.open("/"),
+            sdk.run("SDK.identify('ann', { email: 'ann@shop.example' })", &[sdk.identify]),
+            sdk.open("/"),
+            sdk.open("/logout"),
+            sdk.open("/"),
+            sdk.run("SDK.identify('bob', { first: 'Bob' })", &[sdk.identify]),
+            sdk.open("/"),
+        ]),
+    )
+    .await;
+    is_anns(story.value(2));
+    is_nobodys(story.value(4));
+    assert_ne!(story.value(2)["anonymous"], story.value(4)["anonymous"]);
+    assert_eq!(story.value(4)["traits"], json!({}), "nothing of Ann's");
+    let bobs = story.value(6);
+    assert_eq!((&bobs["user"], &bobs["plan"]), (&json!("bob"), &json!("none")), "{bobs}");
+    assert_eq!(bobs["traits"], json!({"first": "Bob"}));
+    story
+}
+
+/// No event says of Bob what is known of Ann.
+fn bob_is_nobody_else(events: &[Value]) {
+    let bobs: Vec<&Value> = events.iter().filter(|event| event["userId"] == "bob").collect();
+    assert!(!bobs.is_empty(), "{events:#?}");
+    for event in bobs {
+        let text = event.to_string();
+        assert!(!text.contains("gold") && !text.contains("ann@shop.example"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_out_stays_logged_out_with_segment() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port())).await;
+    log_out_again_and_again(&edge, &SEGMENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_user_gets_nothing_of_the_last_ones_with_segment() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port())).await;
+    another_user_comes(&edge, &SEGMENT).await;
+    bob_is_nobody_else(&vendor.until(7).await);
+}
+
+/// What the profile has no more is not handed over any more, nor kept from before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trait_that_is_gone_is_gone_from_the_browser() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port())).await;
+    let sdk = &SEGMENT;
+    let ann =
+        json!([{ "name": "ajs_user_id", "value": "ann", "domain": ".shop.example", "path": "/" }]);
+    let url = format!("http://www.shop.example:{}", edge.port);
+    let taking = async {
+        edge.reaches("doorstep_events_accepted_total", &[], 1.0).await;
+        push(&edge, "ann", json!({"plan": null, "size": "L"})).await;
+        edge.event("t", &json!({"event": "pushed", "anonymousId": "other"})).send().await
+    };
+    let steps = json!([
+        sdk.open("/"),
+        // Until the push has been taken.
+        { "run": "(async () => { for (;;) { const traits = await (await fetch('/seg/traits')).json(); \
+                  if (!('plan' in traits)) return; await new Promise((done) => setTimeout(done, 20)); } })()" },
+        sdk.open("/"),
+    ]);
+    let (story, taken) =
+        tokio::join!(crate::browser::visit_with(&url, steps, ann, Value::Null), taking);
+    assert_eq!(taken.status, 200);
+    assert_eq!(story.value(0)["traits"], json!({"plan": "gold"}));
+    let last = story.value(2);
+    assert_eq!((&last["user"], &last["traits"]), (&json!("ann"), &json!({})), "{last}");
+}
+
+fn rudderstack(origin: u16, vendor: &Vendor) -> Setup {
+    let at = format!("http://127.0.0.1:{}", vendor.port());
+    Setup::new(origin).vendor_yaml(&format!(
+        "vendor: {{ rudderstack: {{ write_key: {WRITE_KEY}, cdn: '{at}', config_api: '{at}', data_plane: '{at}' }} }}"
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_out_stays_logged_out_with_rudderstack() {
+    let (vendor, origin) = (Vendor::rudderstack().await, origin().await);
+    let edge = shop(rudderstack(origin.port, &vendor)).await;
+    log_out_again_and_again(&edge, &RUDDERSTACK).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_user_gets_nothing_of_the_last_ones_with_rudderstack() {
+    let (vendor, origin) = (Vendor::rudderstack().await, origin().await);
+    let edge = shop(rudderstack(origin.port, &vendor)).await;
+    another_user_comes(&edge, &RUDDERSTACK).await;
+    bob_is_nobody_else(&vendor.until(7).await);
+}
