@@ -135,9 +135,10 @@ fn report(ledger: &Ledger, most: u64) {
     let faults = ledger.faults();
     let some = faults.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(faults.is_empty(), "{} faults, the first:\n{some}", faults.len());
-    // Redis is away and nodes start anew from time to time: what can't be stored then is refused.
-    for (kind, (asked, failed)) in &kinds {
-        assert!(failed * 5 <= *asked + 20, "{kind}: {failed} of {asked} are not answered");
+    // While Redis stands still, who sends these is told to send them again.
+    let by_the_vendor = |kind: &str| matches!(kind, "push" | "deletion");
+    for (kind, (asked, failed)) in kinds.iter().filter(|(kind, _)| !by_the_vendor(kind)) {
+        assert!(failed * 20 <= *asked + 20, "{kind}: {failed} of {asked} are not answered");
     }
     if most >= USUAL {
         let missing: Vec<_> = SHOWN.iter().filter(|what| !seen.contains_key(**what)).collect();

@@ -435,3 +435,19 @@ async fn what_is_a_users_is_handed_to_nobody_by_an_event() {
         assert!(told.contains("1000000") && !told.contains("mallory"), "{key}: {told}");
     }
 }
+
+/// Where the check knows the session as one user, and the cookies still name another.
+#[tokio::test]
+async fn an_event_has_no_profile_of_another_than_it_names() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 10m }}",
+        origin.port
+    );
+    let edge = edge(setup(&origin, &vendor, NEW, &check)).await;
+    let cookies = "sid=ceo-session; ajs_user_id=mary; ajs_anonymous_id=marys";
+    let event = edge.event("t", &json!({"event": "x"})).header("Cookie", cookies);
+    assert_eq!(event.send().await.status, 200);
+    let event = vendor.until(1).await.pop().unwrap();
+    assert!(event["userId"] == "ceo" || event["context"].get("profile").is_none(), "{event:#}");
+}

@@ -237,11 +237,11 @@ impl Browser {
             (10, Act::Cookies),
             (15, Act::Push),
             (2, Act::Erase),
-            (40, Act::LogIn),
+            (50, Act::LogIn),
             (20, Act::LogOut),
             (10, Act::TakeOver),
             (15, Act::ChangeMind),
-            (40, Act::Pretend),
+            (100, Act::Pretend),
         ]);
         self.make(act).await;
     }

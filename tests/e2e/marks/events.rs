@@ -233,7 +233,7 @@ impl Browser {
     pub(super) async fn push(&mut self, persons: &[Person]) {
         let mut documents: Vec<Value> = Vec::new();
         for person in persons {
-            let plan = *self.random.pick(&["gold", "basic", "basic", "moved"]);
+            let plan = *self.random.pick(&["gold", "gold", "gold", "basic", "moved"]);
             documents.push(json!({"type": "identify", "userId": person.id,
                 "traits": { "secret": person.secret, "plan": plan }}));
         }

@@ -63,7 +63,7 @@ impl Browser {
         let person = self.somebody().await;
         self.is_now(&person);
         match self.site {
-            Site::Signed if self.random.share(40) => self.identify(&person, true).await,
+            Site::Signed if self.random.share(60) => self.identify(&person, true).await,
             Site::Signed | Site::Checked => {
                 let sid = format!("s-{}", self.word);
                 if !self.log_in_at_the_site(&person, &sid, None).await {
@@ -308,7 +308,7 @@ impl Browser {
     fn say_ids_of(&mut self, victim: &Victim) {
         let (user, anonymous) = (&victim.person.id, &victim.anonymous);
         let (says_user, says_browser) =
-            *self.random.pick(&[(true, true), (true, false), (false, true)]);
+            *self.random.pick(&[(true, true), (true, false), (false, true), (false, true)]);
         let signature = self.random.share(50);
         self.jar.retain(|name, _| !name.starts_with("rl_"));
         if !signature {

@@ -26,9 +26,9 @@ impl Browser {
             (1, "page slow"),
             (1, "page large"),
             (1, "page etag same"),
-            (1, "page gold-gone"),
-            (1, "page gold-broken"),
-            (1, "page gold-moved"),
+            (2, "page gold-gone"),
+            (2, "page gold-broken"),
+            (2, "page gold-moved"),
         ]);
         // Many have one target, so that what is remembered of a page is used for others.
         let target = match self.random.below(4) {
