@@ -207,8 +207,9 @@ impl Edge {
         let browser = ProfileKey::anonymous(&site.name, id);
         let user = ProfileKey::user(&site.name, user);
         // A browser that is another user's stays that one's: nobody is asked whose id this is.
+        // Nor is it linked where the store does not say.
         if site.identity.signed
-            && self.profiles.end_of(&browser).await.is_ok_and(|end| end != browser)
+            && !self.profiles.end_of(&browser).await.is_ok_and(|end| end == browser)
         {
             return;
         }
