@@ -416,6 +416,7 @@ impl Decision {
     /// and nothing of the visitor's.
     pub fn without_visitor(&mut self) {
         self.traits.clear();
+        self.headers.clear();
         for (_, value) in &mut self.cookies {
             *value = None;
         }

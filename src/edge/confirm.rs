@@ -4,6 +4,7 @@ use http::{HeaderName, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::Edge;
+use super::context::Context;
 use super::response::drop_own;
 use super::session_check::Owner;
 use super::who::Who;
@@ -40,6 +41,7 @@ impl Edge {
         &self,
         site: &Site,
         request: &RequestHeader,
+        context: &Context,
         who: &Who,
     ) -> Confirmation {
         let visitor = who.visitor.clone();
@@ -52,8 +54,9 @@ impl Edge {
         }
         let confirmation = match &site.check {
             Some(check) => {
-                let session = cookie(request.headers.get_all(header::COOKIE), &check.cookie);
-                by_check(request, self.session_owner(site, check, session).await, who)
+                let client = context.client.address;
+                let owner = self.session_owner(site, check, &request.headers, client).await;
+                by_check(request, owner, who)
             }
             None => by_signature(site, request, who),
         };

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::client::Client;
 use super::confirm::Said;
 use super::exposure::Sights;
@@ -133,6 +135,11 @@ pub(super) struct Page {
     pub(super) is_known: bool,
     /// What the site's check says of the visitor, where cookies say something else.
     pub(super) verdict: Option<Said>,
+    /// What the origin has said of the visitor with an answer that was not the last: the page that was chosen had
+    /// moved, or failed.
+    pub(super) said: Option<Said>,
+    /// Cookies of such an answer.
+    pub(super) brought: Vec<HeaderValue>,
     /// What the request brings of earlier pages.
     pub(super) given: Option<Box<Given>>,
     /// What was decided, where there was something to decide.
@@ -172,6 +179,14 @@ impl Page {
             Some(Target::Other { origin, .. }) => *origin,
             _ => None,
         }
+    }
+
+    /// Whether who asks may have a say in the answer, whatever became of it this time.
+    pub(super) fn may_be_personal(&self, site: &Site) -> bool {
+        self.concerned.varies
+            || !site.consent.is_empty()
+            || site.identity.server_side_cookies
+            || !site.rules.cookies.is_empty()
     }
 
     /// Whether its elements are changed.

@@ -63,7 +63,7 @@ impl Edge {
     ) {
         let request = session.req_header();
         let who = page.who.get_or_insert_with(|| self.who(site, request, context));
-        let Confirmation { known, verdict, .. } = self.confirmed(site, request, who).await;
+        let Confirmation { known, verdict, .. } = self.confirmed(site, request, context, who).await;
         (page.known, page.verdict) = (known, verdict);
     }
 
@@ -80,7 +80,8 @@ impl Edge {
         let who = page.who.take().unwrap_or_else(|| self.who(site, request, context));
         // A newcomer takes part from the first page on.
         let who = if page.wants_html { who.minted(site) } else { who };
-        let Confirmation { known, verdict, .. } = self.confirmed(site, request, &who).await;
+        let Confirmation { known, verdict, .. } =
+            self.confirmed(site, request, context, &who).await;
         page.verdict = verdict;
         let wait = context.snapshot.profile_wait;
         let looked = Instant::now();

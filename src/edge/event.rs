@@ -21,7 +21,7 @@ use crate::collect::{Lane, SpoolError};
 use crate::decide::Consent;
 use crate::html::Coding;
 use crate::identity::{Confirmed, Visitor};
-use crate::profile::store::LinkedBy;
+use crate::profile::store::{LinkedBy, Stored};
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
 use crate::telemetry::{EventDrop, Feature, guard};
@@ -110,7 +110,7 @@ impl Edge {
         }
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
-        let confirmation = self.confirmed_for(site, request, &who, kind).await;
+        let confirmation = self.confirmed_for(site, request, context, &who, kind).await;
         let known = &confirmation.known;
         let profile = self.profile_context(context, site, known).await;
         let given = Given {
@@ -144,12 +144,13 @@ impl Edge {
         &self,
         site: &Site,
         request: &RequestHeader,
+        context: &Context,
         who: &Who,
         kind: Kind,
     ) -> Confirmation {
-        let links = matches!(kind, Kind::Identify | Kind::Alias);
+        let links = matches!(kind, Kind::Identify | Kind::Alias | Kind::Batch);
         if site.check.is_none() || links || !site.enrich.profile.is_empty() {
-            return self.confirmed(site, request, who).await;
+            return self.confirmed(site, request, context, who).await;
         }
         Confirmation::default()
     }
@@ -171,7 +172,7 @@ impl Edge {
             return not_taken(site, &error);
         }
         site.metrics.events_accepted.inc_by(enriched.parcels.len() as u64);
-        let Enriched { user, anonymous, user_hash, made, .. } = enriched;
+        let Enriched { user, anonymous, user_hash, made, links, .. } = enriched;
         // What was made before an identity ended does not bring it back.
         if who.ended.covers(anonymous.as_ref(), made) {
             return taken();
@@ -183,7 +184,7 @@ impl Edge {
         });
         let known = named.user.is_some() && confirmation.known.user() == named.user.as_ref();
         let proven = hashed || (known && confirmation.known.is_vouched());
-        if matches!(kind, Kind::Identify | Kind::Alias) {
+        if links {
             self.link(context, site, who, &named, proven).await;
         }
         let cookies = if hashed {
@@ -206,16 +207,24 @@ impl Edge {
         };
         let browser = ProfileKey::anonymous(&site.name, id);
         let user = ProfileKey::user(&site.name, user);
-        // A browser that is another user's stays that one's: nobody is asked whose id this is.
-        // Nor is it linked where the store does not say.
-        if site.identity.signed
-            && !self.profiles.end_of(&browser).await.is_ok_and(|end| end == browser)
-        {
+        if site.identity.signed && !self.may_hand_over(&browser, who).await {
             return;
         }
         // The event is taken all the same; the next identify links again.
         if let Err(error) = self.profiles.link(&browser, &user, now_millis(), by).await {
             tracing::warn!(site = &*site.name, %error, "ids could not be linked");
+        }
+    }
+
+    /// Whether what is known of `browser` may go over to a user, where ids are signed. One that is another user's
+    /// stays that one's: nobody is asked whose id this is. Nor does one go over where the store does not say, or that
+    /// is known already and that only the event names, and not the browser itself.
+    async fn may_hand_over(&self, browser: &ProfileKey, who: &Who) -> bool {
+        let own = who.visitor.anonymous.as_ref().is_some_and(|id| id.as_str() == browser.id());
+        match self.profiles.stored(browser).await {
+            Ok(None) => true,
+            Ok(Some(Stored::Profile(_))) => own,
+            Ok(Some(Stored::Linked(_))) | Err(_) => false,
         }
     }
 

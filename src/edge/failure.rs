@@ -5,11 +5,66 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::answer::Answer;
+use super::confirm::{Said, said_by_origin};
+use super::context::Page;
 use super::context::{Context, Way};
 use super::page::host_asked;
 use super::raw_request::RawRequest;
+use super::response::{cookie_lines, ends_user};
 use crate::decide::Target;
 use crate::site::{Route, Site, normal_path};
+
+/// The page that was chosen for the visitor could not be had.
+pub(super) const FELL_BACK: &str = "chosen page failed";
+/// The page that was chosen for the visitor stands elsewhere by now.
+pub(super) const FOLLOWED: &str = "chosen page moved";
+
+/// Whether the request goes out again, and why: the page that was chosen has moved, or failed. What its answer has said
+/// of the visitor comes with the last one.
+pub(super) fn asks_again(
+    context: &mut Context,
+    site: &Site,
+    response: &mut ResponseHeader,
+) -> Option<&'static str> {
+    let status = response.status;
+    let moved = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+    let failed = status == StatusCode::NOT_FOUND || status.is_server_error();
+    let Way::Page(page) = &mut context.way else { return None };
+    if !(moved || failed) || !matches!(page.target(), Some(Target::Other { .. })) {
+        return None;
+    }
+    let other = remember_said(page, site, response);
+    let why = if moved && !other && follows(context, response) {
+        FOLLOWED
+    } else if falls_back(context) {
+        FELL_BACK
+    } else {
+        return None;
+    };
+    if let Way::Page(page) = &mut context.way {
+        page.brought.extend(cookie_lines(response));
+        if let (true, Some(decision)) = (other, &mut page.decision) {
+            // It was decided for somebody else.
+            decision.without_visitor();
+        }
+    }
+    Some(why)
+}
+
+/// Keeps what the answer says of the visitor. Whether that is another one than the page was chosen for.
+fn remember_said(page: &mut Page, site: &Site, response: &mut ResponseHeader) -> bool {
+    let ends = site.identity.server_side_cookies && ends_user(site, &cookie_lines(response));
+    let said = said_by_origin(site, response).or(ends.then_some(Said::Nobody));
+    let other = match &said {
+        Some(Said::User(user)) => page.known.user() != Some(user),
+        Some(Said::Nobody) => page.known.user().is_some(),
+        None => false,
+    };
+    if page.said != Some(Said::Nobody) {
+        page.said = said.or(page.said.take());
+    }
+    other
+}
 
 /// Gives a chosen page that has failed up for the one that everybody gets.
 pub(super) fn falls_back(context: &mut Context) -> bool {
@@ -23,7 +78,7 @@ pub(super) fn falls_back(context: &mut Context) -> bool {
 
 /// Follows a chosen page to where it has moved for good, once: the URL that the visitor sees stays. Whether it does.
 /// What leads elsewhere for now, such as to a login, is no page to show in its place.
-pub(super) fn follows(context: &mut Context, response: &ResponseHeader) -> bool {
+fn follows(context: &mut Context, response: &ResponseHeader) -> bool {
     let for_good = [StatusCode::MOVED_PERMANENTLY, StatusCode::PERMANENT_REDIRECT];
     let Some(site) = context.site.clone() else { return false };
     let Way::Page(page) = &mut context.way else { return false };

@@ -40,6 +40,15 @@ fn household(client: IpAddr) -> u128 {
     }
 }
 
+/// The network that a client is in: of IPv6 what one customer may have of it.
+pub(super) fn network(client: Option<IpAddr>) -> u128 {
+    match client {
+        Some(IpAddr::V6(address)) => u128::from(address) >> 80 << 80,
+        Some(address) => household(address),
+        None => 0,
+    }
+}
+
 /// Room that one request takes, given back when it is dropped.
 pub(super) struct Taken<'l>(&'l AtomicUsize);
 

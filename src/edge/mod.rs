@@ -69,7 +69,7 @@ pub use strict::MAX_HEAD_BYTES;
 
 use answer::Answer;
 use context::{AssetWay, Context, Way};
-use failure::{error_page, failure_status, falls_back, follows};
+use failure::{FELL_BACK, FOLLOWED, asks_again, error_page, failure_status, falls_back};
 use record::write_record;
 
 /// Doorstep as a part of a Pingora server.
@@ -91,10 +91,6 @@ pub struct Edge {
     leaving: Arc<AtomicBool>,
 }
 
-/// The error by which a chosen page is given up.
-const FELL_BACK: &str = "chosen page failed";
-/// The error by which a chosen page is asked for where it has moved to.
-const FOLLOWED: &str = "chosen page moved";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest pause of a client while it takes an answer.
@@ -406,16 +402,10 @@ impl ProxyHttp for Edge {
                 _ => site.metrics.origin.observe(seconds),
             }
         }
-        let moved = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
-        if moved && follows(context, response) {
-            return Error::e_explain(ErrorType::Custom(FOLLOWED), "the chosen page has moved")
-                .map_err(Error::into_up);
-        }
-        let failed = status == StatusCode::NOT_FOUND || status.is_server_error();
-        if (failed || moved) && falls_back(context) {
-            // Nothing has been sent: the request goes out again, for the page that everybody gets.
-            return Error::e_explain(ErrorType::Custom(FELL_BACK), "the chosen page failed")
-                .map_err(Error::into_up);
+        // Nothing has been sent: the request can go out again.
+        if let Some(why) = asks_again(context, &site, response) {
+            let told = "the chosen page has moved, or failed";
+            return Error::e_explain(ErrorType::Custom(why), told).map_err(Error::into_up);
         }
         match &mut context.way {
             Way::Asset(way) => asset::from_cdn(way, &site, response),

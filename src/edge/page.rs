@@ -19,7 +19,9 @@ use super::decide::{Handed, flags};
 use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
-use super::response::{Changed, charset, drop_hop_headers, is_html, promote_cookies, vary};
+use super::response::{
+    Changed, charset, cookie_lines, drop_hop_headers, is_html, promote_cookies, vary,
+};
 use super::settle::{end_traits, settle};
 use super::target::{is_page_request, is_safe, wants_html};
 use super::who::named;
@@ -156,7 +158,7 @@ pub(super) fn to_origin(
             request.insert_header("Accept-Encoding", accept)?;
         }
     }
-    let own = site.snippet.is_some() || page.concerned.varies || page.is_edited();
+    let own = site.snippet.is_some() || page.is_edited() || page.may_be_personal(site);
     if page.wants_html && is_safe(request) && own {
         // A page that is made for one visitor is never a part or a confirmation of another.
         for conditional in
@@ -251,13 +253,16 @@ impl Edge {
         // By the validators of the origin, before they are dropped.
         let known_by = if html { known_by(session, &site, &page, response) } else { None };
         let varies = page.concerned.varies;
-        let mut changed = Changed { private: varies, bytes: varies, cookies: Vec::new() };
+        // Whatever an answer confirms, or is a part of, is a page that one visitor was given.
+        let partial =
+            matches!(response.status, StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
+        let own = (html || (partial && page.shown)) && page.may_be_personal(&site);
+        let mut changed = Changed { private: varies || own, bytes: varies, cookies: Vec::new() };
+        put_first(std::mem::take(&mut page.brought), response)?;
         let settled = self.settled(session, context, &site, &mut page, response)?;
         changed.private |= settled;
         if html && page.consent() == Consent::Denied {
             site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
-            // Another visitor's answer would be another one.
-            changed.private = true;
             changed.cookies = no_identity(&site, session, context);
         } else if html {
             self.shown_page(session, context, known_by, &site, &mut page, &mut changed, response)?;
@@ -295,6 +300,11 @@ impl Edge {
             let ends = promote_cookies(site, context.client.secure, response)?;
             said = said.or(ends.then_some(Said::Nobody));
         }
+        // Once it was nobody, it is: the last answer was asked for with the cookies from before.
+        let said = match page.said.take() {
+            Some(Said::Nobody) => Some(Said::Nobody),
+            before => said.or(before),
+        };
         let Some(said) = said.or(page.verdict.take()) else { return Ok(false) };
         let request = session.req_header();
         let who = page.who.get_or_insert_with(|| self.who(site, request, context));
@@ -329,8 +339,6 @@ impl Edge {
         response: &mut ResponseHeader,
     ) -> Result<()> {
         site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
-        // Another visitor's answer would be another one.
-        changed.private |= !site.consent.is_empty() || site.identity.server_side_cookies;
         let who = page.who.take().unwrap_or_else(|| self.who(site, session.req_header(), context));
         let who = who.minted(site);
         let visitor = &who.visitor;
@@ -391,6 +399,19 @@ impl Edge {
         page.who = Some(who);
         Ok(())
     }
+}
+
+/// Lets `lines` of Set-Cookie stand in front of the answer's own: what is said last counts.
+fn put_first(lines: Vec<HeaderValue>, response: &mut ResponseHeader) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let own = cookie_lines(response);
+    response.remove_header(&header::SET_COOKIE);
+    for line in lines.into_iter().chain(own) {
+        response.append_header(header::SET_COOKIE, line)?;
+    }
+    Ok(())
 }
 
 /// Whether another request for the same URL gets another answer by what it is for: a page that a browser shows,

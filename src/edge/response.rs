@@ -217,12 +217,9 @@ pub(super) fn promote_cookies(
     if !response.headers.contains_key(header::SET_COOKIE) {
         return Ok(false);
     }
-    let lines: Vec<HeaderValue> =
-        response.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    let lines = cookie_lines(response);
     let names = &site.identity.names;
-    let user = lines.iter().filter_map(|line| user_in(names, line.to_str().ok()?));
-    // What is said last counts.
-    let ends = user.last() == Some(UserCookie::Ends);
+    let ends = ends_user(site, &lines);
     let promoted: Vec<Option<String>> =
         lines.iter().map(|line| promote(names, line.to_str().ok()?, secure)).collect();
     if promoted.iter().all(Option::is_none) {
@@ -236,6 +233,18 @@ pub(super) fn promote_cookies(
         };
     }
     Ok(ends)
+}
+
+/// The answer's lines of Set-Cookie.
+pub(super) fn cookie_lines(response: &ResponseHeader) -> Vec<HeaderValue> {
+    response.headers.get_all(header::SET_COOKIE).iter().cloned().collect()
+}
+
+/// Whether `lines` of Set-Cookie end the user's cookie. What is said last counts.
+pub(super) fn ends_user(site: &Site, lines: &[HeaderValue]) -> bool {
+    let names = &site.identity.names;
+    let user = lines.iter().filter_map(|line| user_in(names, line.to_str().ok()?));
+    user.last() == Some(UserCookie::Ends)
 }
 
 #[cfg(test)]

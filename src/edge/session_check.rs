@@ -1,15 +1,17 @@
 //! Who a session of the site's own belongs to, asked of the site (`identity.check`).
 
+use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use tinyufo::TinyUfo;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Edge;
-use crate::identity::{UserId, value_as_id};
+use super::limits::network;
+use crate::identity::{CookieSent, UserId, sent, value_as_id};
 use crate::site::{IdentityCheck, Site};
 use crate::upstream::{Call, USER_AGENT};
 
@@ -21,10 +23,12 @@ pub(super) struct Sessions {
 }
 
 /// What is known of one.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct KnownSession {
-    since: Instant,
-    owner: Owner,
+    /// What was answered last, and when.
+    answered: Option<(Instant, Owner)>,
+    /// Since when there is no answer.
+    silent: Option<Instant>,
 }
 
 /// Who a session belongs to.
@@ -38,6 +42,8 @@ pub(super) enum Owner {
     Unknown,
 }
 
+/// While no answer comes, the last one counts for as many times `fresh_for`.
+const LAST_COUNTS: u32 = 2;
 /// About 200 bytes each.
 const MAX_SESSIONS: usize = 50_000;
 /// Largest answer of a check.
@@ -54,40 +60,61 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    fn remember(&self, key: u128, owner: Owner) {
-        let session = KnownSession { since: Instant::now(), owner };
+    fn remember(&self, key: u128, session: KnownSession) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.known.force_put(key, session, 1);
     }
 }
 
+impl KnownSession {
+    /// The last answer, where it is not older than `lives`.
+    fn within(&self, lives: Duration) -> Option<&Owner> {
+        let (when, owner) = self.answered.as_ref()?;
+        (when.elapsed() < lives).then_some(owner)
+    }
+}
+
 impl Edge {
-    /// Who the session that `cookie` names belongs to.
+    /// Who the session of a request from `client` belongs to, by the cookies in `headers`.
     pub(super) async fn session_owner(
         &self,
         site: &Site,
         check: &IdentityCheck,
-        cookie: Option<&str>,
+        headers: &HeaderMap,
+        client: Option<IpAddr>,
     ) -> Owner {
-        let Some(session) = cookie else { return Owner::Nobody };
+        let session = match sent(headers.get_all(header::COOKIE), &check.cookie) {
+            CookieSent::None => return Owner::Nobody,
+            CookieSent::One(session) => session,
+            // Somebody has put a second one beside the visitor's: it may not end what the site has said.
+            CookieSent::Unclear => return Owner::Unknown,
+        };
         let key = session_key(&site.name, session);
-        if let Some(known) = self.sessions.known.get(&key) {
-            let lives = match known.owner {
-                Owner::User(_) | Owner::Nobody => check.fresh_for,
-                // Whoever has such a session does not wait for it on every page.
-                Owner::Unknown => check.breaker.pause(),
-            };
-            if known.since.elapsed() < lives {
-                return known.owner;
-            }
+        let mut known = self.sessions.known.get(&key).unwrap_or_default();
+        if let Some(owner) = known.within(check.fresh_for) {
+            return owner.clone();
         }
-        let Some(asking) = check.breaker.enter() else { return Owner::Unknown };
+        let last = known
+            .within(check.fresh_for.saturating_mul(LAST_COUNTS))
+            .cloned()
+            .unwrap_or(Owner::Unknown);
+        // Whoever has a session without an answer does not wait for it on every page.
+        if known.silent.is_some_and(|since| since.elapsed() < check.breaker.pause()) {
+            return last;
+        }
+        let Some(asking) = check.breaker.enter(network(client)) else { return last };
         let owner = self.ask(check, session).await;
-        if asking.ended(key, owner != Owner::Unknown) {
+        let answered = owner != Owner::Unknown;
+        if asking.ended(answered) {
             tracing::warn!(site = &*site.name, "`identity.check` does not answer");
         }
-        self.sessions.remember(key, owner.clone());
-        owner
+        let now = Instant::now();
+        known.silent = (!answered).then_some(now);
+        if answered {
+            known.answered = Some((now, owner.clone()));
+        }
+        self.sessions.remember(key, known);
+        if answered { owner } else { last }
     }
 
     /// Asks the site.

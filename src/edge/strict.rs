@@ -139,14 +139,19 @@ fn raw_head(raw: &[u8], version: Version) -> Result<(), Malformed> {
     }
     let mut framing = Framing::default();
     let (mut lines, mut start) = (0, 0);
+    let mut begun = false;
     for end in memchr_iter(b'\n', raw) {
         let Some((b'\r', line)) = raw.get(start..end).and_then(<[u8]>::split_last) else {
             return Err(Malformed::LineEnd);
         };
-        match lines {
-            0 => request_line(line)?,
-            _ if line.is_empty() => {}
-            _ => framing.field(line)?,
+        match line {
+            // Empty lines in front of a request are none of it (RFC 9112, 2.2); the one behind it ends the head.
+            [] => {}
+            line if begun => framing.field(line)?,
+            line => {
+                request_line(line)?;
+                begun = true;
+            }
         }
         (lines, start) = (lines + 1, end + 1);
     }

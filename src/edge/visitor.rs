@@ -105,7 +105,8 @@ impl Edge {
         mut who: Who,
     ) -> (Who, Confirmed, Vec<String>) {
         let request = session.req_header();
-        let Confirmation { known, verdict, .. } = self.confirmed(site, request, &who).await;
+        let Confirmation { known, verdict, .. } =
+            self.confirmed(site, request, context, &who).await;
         let said = verdict.as_ref().map(|said| (said, None));
         let settled = said.and_then(|said| settle(site, context, request, &who, said));
         let Some(settled) = settled else { return (who, known, Vec::new()) };

@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use super::Edge;
 use super::context::Context;
 use crate::decide::Consent;
-use crate::identity::{AnonymousId, ENDED, Ended, Visitor, cookie, read};
+use crate::identity::{AnonymousId, ENDED, Ended, Visitor, read, values};
 use crate::profile::now_millis;
 use crate::site::Site;
 use crate::telemetry::{Feature, guard};
@@ -65,11 +65,10 @@ pub(super) fn named(site: &Site, request: &RequestHeader) -> (Visitor, Ended) {
     let cookies = request.headers.get_all(header::COOKIE);
     let marked = cookies.iter().any(|line| MARK.find(line.as_bytes()).is_some());
     let ended = if marked {
-        cookie(cookies, ENDED).map(|text| Ended::read(text, now_millis()))
+        Ended::read_all(values(cookies, ENDED), now_millis())
     } else {
-        None
+        Ended::default()
     };
-    let ended = ended.unwrap_or_default();
     if visitor.anonymous.as_ref().is_some_and(|id| ended.has(id)) {
         // So did whoever stands beside it: an answer from before has brought both back.
         visitor = Visitor::default();

@@ -114,23 +114,54 @@ pub fn read<'h>(names: &[CookieNames], headers: impl Iterator<Item = &'h [u8]>) 
     visitor
 }
 
+/// What a request says of one cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CookieSent<'h> {
+    /// It has none of that name.
+    None,
+    /// It has this value, as it was sent.
+    One(&'h str),
+    /// Two values that differ, or one that is not text: which one is the visitor's own can't be told.
+    Unclear,
+}
+
+/// What is said of the cookie of `name`.
+pub fn sent<'h>(
+    headers: impl IntoIterator<Item = &'h http::HeaderValue>,
+    name: &str,
+) -> CookieSent<'h> {
+    let mut found = Found::Nothing;
+    for value in values(headers, name) {
+        found.add(value);
+    }
+    match found {
+        Found::Nothing => CookieSent::None,
+        Found::One(value) => {
+            std::str::from_utf8(value).map_or(CookieSent::Unclear, CookieSent::One)
+        }
+        Found::Conflict => CookieSent::Unclear,
+    }
+}
+
 /// The value of the cookie of `name`, as it was sent. Two values that differ count as none.
 pub fn cookie<'h>(
     headers: impl IntoIterator<Item = &'h http::HeaderValue>,
     name: &str,
 ) -> Option<&'h str> {
-    let mut found = Found::Nothing;
-    for header in headers {
-        for pair in header.as_bytes().split(|byte| *byte == b';') {
-            if let Some(value) = value_of(pair.trim_ascii_start(), name) {
-                found.add(value);
-            }
-        }
+    match sent(headers, name) {
+        CookieSent::One(value) => Some(value),
+        CookieSent::None | CookieSent::Unclear => None,
     }
-    match found {
-        Found::One(value) => std::str::from_utf8(value).ok(),
-        Found::Nothing | Found::Conflict => None,
-    }
+}
+
+/// All values of the cookie of `name`, as they were sent.
+pub fn values<'h>(
+    headers: impl IntoIterator<Item = &'h http::HeaderValue>,
+    name: &str,
+) -> impl Iterator<Item = &'h [u8]> {
+    let pairs =
+        headers.into_iter().flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| value_of(pair.trim_ascii_start(), name))
 }
 
 fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {

@@ -24,6 +24,8 @@ pub const ENDED: &str = "doorstep_ended";
 const ABOUT_THE_SAME: i64 = 1000;
 /// Most ids that are remembered.
 const MAX_IDS: usize = 4;
+/// Most marks that are read: hosts of one domain may each have given one.
+const MAX_MARKS: usize = 32;
 
 impl Ended {
     /// Reads the cookie's value at `now` (milliseconds since 1970). What can't be read has not ended, and nothing
@@ -37,11 +39,23 @@ impl Ended {
         at.map_or_else(Self::default, |at| Self { at, ids: ids.collect() })
     }
 
+    /// All that `marks` say at `now`: a second mark, which anybody with another host of the domain can set, takes
+    /// nothing of the first away.
+    pub fn read_all<'m>(marks: impl Iterator<Item = &'m [u8]>, now: i64) -> Self {
+        let marks = marks.filter_map(|mark| std::str::from_utf8(mark).ok()).take(MAX_MARKS);
+        let all = marks.map(|mark| Self::read(mark, now));
+        all.fold(Self::default(), |mut whole, one| {
+            whole.at = whole.at.max(one.at);
+            whole.ids.extend(one.ids);
+            whole
+        })
+    }
+
     /// As the cookie has it.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = self.at.to_string();
-        for id in &self.ids {
+        for id in self.ids.iter().take(MAX_IDS) {
             // Writing to a String can't fail.
             let _ = write!(out, ".{id:x}");
         }
@@ -128,6 +142,18 @@ mod tests {
         for wrong in ["", "x", "-5.ab", "0", ".ab"] {
             assert_eq!(Ended::read(wrong, 1000), Ended::default(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_second_mark_takes_nothing_of_the_first_away() {
+        let first = Ended::default().with(Some(&id("a")), 50).text();
+        let other = Ended::default().with(Some(&id("b")), 40).text();
+        for marks in [[&first, &other], [&other, &first]] {
+            let ended = Ended::read_all(marks.into_iter().map(|mark| mark.as_bytes()), 1000);
+            assert!(ended.has(&id("a")) && ended.has(&id("b")) && ended.at() == Some(50));
+        }
+        let odd = [&b"\xff"[..], b"x", first.as_bytes()];
+        assert_eq!(Ended::read_all(odd.into_iter(), 1000), Ended::read(&first, 1000));
     }
 
     proptest! {

@@ -13,7 +13,7 @@ mod signing;
 mod vouch;
 
 pub use confirmed::{Confirmed, Standing};
-pub use cookies::{CookieForm, CookieNames, cookie, read};
+pub use cookies::{CookieForm, CookieNames, CookieSent, cookie, read, sent, values};
 pub use domain::{CookieDomain, host_without_port, registrable};
 pub use ended::{ENDED, Ended};
 pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};

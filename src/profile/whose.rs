@@ -55,15 +55,16 @@ impl Whose {
 }
 
 /// Which profile a page view of `confirmed` may write: a user's only where somebody has vouched for it, because
-/// anybody can say a user's id. Otherwise the browser's own, where it is not linked to anybody's.
+/// anybody can say a user's id. Otherwise the browser's own, where it is not linked to anybody's; nothing, where
+/// ids need a signature: it would be the user's at the next login, and anybody can send the browser's id.
 #[must_use]
 pub fn written_by(site: &str, confirmed: &Confirmed) -> Option<ProfileKey> {
     match (confirmed.standing(), confirmed.user()) {
-        (Standing::Withheld, _) | (Standing::Believed, Some(_)) => None,
         (Standing::Vouched, Some(user)) => Some(ProfileKey::user(site, user)),
-        (Standing::Unconfirmed | Standing::Believed | Standing::Vouched, _) => {
+        (Standing::Believed, None) => {
             confirmed.anonymous().map(|id| ProfileKey::anonymous(site, id))
         }
+        _ => None,
     }
 }
 
@@ -81,7 +82,7 @@ mod tests {
         let (user, anonymous) = ("user_id:john", "anonymous_id:b");
         for (confirmed, read, written) in [
             (Confirmed::withheld(typed.clone()), None, None),
-            (Confirmed::unconfirmed(typed.clone()), Some((anonymous, Reach::Own)), Some(anonymous)),
+            (Confirmed::unconfirmed(typed.clone()), Some((anonymous, Reach::Own)), None),
             (Confirmed::believed(typed), Some((user, Reach::Person)), None),
             (
                 Confirmed::believed(browser.clone()),

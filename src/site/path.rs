@@ -22,6 +22,8 @@ pub fn normal_path(raw: &str) -> Option<Cow<'_, str>> {
         open = matches!(part, "" | "." | "..");
         match part {
             "" | "." => {}
+            // The origin would read another path than we do.
+            ".." if has_hidden_slash(raw) => return None,
             ".." => {
                 parts.pop()?;
             }
@@ -37,6 +39,15 @@ pub fn normal_path(raw: &str) -> Option<Cow<'_, str>> {
         out.push('/');
     }
     Some(Cow::Owned(out))
+}
+
+/// Whether there is a slash that some servers don't see as one, and others do.
+fn has_hidden_slash(raw: &str) -> bool {
+    raw.contains('\\')
+        || raw
+            .as_bytes()
+            .windows(3)
+            .any(|three| three.eq_ignore_ascii_case(b"%2f") || three.eq_ignore_ascii_case(b"%5c"))
 }
 
 /// Whether every server reads the path as it stands: one walk, because every request has one.
@@ -67,8 +78,11 @@ mod tests {
             ("/%73eg/t", Some("/seg/t")),
             ("/seg%2ft", Some("/seg/t")),
             ("/x/%2e%2e/seg/t", Some("/seg/t")),
-            ("/x/..%2fseg", Some("/seg")),
-            ("/x\\..\\seg", Some("/seg")),
+            ("/x/..%2fseg", None),
+            ("/seg/p/..%2F..%2Fadmin", None),
+            ("/x\\..\\seg", None),
+            ("/x%5c%2e%2e/seg", None),
+            ("/x%2fy", Some("/x/y")),
             ("/%252e", Some("/%2e")),
             ("/..", None),
             ("/a/../../b", None),

@@ -158,6 +158,8 @@ pub struct Enriched {
     pub anonymous: Option<AnonymousId>,
     /// What the site's own page signs that user id with. The vendor does not get it.
     pub user_hash: Option<String>,
+    /// Events say that these two are one: `identify`, `alias`.
+    pub links: bool,
     /// When the event that names these ids was made, in milliseconds since 1970 by the edge's clock.
     pub made: Option<i64>,
 }
@@ -197,8 +199,14 @@ pub fn enrich(
     given: &Given<'_>,
     spec: &Spec,
 ) -> Result<Enriched, BadEvent> {
-    let mut out =
-        Enriched { parcels: Vec::new(), user: None, anonymous: None, user_hash: None, made: None };
+    let mut out = Enriched {
+        parcels: Vec::new(),
+        user: None,
+        anonymous: None,
+        user_hash: None,
+        links: false,
+        made: None,
+    };
     if is_deeper(body, MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
     }
@@ -326,7 +334,7 @@ fn name_visitor(event: &mut Object, given: &Given<'_>, made: Option<i64>, out: &
     }
     if let Some(id) = anonymous.and_then(|id| AnonymousId::parse(&id).ok()) {
         if out.anonymous.as_ref().is_some_and(|before| *before != id) {
-            (out.user, out.user_hash) = (None, None);
+            (out.user, out.user_hash, out.links) = (None, None, false);
         }
         if out.user.is_none() {
             out.made = made;
@@ -340,7 +348,13 @@ fn name_visitor(event: &mut Object, given: &Given<'_>, made: Option<i64>, out: &
                 event.set_text("userId", id.as_str());
             }
         }
-        Named::User(id) => (out.user, out.made) = (Some(id), made),
+        Named::User(id) => {
+            if out.user.as_ref() != Some(&id) {
+                out.links = false;
+            }
+            out.links |= matches!(event.text("type").as_deref(), Some("identify" | "alias"));
+            (out.user, out.made) = (Some(id), made);
+        }
         Named::Unreadable => {}
     }
 }

@@ -34,6 +34,8 @@ async fn origin() -> Server {
             // Not for good: a login, mostly.
             "/login" => Reply::new(302, &["Location: /red/"], ""),
             "/own" => Reply::new(301, &["Location: /seg/traits"], ""),
+            "/same" => Reply::new(304, &KEPT, ""),
+            "/part" => Reply::new(206, &html, "<h1>"),
             "/away" => Reply::new(301, &["Location: https://other.example/red"], ""),
             "/file" => Reply::new(200, &[&["Content-Type: text/css"][..], &KEPT].concat(), "a{}"),
             _ => Reply::new(status, &html, format!("<head></head>{}", asked.target)),
@@ -143,4 +145,34 @@ async fn a_chosen_page_that_moves_is_followed_or_given_up() {
     // Everybody's page may lead elsewhere.
     let moved = get(&edge, "/moves", "").await;
     assert_eq!((moved.status, moved.header("location")), (301, Some("/elsewhere")));
+}
+
+/// A confirmation, or a part, of a page that depends on who asks does not make it everybody's.
+#[tokio::test]
+async fn what_confirms_a_page_keeps_it_private() {
+    let origin = origin().await;
+    let plain = "inject: { enabled: false }\nidentity: { server_side_cookies: false }";
+    for more in [
+        "trait_cookies: [{ name: red, value: string(traits.red) }]",
+        "consent: { denied: 'request.cookies.no == \"1\"' }",
+    ] {
+        let edge = Setup::new(origin.port).site(&format!("{plain}\n{more}")).start().await;
+        for path in ["/", "/same", "/part"] {
+            let request = edge.request("GET", path).header("Accept", "text/html");
+            let request = request.header("If-None-Match", "\"a\"").header("Range", "bytes=0-3");
+            let answer = request.header("Sec-Fetch-Dest", "document").send().await;
+            assert!(is_asked_for_each_time(&answer), "{more} {path}: {answer:?}");
+        }
+        let asked = origin.asked();
+        let own = asked.last().unwrap();
+        assert!(own.header("if-none-match").is_none() && own.header("range").is_none());
+    }
+    let edge = Setup::new(origin.port).site(plain).start().await;
+    for (path, status) in [("/same", 304), ("/part", 206)] {
+        let request = edge.request("GET", path).header("Accept", "text/html");
+        let answer = request.header("If-None-Match", "\"a\"").send().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=600, s-maxage=60"));
+        assert!(origin.asked().last().unwrap().header("if-none-match").is_some());
+    }
 }

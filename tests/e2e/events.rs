@@ -76,6 +76,27 @@ async fn a_batch_arrives_enriched() {
     edge.reaches("doorstep_events_accepted_total", &[], 2.0).await;
 }
 
+/// An SDK that sends its events together says no less who somebody is.
+#[tokio::test]
+async fn an_identify_of_a_batch_links_the_browser() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let event = |kind: &str, user: &str| json!({"type": kind, "event": "e", "userId": user, "anonymousId": format!("of-{user}")});
+    for (batch, linked) in [
+        (json!([event("track", "ann"), event("identify", "ann")]), Some("of-ann")),
+        (json!([event("track", "bob")]), None),
+        (json!([event("identify", "cy"), event("track", "dan")]), None),
+    ] {
+        let request = edge.event("b", &json!({ "batch": batch }));
+        assert_eq!(request.send().await.status, 200);
+        for browser in ["of-ann", "of-bob", "of-cy", "of-dan"] {
+            let (_, told) = edge.cli(&["profile", "get", &format!("anonymous_id:{browser}")]).await;
+            let is = told.contains("user_id:");
+            assert_eq!(is, linked == Some(browser) || browser == "of-ann", "{batch} {told}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn identify_sets_cookies_and_links_the_browser() {
     let vendor = Vendor::start().await;

@@ -582,3 +582,42 @@ async fn a_person_who_is_deleted_on_one_node_is_in_no_event_of_another() {
     };
     assert_eq!(late.iter().filter(his).count(), 0, "{late:?}");
 }
+
+/// More browsers than are remembered of one person: what is left out is not linked either.
+#[tokio::test]
+async fn a_person_with_very_many_browsers_is_deleted_whole() {
+    const BROWSERS: usize = 12_000;
+    let (redis, origin) = (Redis::start().await, origin().await);
+    let one = node(&origin, &format!("{}, timeout: 10s", single(&redis.url()))).await;
+    hears(&one).await;
+    let browsers: Vec<Value> = (0..BROWSERS)
+        .map(|n| json!({"type": "identify", "userId": "john", "anonymousId": format!("b{n}"), "traits": {}}))
+        .collect();
+    for some in browsers.chunks(500) {
+        assert_eq!(push(&one, json!(some)).await, 200);
+    }
+    let links = || redis.cli(&["--scan", "--pattern", "doorstep:{shop:anonymous_id:*}"]);
+    let listed = redis.cli(&["ZCARD", "doorstep:{shop:user_id:john}:links"]);
+    assert_eq!((listed.as_str(), links().lines().count()), ("10000", 10_000));
+    let forget = one.request("DELETE", "/seg/personas?user_id=john").header("Authorization", LOGIN);
+    assert_eq!(forget.send().await.status, 200);
+    assert_eq!(links(), "");
+}
+
+/// What only an event says does not lead elsewhere what the site has linked.
+#[tokio::test]
+async fn an_event_takes_no_browser_from_whom_the_site_has_linked_it_to() {
+    let (redis, origin) = (Redis::start().await, origin().await);
+    let shared = node(&origin, &single(&redis.url())).await;
+    hears(&shared).await;
+    let own = Setup::new(origin.port).site("webhook: { username: user, password: pass }");
+    for edge in [shared, own.start().await] {
+        let pushed =
+            json!({"type": "identify", "userId": "john", "anonymousId": "b1", "traits": {"n": 1}});
+        assert_eq!(push(&edge, pushed).await, 200);
+        let event = json!({"type": "identify", "userId": "mary", "anonymousId": "b1"});
+        assert_eq!(edge.event("i", &event).send().await.status, 200);
+        let (_, told) = edge.cli(&["profile", "get", "anonymous_id:b1"]).await;
+        assert!(told.contains("user_id:john") && !told.contains("mary"), "{told}");
+    }
+}

@@ -225,3 +225,41 @@ async fn the_next_user_gets_nothing_of_the_last_ones_with_rudderstack() {
     another_user_comes(&edge, &RUDDERSTACK).await;
     bob_is_nobody_else(&vendor.until(7).await);
 }
+
+/// A link that names somebody, opened by whoever gets it, where ids are signed.
+async fn a_link_logs_nobody_in(edge: &Edge, sdk: &Sdk) {
+    let steps = json!([
+        sdk.open("/?ajs_uid=ann&ajs_aid=stolen&a=b"),
+        { "run": "1", "value": "({ id: document.cookie, query: location.search })" },
+        sdk.open("/"),
+    ]);
+    let story = visit(edge, steps).await;
+    is_nobodys(story.value(2));
+    assert_ne!(story.value(2)["anonymous"], "stolen");
+    assert!(story.value(1)["query"].as_str().unwrap().contains("a=b"));
+    let named = story.cookie(2, "ajs_user_id").or(story.cookie(2, "rl_user_id"));
+    assert_eq!(named, None);
+}
+
+const SIGNED: &str = "signing_keys: [key-key-key-key-key-key-key-key-]\nidentity: { signed: true }";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_logs_nobody_in_with_segment() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port()).site(SIGNED)).await;
+    a_link_logs_nobody_in(&edge, &SEGMENT).await;
+    let events = vendor.until(2).await;
+    assert!(
+        events.iter().all(|event| event.get("userId").is_none_or(Value::is_null)),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_logs_nobody_in_with_rudderstack() {
+    let (vendor, origin) = (Vendor::rudderstack().await, origin().await);
+    let edge = shop(rudderstack(origin.port, &vendor).site(SIGNED)).await;
+    a_link_logs_nobody_in(&edge, &RUDDERSTACK).await;
+    let events = vendor.until(2).await;
+    assert!(events.iter().all(|event| event.get("userId").is_none_or(|id| id == "")), "{events:?}");
+}

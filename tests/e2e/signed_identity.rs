@@ -16,11 +16,33 @@ async fn origin() -> Server {
     Server::start(|asked| match asked.target.as_str() {
         "/login" => Reply::new(302, &["Location: /", "X-Doorstep-User: ceo"], ""),
         "/logout" => Reply::new(200, &["Content-Type: text/html", "X-Doorstep-User:"], "bye"),
+        // Chosen pages that are not what was chosen.
+        "/rich/ended" => Reply::new(
+            301,
+            &["Location: /rich/new", "X-Doorstep-User:", "Set-Cookie: sid=; Max-Age=0"],
+            "",
+        ),
+        "/rich/lost" => Reply::new(500, &["X-Doorstep-User:", "Set-Cookie: sid=; Max-Age=0"], ""),
+        "/rich/left" => Reply::new(
+            404,
+            &["Set-Cookie: ajs_user_id=; Max-Age=0", "Set-Cookie: sid=; Max-Age=0"],
+            "",
+        ),
+        "/rich/other" => Reply::new(
+            308,
+            &["Location: /rich/new", "X-Doorstep-User: mary", "Set-Cookie: sid=m"],
+            "",
+        ),
+        "/rich/moved" => Reply::new(
+            301,
+            &["Location: /rich/new", "X-Doorstep-User: ceo", "Set-Cookie: sid=kept"],
+            "",
+        ),
         "/whoami" => match asked.header("cookie") {
             Some("sid=ceo-session") => {
                 Reply::new(200, &["Content-Type: application/json"], r#"{"user_id": "ceo"}"#)
             }
-            Some("sid=broken") => Reply::new(500, &[], ""),
+            Some(sid) if sid.starts_with("sid=broken") => Reply::new(500, &[], ""),
             Some("sid=limited") => Reply::new(429, &[], ""),
             _ => Reply::new(401, &[], ""),
         },
@@ -39,7 +61,7 @@ identity: {{ signed: true, user_hash_secret: hash-secret{more} }}
 client_traits: {{ salary: traits.salary }}
 enrich: {{ profile: [salary] }}
 experiments: [{{ key: e, route: /tested, sticky: [trait], variants: [{{ name: a }}] }}]
-variations: [{{ route: /, choose: [{{ when: has(traits.salary), path: /rich }}, {{ when: \"has(ids.user_id)\", path: /known }}] }}]"
+variations: [{{ route: '/my/{{part}}', choose: [{{ when: has(traits.salary), path: '/rich/{{part}}' }}] }}, {{ route: /, choose: [{{ when: has(traits.salary), path: /rich }}, {{ when: \"has(ids.user_id)\", path: /known }}] }}]"
         ))
 }
 
@@ -110,18 +132,17 @@ async fn a_name_that_nobody_vouches_for_writes_to_no_profile() {
         let edge = &edge;
         async move { edge.cli(&["profile", "get", id]).await.1.contains("doorstep_experiment_e") }
     };
-    get(&edge, "/tested", "ajs_user_id=ceo; ajs_anonymous_id=liar").send().await;
-    crate::support::eventually("the browser's own profile has it", || async {
-        keeps("anonymous_id:liar").await.then_some(())
-    })
-    .await;
-    assert!(!keeps("user_id:ceo").await);
+    for cookies in ["ajs_user_id=ceo; ajs_anonymous_id=liar", "ajs_anonymous_id=liar"] {
+        assert_eq!(get(&edge, "/tested", cookies).send().await.status, 200);
+    }
     // Nothing is told, and a variant is kept all the same.
     get(&edge, "/tested", &cookies).send().await;
     crate::support::eventually("the user's profile has it", || async {
         keeps("user_id:ceo").await.then_some(())
     })
     .await;
+    // Nor to the browser's own, which a login makes the user's.
+    assert!(!keeps("anonymous_id:liar").await);
     assert!(vendor.events().is_empty());
 }
 
@@ -450,4 +471,118 @@ async fn an_event_has_no_profile_of_another_than_it_names() {
     assert_eq!(event.send().await.status, 200);
     let event = vendor.until(1).await.pop().unwrap();
     assert!(event["userId"] == "ceo" || event["context"].get("profile").is_none(), "{event:#}");
+}
+
+/// What the origin says of the visitor counts, also where its answer is not the one that is shown.
+#[tokio::test]
+async fn a_chosen_page_that_is_not_shown_has_its_say() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let login = get(&edge, "/login", "").send().await;
+    let ceo = jar(&login);
+    assert!(is_rich(&get(&edge, "/", &ceo).send().await));
+    for (page, sid) in [("ended", "sid="), ("lost", "sid="), ("left", "sid="), ("other", "sid=m")] {
+        let answer = get(&edge, &format!("/my/{page}"), &ceo).send().await;
+        let (text, lines) = (answer.text(), answer.all("set-cookie").join("\n"));
+        // The page that everybody gets.
+        assert!(text.ends_with(&format!("</head>/my/{page}")), "{page}: {text}");
+        assert!(!text.contains("1000000") && !text.contains("ceo"), "{page}: {text}");
+        assert!(lines.lines().any(|line| line.split(';').next() == Some(sid)), "{page}: {lines}");
+        let user = answer.cookie("ajs_user_id").unwrap_or_default();
+        assert_eq!(user, if page == "other" { "mary" } else { "" }, "{page}: {lines}");
+    }
+    assert!(!origin.asked().iter().any(|asked| asked.target == "/rich/new"));
+    let moved = get(&edge, "/my/moved", &ceo).send().await;
+    assert!(moved.text().ends_with("</head>/rich/new") && moved.text().contains("1000000"));
+    assert!(moved.all("set-cookie").contains(&"sid=kept"), "{moved:?}");
+}
+
+/// A second cookie beside the session's, which any host of the domain can set, logs nobody out.
+#[tokio::test]
+async fn two_sessions_say_nothing() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 10m }}",
+        origin.port
+    );
+    let edge = edge(setup(&origin, &vendor, NEW, &check)).await;
+    let cookies = "sid=ceo-session; sid=tossed; ajs_user_id=ceo; ajs_anonymous_id=b";
+    let page = get(&edge, "/", cookies).send().await;
+    assert!(!is_rich(&page));
+    let lines = page.all("set-cookie").join("\n");
+    assert!(!lines.contains("ajs_user_id=; ") && !lines.contains("doorstep_ended"), "{lines}");
+}
+
+/// Whoever has many sessions that are slow, or fail, keeps no other from being asked for.
+#[tokio::test]
+async fn one_network_does_not_silence_the_check() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let check = format!(
+        ", check: {{ url: 'http://127.0.0.1:{}/whoami', cookie: sid, fresh_for: 3s }}",
+        origin.port
+    );
+    let setup = setup(&origin, &vendor, NEW, &check).node("trusted_proxies: [127.0.0.1]");
+    let edge = edge(setup).await;
+    let from = |address: &str, sid: &str| {
+        get(&edge, "/", &format!("sid={sid}")).header("X-Forwarded-For", address)
+    };
+    for n in 0..20 {
+        let address = if n % 2 == 0 { "192.0.2.1".into() } else { format!("2001:db8:0:{n}::1") };
+        assert!(!is_rich(&from(&address, &format!("broken-{n}")).send().await));
+    }
+    assert!(is_rich(&from("192.0.2.2", "ceo-session").send().await));
+    // Several networks without an answer: the check is down. What it has said before counts a while.
+    for n in 0..6 {
+        assert!(!is_rich(&from(&format!("198.51.100.{n}"), &format!("broken-a{n}")).send().await));
+    }
+    let asked = origin.asked().len();
+    let fresh = from("203.0.113.1", "mary-session").send().await;
+    assert!(!is_rich(&fresh));
+    let asked = &origin.asked()[asked..];
+    assert!(!asked.iter().any(|asked| asked.target == "/whoami"), "{asked:?}");
+    assert!(is_rich(&from("192.0.2.2", "ceo-session").send().await));
+}
+
+/// An event can name any browser: one that is known is handed over by itself alone.
+#[tokio::test]
+async fn a_browser_that_is_known_is_handed_over_by_itself_alone() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let push =
+        json!({"type": "identify", "anonymousId": "victims", "traits": {"secret": "s3cret"}});
+    let request =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    assert_eq!(request.body(push.to_string()).send().await.status, 200);
+    let identify = |cookies: &str| {
+        let context = json!({"user_hash": CEO_HASH});
+        let event = json!({"userId": "ceo", "anonymousId": "victims", "context": context});
+        edge.event("i", &event).header("Cookie", cookies)
+    };
+    let told = async || edge.cli(&["profile", "get", "user_id:ceo"]).await.1;
+    for cookies in ["", "ajs_anonymous_id=other"] {
+        assert_eq!(identify(cookies).send().await.status, 200);
+        assert!(!told().await.contains("s3cret"), "{cookies}");
+    }
+    assert_eq!(identify("ajs_anonymous_id=victims").send().await.status, 200);
+    assert!(told().await.contains("s3cret"));
+}
+
+/// A preview link explains a page to whoever has it: what is known of somebody is told to its owner alone.
+#[tokio::test]
+async fn an_explanation_tells_nobody_what_is_known_of_another() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let (made, link) =
+        edge.cli(&["preview", "--variant", "e=a", "--explain", "http://shop.example/"]).await;
+    assert!(made, "{link}");
+    let path = link.trim().strip_prefix("http://shop.example").unwrap();
+    let explained = async |cookies: &str| {
+        let page = get(&edge, path, cookies).send().await;
+        page.header("x-doorstep-explain").unwrap().to_owned()
+    };
+    let typed = explained("ajs_user_id=ceo; ajs_anonymous_id=b").await;
+    assert!(!typed.contains("1000000"), "{typed}");
+    let login = get(&edge, "/login", "").send().await;
+    let own = explained(&jar(&login)).await;
+    assert!(own.contains("1000000"), "{own}");
 }

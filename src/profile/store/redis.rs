@@ -241,14 +241,15 @@ impl Redis {
         .map(drop)
     }
 
-    /// Lists `from` among what leads to `to`, so that a deletion finds it. Of too many claims the oldest go.
+    /// Lists `from` among what leads to `to`, so that a deletion finds it. Of too many the oldest go: what is not
+    /// listed does not lead there any more.
     async fn list(
         &self,
         from: &ProfileKey,
         to: &ProfileKey,
         at: i64,
         by: LinkedBy,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Listed, StoreError> {
         let (links, claims) = (self.links(to), self.claims(to));
         let (own, other, most, lives) = match by {
             LinkedBy::Site => (&links, &claims, MAX_LINKS, self.expire_seconds),
@@ -261,19 +262,48 @@ impl Redis {
         }
         let last = -i64::try_from(most).unwrap_or(i64::MAX) - 1;
         listing.cmd("ZRANGE").arg(own).arg(0).arg(last);
-        listing.cmd("ZREMRANGEBYRANK").arg(own).arg(0).arg(last).ignore();
         if lives > 0 {
             listing.cmd("EXPIRE").arg(own).arg(lives).ignore();
         }
         let (over,): (Vec<String>,) = self
             .on(async |connected| listing.query_async(&mut connected.master.clone()).await)
             .await?;
-        if by == LinkedBy::Claim {
-            for over in over.iter().filter_map(|name| record::key_of(name)) {
-                self.unlink(&over, Unlinking::Claim(to)).await?;
-            }
+        // Off the list once it leads nowhere: a crash in between leaves it to the next one.
+        for over in over.iter().filter_map(|name| record::key_of(name)) {
+            let what = match by {
+                LinkedBy::Site => Unlinking::All(to),
+                LinkedBy::Claim => Unlinking::Claim(to),
+            };
+            self.unlink(&over, what).await?;
         }
-        Ok(())
+        if !over.is_empty() {
+            self.run::<()>(cmd("ZREM").arg(own).arg(&over)).await?;
+        }
+        Ok(match over {
+            over if over.contains(&record::name(from)) => Listed::No,
+            over if over.is_empty() => Listed::Yes,
+            _ => Listed::AmongMany,
+        })
+    }
+
+    /// Takes a link that has been made away again where it is not on the list: another one took its place meanwhile.
+    async fn unlink_what_is_not_listed(
+        &self,
+        from: &ProfileKey,
+        to: &ProfileKey,
+    ) -> Result<bool, StoreError> {
+        let mut ranks = redis::pipe();
+        for list in [self.links(to), self.claims(to)] {
+            ranks.cmd("ZSCORE").arg(list).arg(record::name(from));
+        }
+        let (link, claim): (Option<f64>, Option<f64>) = self
+            .on(async |connected| ranks.query_async(&mut connected.master.clone()).await)
+            .await?;
+        let gone = link.or(claim).is_none();
+        if gone {
+            self.unlink(from, Unlinking::All(to)).await?;
+        }
+        Ok(gone)
     }
 
     /// `key` and everything that leads to it, with what it leads to.
@@ -283,22 +313,34 @@ impl Redis {
     ) -> Result<Vec<(ProfileKey, Option<ProfileKey>)>, StoreError> {
         let (mut all, mut known) = (vec![(key.clone(), None)], HashSet::from([key.clone()]));
         let mut next = 0;
-        while let Some((to, _)) = all.get(next).cloned() {
-            next += 1;
-            let mut both = redis::pipe();
-            for list in [self.links(&to), self.claims(&to)] {
-                both.cmd("ZRANGE").arg(list).arg(0).arg(-1);
-            }
-            let (links, claims): (Vec<String>, Vec<String>) = self
-                .on(async |connected| both.query_async(&mut connected.master.clone()).await)
-                .await?;
-            for from in links.iter().chain(&claims).filter_map(|name| record::key_of(name)) {
-                if known.insert(from.clone()) {
-                    all.push((from, Some(to.clone())));
+        while next < all.len() {
+            let some: Vec<ProfileKey> =
+                all.iter().skip(next).take(TOGETHER).map(|(to, _)| to.clone()).collect();
+            next += some.len();
+            let listed = some.iter().map(|to| self.listed(to));
+            let listed = futures::future::try_join_all(listed).await?;
+            for (to, names) in some.into_iter().zip(listed) {
+                for from in names.iter().filter_map(|name| record::key_of(name)) {
+                    if known.insert(from.clone()) {
+                        all.push((from, Some(to.clone())));
+                    }
                 }
             }
         }
         Ok(all)
+    }
+
+    /// The names of what is listed as leading to `to`.
+    async fn listed(&self, to: &ProfileKey) -> Result<Vec<String>, StoreError> {
+        let mut both = redis::pipe();
+        for list in [self.links(to), self.claims(to)] {
+            both.cmd("ZRANGE").arg(list).arg(0).arg(-1);
+        }
+        let (mut links, claims): (Vec<String>, Vec<String>) = self
+            .on(async |connected| both.query_async(&mut connected.master.clone()).await)
+            .await?;
+        links.extend(claims);
+        Ok(links)
     }
 }
 
@@ -320,10 +362,22 @@ enum Unlinking<'u> {
     Traits,
 }
 
+/// Whether a key is on the list of what leads to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    Yes,
+    /// It is, and others had to go for it: so may it, at any time.
+    AmongMany,
+    /// It is older than all that there is room for.
+    No,
+}
+
 /// Most keys that are remembered as linked to one.
 const MAX_LINKS: usize = 10_000;
-/// Keys that are taken away together when a person is deleted.
-const DELETED_TOGETHER: usize = 64;
+/// Keys that are looked at, or taken away, together when a person is deleted.
+const TOGETHER: usize = 64;
+/// Deletions that are noted together.
+const NOTED_TOGETHER: usize = 1000;
 
 #[async_trait]
 impl ProfileStore for Redis {
@@ -390,7 +444,10 @@ impl ProfileStore for Redis {
             return Err(StoreError::Circle);
         }
         // First, so that a deletion finds everything that leads here, whatever happens in between.
-        self.list(from, to, at, by).await?;
+        let listed = self.list(from, to, at, by).await?;
+        if listed == Listed::No {
+            return Ok(Vec::new());
+        }
         let same = u64::try_from(SAME_LINK.as_millis()).unwrap_or(u64::MAX);
         let taken: Value = self
             .script(&self.scripts.link, from, |call| {
@@ -402,7 +459,9 @@ impl ProfileStore for Redis {
             })
             .await?;
         let fields = fields(taken);
-        if fields.is_empty() {
+        if fields.is_empty()
+            || (listed == Listed::AmongMany && self.unlink_what_is_not_listed(from, to).await?)
+        {
             return Ok(Vec::new());
         }
         let traits = record::traits(&fields);
@@ -423,9 +482,11 @@ impl ProfileStore for Redis {
     async fn delete(&self, key: &ProfileKey, at: i64) -> Result<Vec<ProfileKey>, StoreError> {
         let end = end_of(self, key).await?;
         let all = self.leading_to(&end).await?;
-        self.note_deleted(all.iter().map(|(key, _)| key)).await?;
+        for some in all.chunks(NOTED_TOGETHER) {
+            self.note_deleted(some.iter().map(|(key, _)| key)).await?;
+        }
         // The links first: a deletion that is cut short can be sent again and finds the rest.
-        for some in all.chunks(DELETED_TOGETHER) {
+        for some in all.chunks(TOGETHER) {
             let going = some.iter().filter_map(|(from, to)| Some((from, to.as_ref()?)));
             let going = going.map(async |(from, to)| {
                 self.unlink(from, Unlinking::All(to)).await?;

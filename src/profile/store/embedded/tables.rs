@@ -235,7 +235,9 @@ impl Writing<'_> {
             let again = same && at.saturating_sub(old.at) < same_link_millis();
             // What the site says is not said again, but for the site that says it of a claim.
             let stronger = same && old.by == LinkedBy::Claim && by == LinkedBy::Site;
-            if (at, to) <= (old.at, &old.to) || (again && !stronger) {
+            // A claim leads nothing elsewhere that the site has linked.
+            let weaker = !same && old.by == LinkedBy::Site && by == LinkedBy::Claim;
+            if (at, to) <= (old.at, &old.to) || (again && !stronger) || weaker {
                 return Ok(Vec::new());
             }
             if same && old.by == LinkedBy::Site {

@@ -10,8 +10,10 @@ if old then
   local colon = old:find(':', 1, true)
   local time, target = tonumber(old:sub(1, colon - 1)), old:sub(colon + 1)
   if time > at then return {} end
+  local claimed = redis.call('HEXISTS', KEYS[1], 'claimed') == 1
+  -- Nor does a claim lead elsewhere what the site has linked.
+  if claim and not claimed and target ~= ARGV[5] then return {} end
   if target == ARGV[5] then
-    local claimed = redis.call('HEXISTS', KEYS[1], 'claimed') == 1
     if at - time < tonumber(ARGV[6]) and (claim or not claimed) then return {} end
     -- What the site has said does not become a claim.
     if not claimed then claim = false end
