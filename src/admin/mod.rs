@@ -5,21 +5,26 @@ mod profiles;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::collect::Outbox;
+use crate::config::Snapshot;
+use crate::node::Ask;
 use crate::profile::Resolver;
 use crate::telemetry::metrics;
 
-use profiles::{Profiles, Told};
+use profiles::{Profiles, Told, is_a_tool};
 
 /// Answers operators and their tools.
 pub struct Admin {
     ready: Arc<AtomicBool>,
     profiles: Profiles,
+    reloads: mpsc::Sender<Ask>,
 }
 
 /// Where the next part of an export begins: to be given as `?from=`.
@@ -27,16 +32,30 @@ const X_NEXT: HeaderName = HeaderName::from_static("x-next");
 const TEXT: &str = "text/plain";
 
 impl Admin {
-    /// `ready` tells whether the node takes requests; `resolver` has the profiles of `sites`,
-    /// `outbox` their events.
+    /// `ready` tells whether the node takes requests; `resolver` has the profiles of the sites in `snapshot`,
+    /// `outbox` their events; who is asked over `reloads` reads the configuration again.
     #[must_use]
     pub fn new(
         ready: Arc<AtomicBool>,
         resolver: Arc<Resolver>,
         outbox: Arc<Outbox>,
-        sites: Vec<Box<str>>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        reloads: mpsc::Sender<Ask>,
     ) -> Self {
-        Self { ready, profiles: Profiles { resolver, outbox, sites } }
+        Self { ready, profiles: Profiles { resolver, outbox, snapshot }, reloads }
+    }
+
+    /// `POST /reload`: reads the configuration again, and tells what became of it.
+    async fn reload(&self) -> (StatusCode, String) {
+        let (ask, told) = oneshot::channel();
+        if self.reloads.try_send(Some(ask)).is_err() {
+            return (StatusCode::SERVICE_UNAVAILABLE, "too many wait for a reload\n".to_owned());
+        }
+        match told.await {
+            Ok(Ok(taken)) => (StatusCode::OK, format!("{}\n", taken.told())),
+            Ok(Err(why)) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the process ends\n".to_owned()),
+        }
     }
 
     fn about_the_node(&self, path: &str) -> (StatusCode, &'static str, Vec<u8>) {
@@ -50,7 +69,8 @@ impl Admin {
                 (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render())
             }
             _ => {
-                let told = b"/healthz, /readyz, /metrics or /sites/{site}/profiles\n".to_vec();
+                let told = b"/healthz, /readyz, /metrics, POST /reload or /sites/{site}/profiles\n"
+                    .to_vec();
                 (StatusCode::NOT_FOUND, TEXT, told)
             }
         }
@@ -79,6 +99,13 @@ impl ServeHttp for Admin {
                     next = from.and_then(|from| HeaderValue::try_from(from).ok());
                     (StatusCode::OK, "application/x-ndjson", lines.into_bytes())
                 }
+            }
+        } else if request.uri.path() == "/reload" && request.method == Method::POST {
+            if is_a_tool(request) {
+                let (status, told) = self.reload().await;
+                (status, TEXT, told.into_bytes())
+            } else {
+                (StatusCode::FORBIDDEN, TEXT, b"only tools are answered here\n".to_vec())
             }
         } else if request.method != Method::GET && !head {
             (StatusCode::METHOD_NOT_ALLOWED, TEXT, b"only GET\n".to_vec())

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{Method, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
 use crate::collect::Outbox;
+use crate::config::Snapshot;
 use crate::profile::line::{Line, LineError};
 use crate::profile::store::{LinkedBy, MAX_HOPS, StoreError, Stored};
 use crate::profile::{ProfileKey, Resolver, now_millis};
@@ -25,7 +27,7 @@ const MAX_TOLD: usize = 100;
 pub(super) struct Profiles {
     pub(super) resolver: Arc<Resolver>,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) sites: Vec<Box<str>>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
 /// Status and JSON, or NDJSON and where it goes on.
@@ -70,8 +72,10 @@ impl Profiles {
             Told::error(StatusCode::NOT_FOUND, "not_found", &why)
         };
         let mut parts = path.trim_start_matches("/sites/").splitn(3, '/');
-        let site = parts.next().and_then(|name| self.sites.iter().find(|site| ***site == *name));
+        let sites = &self.snapshot.load_full().all_sites;
+        let site = parts.next().and_then(|name| sites.iter().find(|site| *site.name == *name));
         let (Some(site), Some("profiles")) = (site, parts.next()) else { return not_found() };
+        let site = &site.name;
         let body = match body(session).await {
             Ok(body) => body,
             Err(told) => return told,
@@ -222,7 +226,7 @@ fn nobody() -> Told {
 
 /// Whether it is none of what a browser sends on behalf of a page: of another origin, or of a name
 /// that leads here by trickery (DNS rebinding).
-fn is_a_tool(request: &RequestHeader) -> bool {
+pub(super) fn is_a_tool(request: &RequestHeader) -> bool {
     let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.unwrap_or_default();
     let name = match host.strip_prefix('[') {

@@ -4,6 +4,7 @@ mod events;
 mod explain;
 mod preview;
 mod profile;
+mod reload;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Problems};
+use crate::config::{Config, LoadError};
 use crate::node::StartError;
 use crate::profile::KeyError;
 use crate::profile::store::StoreError;
@@ -33,6 +34,8 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Let the running node take its configuration.
+    Reload(reload::Reload),
     /// Look at profiles and change them.
     Profile(profile::Profile),
     /// Look at events on their way, send dead letters again, throw events away.
@@ -48,7 +51,7 @@ enum Command {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The file can't be read.
+    /// A file of profiles can't be read.
     #[error("{file}: {cause}")]
     Unreadable {
         /// Which.
@@ -61,10 +64,24 @@ pub enum Failure {
     NoConfiguration,
     /// The configuration is wrong.
     #[error(transparent)]
-    Configuration(Problems),
+    Configuration(#[from] LoadError),
+    /// The running node does not take it.
+    #[error("{0}")]
+    NotTaken(String),
+    /// There is no running node.
+    #[error("no node answers at {address}, the `admin` address of the configuration: {cause}")]
+    Unreachable {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
     /// The node can't start.
     #[error("{}", chain(.0))]
     Start(StartError),
+    /// The next process.
+    #[error("the process can't be started: {0}")]
+    Detach(#[source] std::io::Error),
     /// The profile store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -144,6 +161,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Configuration(_)
+            | Self::NotTaken(_)
             | Self::Unreadable { .. }
             | Self::NoConfiguration
             | Self::Id(..)
@@ -158,6 +176,8 @@ impl Failure {
             | Self::NoKey
             | Self::Page(_) => ExitCode::from(1),
             Self::Start(_)
+            | Self::Unreachable { .. }
+            | Self::Detach(_)
             | Self::Demo(_)
             | Self::Store(_)
             | Self::Spool(..)
@@ -181,6 +201,7 @@ impl Cli {
                 eprint!("{}", config.warnings.text());
                 say(format_args!("{}: good{warned}", file.display()))
             }
+            Command::Reload(reload) => reload.run(),
             Command::Profile(profile) => profile.run(),
             Command::Events(events) => events.run(),
             Command::Explain(explain) => explain.run(),
@@ -206,8 +227,5 @@ fn configuration(named: Option<PathBuf>) -> Result<Config, Failure> {
 
 /// Reads and compiles a configuration file.
 fn load(file: &Path) -> Result<Config, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|cause| Failure::Unreadable { file: file.display().to_string(), cause })?;
-    let env = |name: &str| std::env::var(name).ok();
-    crate::config::load(&file.display().to_string(), &text, env).map_err(Failure::Configuration)
+    Ok(crate::config::load_file(file)?)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, interval, sleep_until};
@@ -34,7 +35,7 @@ pub struct Timing {
 /// Delivers one lane's events.
 pub struct Delivery {
     /// Where they go.
-    pub lane: Arc<Lane>,
+    pub lane: ArcSwap<Lane>,
     /// Where they wait.
     pub spool: Arc<Spool>,
     /// Where those go that nobody takes.
@@ -85,6 +86,16 @@ const FRESH: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Delivery {
+    /// The way that the running configuration says.
+    pub(super) fn lane(&self) -> Arc<Lane> {
+        self.lane.load_full()
+    }
+
+    /// Goes another way from the next call on.
+    pub(super) fn take_lane(&self, lane: Arc<Lane>) {
+        self.lane.store(lane);
+    }
+
     /// Whether something can be delivered at the moment.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -102,7 +113,7 @@ impl Delivery {
         let mut gathering: Option<Instant> = None;
         loop {
             self.paused.store(pace.is_broken(), Ordering::Relaxed);
-            self.lane.metrics.paused.set(i64::from(pace.is_broken()));
+            self.lane().metrics.paused.set(i64::from(pace.is_broken()));
             // While the vendor fails, one batch is enough to find out when that is over.
             while (!pace.is_broken() || work.is_empty())
                 && work.len() < self.timing.in_flight
@@ -132,7 +143,7 @@ impl Delivery {
             }
             self.flying.store(calls.len(), Ordering::Relaxed);
             let oldest = work.iter().flat_map(|work| &work.pieces).filter_map(|piece| piece.since);
-            self.lane.metrics.oldest(oldest.min());
+            self.lane().metrics.oldest(oldest.min());
             let pause = pace.until().or(gathering.filter(|until| *until > Instant::now()));
             tokio::select! {
                 Some((id, events, outcome)) = calls.next(), if !calls.is_empty() => {
@@ -152,7 +163,7 @@ impl Delivery {
         let spool = Arc::clone(&self.spool);
         let adopted = tokio::task::spawn_blocking(move || spool.adopt()).await;
         if let Ok(Err(error)) = adopted {
-            tracing::error!(lane = &*self.lane.name, %error, "left events can't be looked for");
+            tracing::error!(lane = &*self.lane().name, %error, "left events can't be looked for");
         }
     }
 
@@ -160,9 +171,9 @@ impl Delivery {
     /// threads the batches of a backlog would each leave their memory behind.
     fn take(&self) -> Option<Batch> {
         self.spool
-            .take(self.lane.limits)
+            .take(self.lane().limits)
             .map_err(|error| {
-                tracing::error!(lane = &*self.lane.name, %error, "events can't be read");
+                tracing::error!(lane = &*self.lane().name, %error, "events can't be read");
             })
             .ok()?
     }
@@ -184,7 +195,7 @@ impl Delivery {
                 }
             }
             Err(error) => {
-                tracing::error!(lane = &*self.lane.name, %error, "events can't be read again");
+                tracing::error!(lane = &*self.lane().name, %error, "events can't be read again");
             }
         }
     }
@@ -198,7 +209,7 @@ impl Delivery {
                 events.extract_if(.., |event| !kept.contains(&event.parcel)).collect()
             }
             Err(error) => {
-                tracing::error!(lane = &*self.lane.name, %error, "events can't be read again");
+                tracing::error!(lane = &*self.lane().name, %error, "events can't be read again");
                 Vec::new()
             }
         }
@@ -220,7 +231,8 @@ impl Delivery {
         if events.is_empty() {
             return (id, events, Outcome::Nothing);
         }
-        let request = self.lane.request(&events);
+        let lane = self.lane();
+        let request = lane.request(&events);
         let call = Call {
             method: request.method,
             path: &request.path,
@@ -229,15 +241,15 @@ impl Delivery {
             most: MAX_ANSWER_BYTES,
         };
         let asked = Instant::now();
-        let answer = self.client.send(&self.lane.upstream, call, self.timing.timeout).await;
+        let answer = self.client.send(&lane.upstream, call, self.timing.timeout).await;
         let outcome = match answer {
             Ok(answer) => {
-                self.lane.metrics.seconds.observe(asked.elapsed().as_secs_f64());
+                self.lane().metrics.seconds.observe(asked.elapsed().as_secs_f64());
                 let call = matches!(events.first(), Some(Event { parcel, .. }) if parcel.way != Way::Batched);
                 judge(answer, call)
             }
             Err(error) => {
-                tracing::debug!(lane = &*self.lane.name, %error, "the vendor did not answer");
+                tracing::debug!(lane = &*self.lane().name, %error, "the vendor did not answer");
                 Outcome::Again(None)
             }
         };
@@ -284,26 +296,30 @@ impl Delivery {
         }
         match added {
             Ok(Ok(gone)) => {
-                let (lane, status) = (&*self.lane.name, answer.map(|(status, _)| status));
+                let (lane, status) = (self.lane(), answer.map(|(status, _)| status));
                 tracing::warn!(
-                    lane,
+                    lane = &*lane.name,
                     ?reason,
                     status,
                     events = events.len(),
                     "events are put aside"
                 );
                 if gone > 0 {
-                    tracing::error!(lane, bytes = gone, "the oldest dead letters had to go");
+                    tracing::error!(
+                        lane = &*lane.name,
+                        bytes = gone,
+                        "the oldest dead letters had to go"
+                    );
                 }
                 let end = match reason {
                     Reason::Refused => EventEnd::Refused,
                     Reason::Expired => EventEnd::Expired,
                 };
-                self.lane.metrics.ended(end, events.len());
+                self.lane().metrics.ended(end, events.len());
                 true
             }
             Ok(Err(error)) => {
-                tracing::error!(lane = &*self.lane.name, %error, "dead letters can't be written");
+                tracing::error!(lane = &*self.lane().name, %error, "dead letters can't be written");
                 false
             }
             Err(_) => false,
@@ -323,8 +339,8 @@ impl Delivery {
         };
         let erased = tokio::task::spawn_blocking(erased).await.map_err(std::io::Error::other);
         if let Err(error) = erased.flatten() {
-            let lane = &*self.lane.name;
-            tracing::error!(lane, %error, "dead letters of a deleted person are still there");
+            let lane = self.lane();
+            tracing::error!(lane = &*lane.name, %error, "dead letters of a deleted person are still there");
         }
     }
 
@@ -345,12 +361,12 @@ impl Delivery {
         match outcome {
             Outcome::Delivered => {
                 pace.succeeded();
-                self.lane.metrics.ended(EventEnd::Delivered, events.len());
+                self.lane().metrics.ended(EventEnd::Delivered, events.len());
             }
             Outcome::Nothing => {}
             Outcome::Again(told) => {
                 pace.failed(told);
-                self.lane.metrics.retried.inc();
+                self.lane().metrics.retried.inc();
                 rest.push(events);
             }
             Outcome::Refused(answer) => {

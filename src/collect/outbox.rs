@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
 
 use super::dead::DeadLetters;
 use super::delivery::{Delivery, Timing};
@@ -35,8 +37,16 @@ pub struct Keeping {
 /// All events of a process that wait for a vendor.
 pub struct Outbox {
     data: PathBuf,
-    deliveries: HashMap<Box<str>, Arc<Delivery>>,
+    keeping: Keeping,
+    room: Arc<Room>,
+    client: Arc<Client>,
+    deliveries: ArcSwap<Deliveries>,
+    /// Those that are to begin, and who begins them.
+    new: mpsc::UnboundedSender<Arc<Delivery>>,
+    begins: Mutex<mpsc::UnboundedReceiver<Arc<Delivery>>>,
 }
+
+type Deliveries = HashMap<Box<str>, Arc<Delivery>>;
 
 /// Where the folders of all lanes are, below `data.path`.
 pub const FOLDER: &str = "events";
@@ -52,24 +62,57 @@ impl Outbox {
         keeping: Keeping,
     ) -> io::Result<Self> {
         EVENTS_CAPACITY.set(i64::try_from(keeping.disk).unwrap_or(i64::MAX));
-        let room = Arc::new(Room::new(keeping.disk));
-        let client = Arc::new(Client::default());
-        let mut deliveries = HashMap::new();
-        for lane in lanes {
-            let folder = data.join(FOLDER).join(&*lane.name);
-            let spool = Arc::new(Spool::open(&folder, keeping.durability, &room)?);
-            let delivery = Delivery {
-                spool,
-                dead: DeadLetters::new(&folder, keeping.dead_letters),
-                client: Arc::clone(&client),
-                timing: keeping.timing,
-                paused: false.into(),
-                flying: 0.into(),
-                lane: Arc::clone(&lane),
-            };
-            deliveries.insert(lane.name.clone(), Arc::new(delivery));
+        let (new, begins) = mpsc::unbounded_channel();
+        let outbox = Self {
+            data: data.to_owned(),
+            keeping,
+            room: Arc::new(Room::new(keeping.disk)),
+            client: Arc::new(Client::default()),
+            deliveries: ArcSwap::default(),
+            new,
+            begins: Mutex::new(begins),
+        };
+        outbox.take_lanes(lanes)?;
+        Ok(outbox)
+    }
+
+    /// Delivers over `lanes` from now on. What waits for one that is not among them any more is still delivered.
+    ///
+    /// # Errors
+    /// When the folder of a new one can't be made: then nothing has changed.
+    pub fn take_lanes(&self, lanes: impl Iterator<Item = Arc<Lane>>) -> io::Result<()> {
+        let before = self.deliveries.load_full();
+        let (mut all, mut fresh) = (Deliveries::clone(&before), Vec::new());
+        let lanes: Vec<Arc<Lane>> = lanes.collect();
+        for lane in lanes.iter().filter(|lane| !before.contains_key(&lane.name)) {
+            let delivery = Arc::new(self.delivery(lane)?);
+            all.insert(lane.name.clone(), Arc::clone(&delivery));
+            fresh.push(delivery);
         }
-        Ok(Self { data: data.to_owned(), deliveries })
+        for lane in lanes {
+            if let Some(delivery) = before.get(&lane.name) {
+                delivery.take_lane(lane);
+            }
+        }
+        self.deliveries.store(Arc::new(all));
+        for delivery in fresh {
+            // Its other end lives as long as this one.
+            let _ = self.new.send(delivery);
+        }
+        Ok(())
+    }
+
+    fn delivery(&self, lane: &Arc<Lane>) -> io::Result<Delivery> {
+        let folder = self.data.join(FOLDER).join(&*lane.name);
+        Ok(Delivery {
+            spool: Arc::new(Spool::open(&folder, self.keeping.durability, &self.room)?),
+            dead: DeadLetters::new(&folder, self.keeping.dead_letters),
+            client: Arc::clone(&self.client),
+            timing: self.keeping.timing,
+            paused: false.into(),
+            flying: 0.into(),
+            lane: ArcSwap::new(Arc::clone(lane)),
+        })
     }
 
     /// Takes `parcels` for delivery over `lane`: all of them or none. What is taken is delivered,
@@ -78,7 +121,8 @@ impl Outbox {
     /// # Errors
     /// When there is no room, or the disk fails.
     pub async fn accept(&self, lane: &Lane, parcels: &[Parcel]) -> Result<(), SpoolError> {
-        self.spool(lane)?.append(parcels).await
+        let delivery = self.of(lane)?;
+        delivery.spool.append(parcels).await
     }
 
     /// The same without waiting until they are safe.
@@ -86,13 +130,12 @@ impl Outbox {
     /// # Errors
     /// When there is no room.
     pub fn accept_later(&self, lane: &Lane, parcels: &[Parcel]) -> Result<(), SpoolError> {
-        self.spool(lane)?.append_later(parcels).map(drop)
+        self.of(lane)?.spool.append_later(parcels).map(drop)
     }
 
-    fn spool(&self, lane: &Lane) -> Result<&Spool, SpoolError> {
-        let delivery = self.deliveries.get(&lane.name);
-        let delivery = delivery.ok_or_else(|| SpoolError::Failed("it was not opened".into()))?;
-        Ok(&delivery.spool)
+    fn of(&self, lane: &Lane) -> Result<Arc<Delivery>, SpoolError> {
+        let delivery = self.deliveries.load().get(&lane.name).cloned();
+        delivery.ok_or_else(|| SpoolError::Failed("it was not opened".into()))
     }
 
     /// Deletes the person behind `key` everywhere: the profile with all its links, what waits for a
@@ -135,10 +178,8 @@ impl Outbox {
 
     async fn erase(&self, site: String, person: Person) -> io::Result<()> {
         // What was taken before the deletion may not have reached its file yet.
-        let of_site = |delivery: &&Arc<Delivery>| {
-            delivery.lane.name.split_once('.').is_some_and(|(of, _)| of == site)
-        };
-        for delivery in self.deliveries.values().filter(of_site) {
+        let of_site = |name: &str| name.split_once('.').is_some_and(|(of, _)| of == site);
+        for (_, delivery) in self.deliveries.load_full().iter().filter(|(name, _)| of_site(name)) {
             delivery.spool.settle().await.map_err(io::Error::other)?;
         }
         let data = self.data.clone();
@@ -193,19 +234,28 @@ impl Outbox {
     /// Whether something can be delivered at the moment.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.deliveries.values().any(|delivery| delivery.is_busy())
+        self.deliveries.load().values().any(|delivery| delivery.is_busy())
     }
 
     /// Events that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.deliveries.values().map(|delivery| delivery.spool.waiting()).sum()
+        self.deliveries.load().values().map(|delivery| delivery.spool.waiting()).sum()
     }
 
     /// Delivers for as long as the process lives.
     pub async fn run(&self) {
         yield_to_requests();
-        join_all(self.deliveries.values().map(without_end)).await;
+        let mut begins = self.begins.lock().await;
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(delivery) = begins.recv() => {
+                    running.spawn(without_end(delivery));
+                }
+                Some(_) = running.join_next() => {}
+            }
+        }
     }
 }
 
@@ -220,12 +270,12 @@ fn yield_to_requests() {
 }
 
 /// A panic in one lane's delivery costs that lane a second, and no event.
-async fn without_end(delivery: &Arc<Delivery>) {
+async fn without_end(delivery: Arc<Delivery>) {
     loop {
-        let running = tokio::spawn(Arc::clone(delivery).run());
+        let running = tokio::spawn(Arc::clone(&delivery).run());
         let Err(error) = running.await else { return };
         PANICS.with_label_values(&[Feature::Delivery.label()]).inc();
-        tracing::error!(lane = &*delivery.lane.name, %error, "delivery begins again");
+        tracing::error!(lane = &*delivery.lane().name, %error, "delivery begins again");
         delivery.spool.rewind();
         tokio::time::sleep(PAUSE).await;
     }

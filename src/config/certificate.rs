@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -62,11 +63,29 @@ impl Certificates {
     }
 }
 
-impl ResolvesServerCert for Certificates {
+/// The certificates of a listener that runs: they can be replaced.
+#[derive(Debug)]
+pub struct LiveCertificates(ArcSwap<Certificates>);
+
+impl LiveCertificates {
+    /// These, for now.
+    #[must_use]
+    pub fn new(certificates: Certificates) -> Self {
+        Self(ArcSwap::from_pointee(certificates))
+    }
+
+    /// Others from now on: connections that are made by now keep theirs.
+    pub fn take(&self, certificates: Certificates) {
+        self.0.store(Arc::new(certificates));
+    }
+}
+
+impl ResolvesServerCert for LiveCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.0.load();
         let named = hello.server_name().map(str::to_ascii_lowercase);
-        let found = named.and_then(|name| self.by_name.find(&name).cloned());
-        Some(found.unwrap_or_else(|| Arc::clone(&self.first)))
+        let found = named.and_then(|name| certificates.by_name.find(&name).cloned());
+        Some(found.unwrap_or_else(|| Arc::clone(&certificates.first)))
     }
 }
 

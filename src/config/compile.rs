@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::certificate::Certificates;
 use super::file::{self, File, Threads};
+use super::fixed::Fixed;
 use super::problem::{Problem, Problems};
 use super::profiles::compile_store;
 use super::remains::{Remains, follows};
 use super::site::compile_site;
-use super::snapshot::{Config, ListenOn, Node, Snapshot};
+use super::snapshot::{Config, End, ListenOn, Node, Snapshot};
 use super::source::Source;
 use crate::collect::{Durability, EventLimits, Keeping, Timing};
 use crate::profile::Lifetimes;
@@ -43,7 +46,13 @@ pub fn load(
         let Checking { problems: mut wrong, warnings, .. } = checking;
         wrong.retain(|one| problems.iter().all(|broken| !follows(one.pointer(), broken.pointer())));
         problems.append(&mut wrong);
-        compiled.map(|(node, snapshot)| Config { node, snapshot, warnings: complain(warnings) })
+        let hash = format!("{:016x}", xxh3_64(text.as_bytes())).into();
+        compiled.map(|(node, snapshot)| Config {
+            node,
+            snapshot,
+            warnings: complain(warnings),
+            hash,
+        })
     });
     config.filter(|_| problems.is_empty()).ok_or_else(|| complain(problems))
 }
@@ -148,8 +157,7 @@ impl Checking<'_> {
             cache_bytes: file.cache.memory.bytes(),
             events: events?,
             geo,
-            drain: file.shutdown.drain.get(),
-            upgrade_socket: file.shutdown.upgrade_socket.clone(),
+            fixed: Fixed::of(&self.source.value),
         };
         let snapshot = Snapshot {
             sites,
@@ -163,6 +171,7 @@ impl Checking<'_> {
                 at_once: file.events.at_once,
             },
             access_log: AccessLog::new(file.access_log.sample),
+            shutdown: End { delay: file.shutdown.delay.get(), drain: file.shutdown.drain.get() },
         };
         Some((node, snapshot))
     }
@@ -226,7 +235,7 @@ impl Checking<'_> {
             match (address, tls) {
                 (Some(address), None) => out.push(ListenOn { address, tls: None }),
                 (Some(address), Some((Some(certificates), http2))) => {
-                    out.push(ListenOn { address, tls: Some((Arc::new(certificates), http2)) });
+                    out.push(ListenOn { address, tls: Some((certificates, http2)) });
                 }
                 _ => {}
             }

@@ -31,6 +31,10 @@ pub struct File {
     /// Health, readiness and metrics, for the operator alone.
     #[serde(default)]
     pub admin: Admin,
+    /// A file of `NAME=value` lines for `${NAME}`, as systemd's `EnvironmentFile=` has it; read again at every reload. It
+    /// counts before the environment of the process. Relative to this file.
+    #[serde(default)]
+    pub environment_file: Option<String>,
     /// Worker threads: a number, or `auto` for one a core.
     #[serde(default)]
     pub threads: Threads,
@@ -257,13 +261,16 @@ pub struct Shutdown {
     /// The most that requests in flight and waiting events may take after SIGTERM or a hand-over.
     /// The process leaves as soon as nothing is in flight.
     pub drain: Duration,
-    /// Socket over which a new process takes the listeners over. Its directory has to be private.
-    pub upgrade_socket: String,
+    /// After SIGTERM the node goes on as before for so long, and `/readyz` says that it ends: what stands in front of it
+    /// can see that.
+    pub delay: Duration,
+    /// Has no effect any more: listeners are handed over without a socket of their own.
+    pub upgrade_socket: Option<String>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { drain: Duration::secs(30), upgrade_socket: "/run/doorstep/upgrade.sock".into() }
+        Self { drain: Duration::secs(30), delay: Duration::secs(0), upgrade_socket: None }
     }
 }
 

@@ -5,6 +5,8 @@
 mod certificate;
 mod compile;
 pub mod file;
+mod fixed;
+mod load;
 mod origin;
 mod problem;
 mod profiles;
@@ -19,11 +21,13 @@ mod units;
 mod vendors;
 mod warnings;
 
-pub use certificate::{CertificateError, Certificates};
+pub use certificate::{CertificateError, Certificates, LiveCertificates};
 pub use compile::load;
+pub use fixed::Fixed;
+pub use load::{LoadError, load_file};
 pub use problem::{Place, Problem, Problems};
 pub use schema::schema;
 pub use secret::Secret;
-pub use snapshot::{Config, ListenOn, Node, Snapshot, StoreChoice};
+pub use snapshot::{Config, End, ListenOn, Node, Snapshot, StoreChoice};
 pub use source::Source;
 pub use units::{ByteSize, Duration};

@@ -1,5 +1,6 @@
 //! The compiled configuration: no optional that loading could have filled, nothing left to parse.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::certificate::Certificates;
+use super::fixed::Fixed;
 use super::problem::Problems;
-use crate::collect::{EventLimits, Keeping};
+use crate::collect::{EventLimits, Keeping, Lane};
 use crate::profile::Lifetimes;
 use crate::profile::store::RedisOptions;
 use crate::site::{Hosts, Site};
 use crate::telemetry::AccessLog;
+use crate::upstream::Upstream;
 
 /// A configuration that has been checked.
 pub struct Config {
@@ -23,6 +26,8 @@ pub struct Config {
     pub snapshot: Snapshot,
     /// What is allowed, and mostly not meant.
     pub warnings: Problems,
+    /// Tells one file's text from another's.
+    pub hash: Box<str>,
 }
 
 /// What a process takes once.
@@ -51,10 +56,8 @@ pub struct Node {
     pub events: Keeping,
     /// Databases of places.
     pub geo: Vec<PathBuf>,
-    /// How long the end of a process may take.
-    pub drain: Duration,
-    /// Where a new process takes the listeners over.
-    pub upgrade_socket: String,
+    /// What of the file a running process can't change.
+    pub fixed: Fixed,
 }
 
 /// Where profiles are kept.
@@ -71,7 +74,7 @@ pub struct ListenOn {
     /// Address and port.
     pub address: SocketAddr,
     /// TLS with these certificates, and whether HTTP/2 is offered.
-    pub tls: Option<(Arc<Certificates>, bool)>,
+    pub tls: Option<(Certificates, bool)>,
 }
 
 /// What a request takes, once, at its beginning.
@@ -92,4 +95,54 @@ pub struct Snapshot {
     pub event_limits: EventLimits,
     /// The log of requests.
     pub access_log: AccessLog,
+    /// The end of a process.
+    pub shutdown: End,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// How long it goes on as before, while `/readyz` says that it ends.
+    pub delay: Duration,
+    /// The most that it may take from then on.
+    pub drain: Duration,
+}
+
+impl Snapshot {
+    /// The ways of all sites' events.
+    pub fn lanes(&self) -> impl Iterator<Item = Arc<Lane>> {
+        let sdks = self.all_sites.iter().flat_map(|site| site.sdks());
+        let others = self.all_sites.iter().flat_map(|site| &site.generic);
+        sdks.map(|(_, sdk)| Arc::clone(&sdk.lane))
+            .chain(others.map(|vendor| Arc::clone(&vendor.lane)))
+    }
+
+    /// All servers that may be asked.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.all_sites.iter().flat_map(|site| {
+            let source = site.source.as_ref().map(|source| source.upstream());
+            let sdks = site.sdks().flat_map(|(_, sdk)| {
+                [&sdk.cdn, &sdk.lane.upstream].into_iter().chain(&sdk.config_api)
+            });
+            let others = site.generic.iter().map(|vendor| &vendor.upstream);
+            let check = site.check.as_ref().map(|check| &check.upstream);
+            let origins = site.origin.iter().chain(&site.other_origins).chain(check);
+            origins.chain(sdks).chain(others).chain(source)
+        })
+    }
+
+    /// Knows at once what `before` knows of the names that both have.
+    pub fn adopt_addresses(&self, before: &Self) {
+        let mut known: HashMap<(&str, u16), &Arc<Upstream>> = HashMap::new();
+        for upstream in before.upstreams() {
+            let endpoint = upstream.endpoint();
+            known.entry((endpoint.host(), endpoint.port())).or_insert(upstream);
+        }
+        for upstream in self.upstreams() {
+            let endpoint = upstream.endpoint();
+            if let Some(known) = known.get(&(endpoint.host(), endpoint.port())) {
+                upstream.adopt_addresses(known);
+            }
+        }
+    }
 }

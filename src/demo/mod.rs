@@ -68,7 +68,7 @@ pub fn prepare(listen: SocketAddr, own: Option<(&str, &str)>) -> Result<(Config,
          threads: 2\n\
          data: {{ path: {data}, size: 1GiB }}\n\
          access_log: {{ sample: 0 }}\n\
-         shutdown: {{ drain: 3s, upgrade_socket: {socket} }}\n\
+         shutdown: {{ drain: 3s }}\n\
          sites:\n\
          - name: demo\n  \
            hosts: [localhost, 127.0.0.1, '[::1]', {host}]\n  \
@@ -76,10 +76,10 @@ pub fn prepare(listen: SocketAddr, own: Option<(&str, &str)>) -> Result<(Config,
            vendor: {{ segment: {vendor} }}\n  \
            webhook: {{ username: demo, password: demo }}\n{variations}",
         data = json!(folder),
-        socket = json!(folder.join("upgrade.sock")),
         host = json!(extra_host(listen)),
     );
-    let config = load("(demo)", &yaml, |_| None).map_err(Failure::Configuration)?;
+    let config = load("(demo)", &yaml, |_| None)
+        .map_err(|problems| Failure::Configuration(problems.into()))?;
     let start = Start {
         remove: Some(folder),
         beside,

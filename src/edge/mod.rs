@@ -70,6 +70,7 @@ pub use strict::MAX_HEAD_BYTES;
 use answer::Answer;
 use context::{AssetWay, Context, Way};
 use failure::{FELL_BACK, FOLLOWED, asks_again, error_page, failure_status, falls_back};
+use origin_connection::is_idle;
 use record::write_record;
 
 /// Doorstep as a part of a Pingora server.
@@ -91,6 +92,8 @@ pub struct Edge {
     leaving: Arc<AtomicBool>,
 }
 
+/// The error by which an idle connection to the origin is left.
+const NOT_IDLE: &str = "idle connection has ended";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// The longest pause of a client while it takes an answer.
@@ -303,6 +306,9 @@ impl ProxyHttp for Edge {
         context.asked = None;
         context.origin.leave();
         let truncated = session.as_ref().retry_buffer_truncated();
+        if matches!(error.etype(), ErrorType::Custom(NOT_IDLE)) {
+            return error;
+        }
         if truncated || !session.req_header().method.is_idempotent() {
             error.set_retry(false);
         } else {
@@ -323,12 +329,18 @@ impl ProxyHttp for Edge {
     async fn connected_to_upstream(
         &self,
         _: &mut Session,
-        _: bool,
-        _: &HttpPeer,
+        reused: bool,
+        peer: &HttpPeer,
         socket: RawFd,
         _: Option<&Digest>,
         context: &mut Context,
     ) -> Result<()> {
+        if reused && !is_idle(socket, peer.is_tls()) {
+            // Nothing of the request has gone: another connection takes it.
+            let mut error = Error::new_up(ErrorType::Custom(NOT_IDLE));
+            error.set_retry(true);
+            return Err(error);
+        }
         if matches!(context.way, Way::Page(_)) {
             context.origin.open(socket);
         }

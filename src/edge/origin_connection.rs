@@ -4,7 +4,8 @@
 
 use std::os::fd::RawFd;
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 
 /// The connection that a page's request is on.
 #[derive(Debug, Default)]
@@ -48,6 +49,16 @@ impl OriginConnection {
     }
 }
 
+/// Whether an idle connection can take a request: it is open, and nothing has come that nobody asked for. Pingora asks
+/// that of the runtime, which may not have heard yet of what the system knows. Over TLS there may be messages that are
+/// none of HTTP's.
+pub(super) fn is_idle(socket: RawFd, tls: bool) -> bool {
+    match recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Ok(came) => came > 0 && tls,
+        Err(error) => error == Errno::EAGAIN,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -55,6 +66,26 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn what_has_ended_or_speaks_unasked_takes_no_request() {
+        for (speaks, ends, plain, tls) in [
+            (false, false, true, true),
+            (true, false, false, true),
+            (false, true, false, false),
+            (true, true, false, true),
+        ] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            if speaks {
+                theirs.write_all(b"HTTP/1.1 200 OK").unwrap();
+            }
+            if ends {
+                shutdown(ours.as_raw_fd(), Shutdown::Read).unwrap();
+            }
+            assert_eq!(is_idle(ours.as_raw_fd(), false), plain, "{speaks} {ends}");
+            assert_eq!(is_idle(ours.as_raw_fd(), true), tls, "{speaks} {ends}");
+        }
+    }
 
     #[test]
     fn only_an_answer_that_began_before_its_requests_end_ends_the_connection() {

@@ -1,96 +1,78 @@
-//! The end of a process, and its hand-over to the next.
+//! The life of a process: ready, reloaded, at its end.
 //!
-//! SIGTERM: no new connections, answers close theirs, the process leaves once nothing is in flight.
-//! SIGHUP: the configuration is checked and the next process started; that one asks this one to
-//! hand its listeners over (SIGQUIT) when it has everything it needs. SIGINT: at once.
+//! SIGHUP: the configuration is read again (`reload.rs`). SIGTERM: not ready any more, for `shutdown.delay` as before, then
+//! no new connections, answers close theirs, and the process leaves once nothing is in flight. SIGINT: at once.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::getppid;
 use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast;
-use tokio::time::{Instant, sleep};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, sleep};
 
-use super::notify::notify;
+use super::end;
+use super::notify::{notify, watchdog};
+use super::reload::{Ask, Reload};
+use super::sockets::Sockets;
+use super::succession::{Predecessor, Successor};
 use crate::collect::Outbox;
+use crate::config::Snapshot;
 use crate::telemetry::metrics::IN_FLIGHT;
 
 /// Watches over a process.
-pub struct Lifecycle {
+pub(super) struct Lifecycle {
     /// Set when answers are to close their connections.
-    pub leaving: Arc<AtomicBool>,
+    pub(super) leaving: Arc<AtomicBool>,
     /// Set while the node takes requests.
-    pub ready: Arc<AtomicBool>,
-    /// Ports that have to listen before.
-    pub ports: Vec<u16>,
+    pub(super) ready: Arc<AtomicBool>,
+    /// Tells that the services that listen have begun.
+    pub(super) begun: mpsc::Receiver<()>,
+    /// Moves on as long as the edge's threads do.
+    pub(super) beat: Arc<AtomicU64>,
+    /// Open as long as the process takes connections.
+    pub(super) sockets: Arc<Mutex<Sockets>>,
+    /// The operator's address, which closes last.
+    pub(super) admin: std::net::SocketAddr,
+    /// Ends the operator's listener.
+    pub(super) end_admin: watch::Sender<bool>,
+    /// Makes Pingora close its listeners.
+    pub(super) closes: Arc<Notify>,
+    /// The process that this one is to follow.
+    pub(super) predecessor: Option<Predecessor>,
     /// Events that can still be delivered.
-    pub outbox: Arc<Outbox>,
-    /// The most that the end may take.
-    pub drain: Duration,
-    /// Where the configuration of the next process is.
-    pub config_file: Option<PathBuf>,
+    pub(super) outbox: Arc<Outbox>,
+    /// How long the end may take.
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     /// A folder to remove at the end.
-    pub remove: Option<PathBuf>,
+    pub(super) remove: Option<PathBuf>,
     /// What Pingora is doing.
-    pub phases: broadcast::Receiver<ExecutionPhase>,
+    pub(super) phases: broadcast::Receiver<ExecutionPhase>,
+    /// Reads the configuration again, where somebody asks for that.
+    pub(super) reload: Option<(Reload, mpsc::Receiver<Ask>)>,
+    /// Asks for it.
+    pub(super) asks: mpsc::Sender<Ask>,
 }
 
-/// The signals that Pingora is told of.
-pub(super) struct Signals;
+/// What Pingora is told.
+pub(super) struct Signals(pub(super) Arc<Notify>);
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let streams = (
-            signal(SignalKind::quit()),
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        );
-        let (Ok(mut quit), Ok(mut terminate), Ok(mut interrupt)) = streams else {
+        let Ok(mut interrupt) = signal(SignalKind::interrupt()) else {
             tracing::error!("signals can't be watched");
             return std::future::pending().await;
         };
         tokio::select! {
-            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
-            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            () = self.0.notified() => ShutdownSignal::GracefulTerminate,
             _ = interrupt.recv() => ShutdownSignal::FastShutdown,
         }
     }
-}
-
-/// Tells the process that started this one to hand over.
-pub(super) fn ask_for_hand_over(old: i32) -> nix::Result<()> {
-    // It may have ended meanwhile, and its number be somebody else's.
-    if getppid().as_raw() != old {
-        return Err(nix::Error::ESRCH);
-    }
-    kill(getppid(), Signal::SIGQUIT)
-}
-
-/// Whether something listens on `port`, as the system's tables say: a connection to find out would be a
-/// failed handshake in the log of a listener with TLS. True where there are no such tables.
-fn listens(port: u16) -> bool {
-    let mut tables = 0;
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let Ok(text) = std::fs::read_to_string(table) else { continue };
-        tables += 1;
-        let local = format!(":{port:04X}");
-        let listening = |line: &str| {
-            let mut fields = line.split_ascii_whitespace().skip(1);
-            let here = fields.next().is_some_and(|address| address.ends_with(&local));
-            here && fields.nth(1) == Some("0A")
-        };
-        if text.lines().any(listening) {
-            return true;
-        }
-    }
-    tables == 0
 }
 
 /// Takes memory in small pages from now on. The allocator asks for large ones (2 MiB), and a start scatters
@@ -101,10 +83,27 @@ pub fn use_small_pages() {
     let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
-/// How often it is looked whether the node listens, and at its end, whether anything is in flight.
+/// How often it is looked at the end whether anything is in flight.
 const LOOK: Duration = Duration::from_millis(20);
 /// Connections that were accepted just before the listeners closed become requests within this.
 const SETTLE: Duration = Duration::from_millis(250);
+
+/// The signals of a process that runs.
+struct Watched {
+    hang_up: Signal,
+    terminate: Signal,
+    quit: Signal,
+}
+
+impl Watched {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+}
 
 impl Lifecycle {
     /// Watches from a thread of its own, which outlives Pingora's runtimes.
@@ -122,92 +121,90 @@ impl Lifecycle {
     }
 
     async fn watch(mut self) {
-        let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
-            tracing::error!("SIGHUP can't be watched");
-            return;
+        let mut signals = match Watched::new() {
+            Ok(signals) => signals,
+            Err(error) => return tracing::error!(%error, "signals can't be watched"),
         };
-        // Where the binary stood at the start: what stands there at a hand-over is the new one.
-        let binary = std::env::current_exe().ok();
-        let mut next: Option<std::process::Child> = None;
-        let mut starting = false;
+        let (told, mut successors) = mpsc::channel(1);
+        let Some((reload, asks)) = self.reload.take() else { return };
+        tokio::spawn(reload.run(asks, told));
+        tokio::spawn(keep_alive(Arc::clone(&self.beat)));
         loop {
             tokio::select! {
-                () = sleep(LOOK), if starting => {
-                    if self.ports.iter().all(|port| listens(*port)) {
-                        starting = false;
-                        self.ready.store(true, Ordering::Relaxed);
-                        notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
-                        tracing::info!("ready");
+                Some(()) = self.begun.recv() => self.begin(),
+                // Where as many wait already, one of them takes what is there by then.
+                _ = signals.hang_up.recv() => drop(self.asks.try_send(None)),
+                _ = signals.quit.recv() => {
+                    tracing::warn!("SIGQUIT is not used: SIGHUP reloads, SIGTERM ends");
+                }
+                _ = signals.terminate.recv() => return self.stop().await,
+                Some((successor, again)) = successors.recv() => {
+                    return self.retire(successor, again).await;
+                }
+                phase = self.phases.recv() => {
+                    if matches!(phase, Err(broadcast::error::RecvError::Closed)) {
+                        return;
                     }
                 }
-                _ = hang_up.recv() => self.start_next(binary.as_ref(), &mut next),
-                phase = self.phases.recv() => match phase {
-                    // Services only begin to start then, and the edge waits for names.
-                    Ok(ExecutionPhase::Running) => starting = true,
-                    Ok(ExecutionPhase::GracefulTerminate) => {
-                        starting = false;
-                        notify("STOPPING=1");
-                        self.leave();
-                    }
-                    Ok(ExecutionPhase::GracefulUpgradeCloseTimeout) => {
-                        starting = false;
-                        self.leave();
-                    }
-                    Ok(ExecutionPhase::ShutdownStarted) => {
-                        self.leave();
-                        return self.end().await;
-                    }
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
             }
         }
     }
 
-    fn leave(&self) {
+    /// The node takes requests.
+    fn begin(&mut self) {
+        self.ready.store(true, Ordering::Relaxed);
+        tracing::info!("ready");
+        let Some(predecessor) = self.predecessor.take() else { return notify("READY=1") };
+        // Until the other process has let go, this one is one of two.
+        std::thread::spawn(move || {
+            if predecessor.lets_go() {
+                notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
+            } else {
+                tracing::error!("the process before goes on: this one ends");
+                end(0);
+            }
+        });
+    }
+
+    fn sockets(&self) -> std::sync::MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// SIGTERM: what stands in front is told first, and the operator's listener closes last.
+    async fn stop(self) {
+        notify("STOPPING=1");
         self.ready.store(false, Ordering::Relaxed);
+        // Who comes again goes elsewhere.
         self.leaving.store(true, Ordering::Relaxed);
+        sleep(self.snapshot.load().shutdown.delay).await;
+        self.sockets().keep_only(self.admin);
+        self.leave().await;
     }
 
-    /// Starts the process that takes over, if its configuration is good.
-    fn start_next(&self, binary: Option<&PathBuf>, next: &mut Option<std::process::Child>) {
-        if let Some(child) = next
-            && matches!(child.try_wait(), Ok(None))
-        {
-            tracing::warn!("the next process is starting already");
-            return;
+    /// The next process serves. `again`: it is to read the configuration once more.
+    async fn retire(self, successor: Successor, again: bool) {
+        if let Some(pid) = successor.pid() {
+            notify(&format!("MAINPID={pid}"));
         }
-        let (Some(binary), Some(file)) = (binary, &self.config_file) else {
-            tracing::warn!("SIGHUP: there is no configuration file to start the next process with");
-            return;
-        };
-        let name = file.display().to_string();
-        let checked =
-            std::fs::read_to_string(file).map_err(|error| error.to_string()).and_then(|text| {
-                let env = |name: &str| std::env::var(name).ok();
-                crate::config::load(&name, &text, env).map_err(|problems| problems.to_string())
-            });
-        if let Err(problems) = checked {
-            tracing::error!("the configuration is not taken, this process goes on:\n{problems}");
-            return;
-        }
-        let started = std::process::Command::new(binary)
-            .args(["run", "--upgrade", &std::process::id().to_string(), "--config"])
-            .arg(file)
-            .spawn();
-        match started {
-            Ok(child) => {
-                tracing::info!(pid = child.id(), "the next process is starting");
-                *next = Some(child);
-            }
-            Err(error) => tracing::error!(%error, "the next process can't be started"),
-        }
+        self.ready.store(false, Ordering::Relaxed);
+        successor.hand_over(again).await;
+        *self.sockets() = Sockets::default();
+        // The next one's answers are the ones that count.
+        self.end_admin.send_replace(true);
+        self.leave().await;
+    }
+
+    async fn leave(self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.closes.notify_one();
+        self.end().await;
     }
 
     /// Ends the process as soon as nothing is in flight, or its time is over.
     async fn end(self) {
-        let deadline = Instant::now() + self.drain;
-        sleep(SETTLE.min(self.drain)).await;
+        let drain = self.snapshot.load().shutdown.drain;
+        let deadline = Instant::now() + drain;
+        sleep(SETTLE.min(drain)).await;
         let busy = || IN_FLIGHT.get() > 0 || self.outbox.is_busy();
         while busy() && Instant::now() < deadline {
             sleep(LOOK).await;
@@ -227,22 +224,23 @@ impl Lifecycle {
             let _ = std::fs::remove_dir_all(folder);
         }
         tracing::info!("ended");
-        std::process::exit(0);
+        end(0);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_is_found_and_a_connection_is_none() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(listens(port));
-        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        assert!(!listens(client.local_addr().unwrap().port()));
-        let six = std::net::TcpListener::bind("[::]:0").unwrap();
-        assert!(listens(six.local_addr().unwrap().port()));
+/// Tells the service manager that the edge's threads are alive, where it wants to know.
+async fn keep_alive(beat: Arc<AtomicU64>) {
+    let Some(every) = watchdog() else { return };
+    let mut ticks = tokio::time::interval(every / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = None;
+    loop {
+        ticks.tick().await;
+        let now = beat.load(Ordering::Relaxed);
+        // Nothing has begun yet at 0.
+        if now == 0 || before != Some(now) {
+            notify("WATCHDOG=1");
+        }
+        before = Some(now);
     }
 }

@@ -6,11 +6,14 @@ mod lifecycle;
 mod names;
 mod notify;
 mod patience;
+mod reload;
+mod services;
+mod sockets;
+mod succession;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -26,20 +29,29 @@ use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use pingora_proxy::http_proxy;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::collect::Outbox;
-use crate::config::{Config, ListenOn, Node, StoreChoice};
+use crate::config::{Config, ListenOn, LiveCertificates, Node, Snapshot, StoreChoice};
 use crate::decide::Decide;
 use crate::edge::{Edge, MAX_HEAD_BYTES};
 use crate::geo::{BadDatabase, Geo};
 use crate::profile::store::{Embedded, ProfileStore, Redis, StoreError};
 use crate::profile::{Memory, Resolver};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, settle_logs};
 
 use connection::Gathering;
-pub use lifecycle::{Lifecycle, use_small_pages};
+use lifecycle::Lifecycle;
+use reload::{Binary, Reload};
+use services::{Begun, Needed};
+use sockets::Sockets;
+
+pub use lifecycle::use_small_pages;
+pub use reload::{Ask, Taken};
+pub use sockets::Inherited;
+pub use succession::{NoSuccessor, Predecessor};
 
 /// What is done with the profiles before the first request.
 pub type Prepare = Box<dyn FnOnce(&Arc<Resolver>) + Send>;
@@ -47,9 +59,11 @@ pub type Prepare = Box<dyn FnOnce(&Arc<Resolver>) + Send>;
 /// How a node is started.
 #[derive(Default)]
 pub struct Start {
-    /// Take the listeners over from this process, which has started this one.
-    pub upgrade: Option<i32>,
-    /// The file that the configuration came from: read again for the next process.
+    /// The process that has started this one, to follow it.
+    pub predecessor: Option<Predecessor>,
+    /// Its sockets.
+    pub inherited: Inherited,
+    /// The file that the configuration came from: read again at SIGHUP.
     pub config_file: Option<PathBuf>,
     /// A folder to remove at the end.
     pub remove: Option<PathBuf>,
@@ -79,12 +93,9 @@ pub enum StartError {
     /// An address is taken or not ours.
     #[error("can't listen on {0}: {1}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
-    /// The directory of the upgrade socket.
-    #[error("`{0}`, the directory of `shutdown.upgrade_socket`, can't be made: {1}")]
-    UpgradeSocket(PathBuf, #[source] std::io::Error),
-    /// The process that was to hand over.
-    #[error("the running process could not be told to hand over: {0}")]
-    HandOver(#[source] nix::Error),
+    /// The sockets can't be copied.
+    #[error("there are no more file descriptors: {0}")]
+    Sockets(#[source] std::io::Error),
 }
 
 /// Runs a node until it is told to end.
@@ -93,46 +104,26 @@ pub enum StartError {
 /// When it can't start. Nothing has been taken over then: a running process goes on.
 pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     metrics::declare();
-    let Config { node, snapshot, .. } = config;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    metrics::CONFIG_LOADED.set(i64::try_from(now.as_secs()).unwrap_or(0));
+    let Config { node, snapshot, hash, .. } = config;
+    let addresses = node.listeners.iter().map(|on| on.address).chain([node.admin]);
+    let sockets = Sockets::open(addresses, start.inherited)?;
+    let handing = sockets.handing().map_err(StartError::Sockets)?;
+    reload::record(Some(&hash));
 
-    let store = open_store(&node).map_err(StartError::Store)?;
-    let memory = Memory::new(node.profile_bytes, node.profile_lifetimes);
-    let profiles = Arc::new(Resolver::new(memory, store));
-    if let Some(prepare) = start.prepare {
-        prepare(&profiles);
-    }
-    let sdks = snapshot.all_sites.iter().flat_map(|site| site.sdks());
-    let others = snapshot.all_sites.iter().flat_map(|site| &site.generic);
-    let lanes = sdks
-        .map(|(_, sdk)| Arc::clone(&sdk.lane))
-        .chain(others.map(|vendor| Arc::clone(&vendor.lane)));
-    let outbox = Outbox::open(&node.data, lanes, node.events);
-    let outbox = Arc::new(outbox.map_err(StartError::Events)?);
-    let geo = Arc::new(Geo::open(node.geo.clone()).map_err(StartError::Geo)?);
-    let cache = Arc::new(Cache::leak(node.cache_bytes));
+    let Stores { profiles, outbox, geo, cache } = Stores::open(&node, &snapshot, start.prepare)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let leaving = Arc::new(AtomicBool::new(false));
+    let (leaving, ready) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let asks = mpsc::channel(MAX_ASKS);
 
-    make_socket_directory(&node)?;
-    if start.upgrade.is_none() {
-        check_addresses(&node)?;
-    }
-    let conf = server_conf(&node);
-    let options = Opt { upgrade: start.upgrade.is_some(), ..Opt::default() };
-    let mut server = Server::new_with_opt_and_conf(options, conf);
-
-    let follower = background_service("profiles", Follower(Arc::clone(&profiles)));
-    server.add_service(follower);
-    let mut courier =
-        background_service("events", Courier(Arc::clone(&outbox), Arc::clone(&profiles)));
-    courier.threads = Some(1);
-    server.add_service(courier);
-    server.add_service(background_service("places", Places(Arc::clone(&geo))));
-    let sites = snapshot.load().all_sites.iter().map(|site| site.name.clone()).collect();
-    let ready = Arc::new(AtomicBool::new(false));
-    let admin = Admin::new(Arc::clone(&ready), Arc::clone(&profiles), Arc::clone(&outbox), sites);
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(&node));
+    work_beside(&mut server, &profiles, &outbox, &geo);
+    let admin = Admin::new(
+        Arc::clone(&ready),
+        Arc::clone(&profiles),
+        Arc::clone(&outbox),
+        Arc::clone(&snapshot),
+        asks.0.clone(),
+    );
     let edge = Edge::new(
         Arc::clone(&snapshot),
         profiles,
@@ -146,50 +137,127 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     proxy.server_options = Some(http_options());
     proxy.h2_options = Some(h2_options());
     let mut proxy = Service::new("edge".to_owned(), Gathering(Arc::new(proxy)));
-    for listener in &node.listeners {
-        listen(&mut proxy, listener)?;
+    let mut certificates = Vec::new();
+    for listener in node.listeners {
+        certificates.extend(listen(&mut proxy, listener)?);
     }
-    let mut admin = Service::new("admin".to_owned(), admin);
-    admin.add_tcp(&node.admin.to_string());
-    admin.threads = Some(1);
+    let mut operator = Service::new("admin".to_owned(), admin);
+    operator.add_tcp(&node.admin.to_string());
+    operator.threads = Some(1);
+    let (end_admin, admin_ends) = watch::channel(false);
 
-    let names = server.add_service(background_service("names", names::Names::new(snapshot)));
+    let handing = server.add_service(handing);
+    let names = names::Names::new(Arc::clone(&snapshot));
+    let names = server.add_service(Needed::new(background_service("names", names)));
+    let beat = Arc::<AtomicU64>::default();
+    let (tell, begun) = mpsc::channel(1);
+    let edge = server.add_service(Needed::new(proxy).beating(Arc::clone(&beat)));
+    edge.add_dependency(&handing);
     // The first visitor must not be the one who learns that no name has been resolved yet.
-    server.add_service(proxy).add_dependency(names);
-    server.add_service(admin);
+    edge.add_dependency(names);
+    let admin = server.add_service(Needed::new(operator).until(admin_ends));
+    admin.add_dependency(handing);
+    let both = server.add_service(Begun(tell));
+    both.add_dependency(edge);
+    both.add_dependency(admin);
     for service in start.beside {
         server.add_boxed_service(service);
     }
+    let sockets = Arc::new(Mutex::new(sockets));
+    let closes = Arc::<Notify>::default();
     let remove = start.remove.clone();
+    let reload = Reload {
+        file: start.config_file,
+        fixed: node.fixed,
+        snapshot: Arc::clone(&snapshot),
+        certificates,
+        outbox: Arc::clone(&outbox),
+        sockets: Arc::clone(&sockets),
+        leaving: Arc::clone(&leaving),
+        binary: Binary::of_this_process(),
+    };
     let lifecycle = Lifecycle {
         leaving,
         ready,
-        ports: node
-            .listeners
-            .iter()
-            .map(|on| on.address.port())
-            .filter(|port| *port != 0)
-            .collect(),
+        begun,
+        beat,
+        sockets,
+        admin: node.admin,
+        end_admin,
+        closes: Arc::clone(&closes),
+        predecessor: start.predecessor,
         outbox,
-        drain: node.drain,
-        config_file: start.config_file,
+        snapshot,
         remove: start.remove,
         phases: server.watch_execution_phase(),
+        reload: Some((reload, asks.1)),
+        asks: asks.0,
     };
-    if let Some(old) = start.upgrade {
-        // From here on nothing of ours can fail any more: the old process may hand over. It tries
-        // for five seconds to reach the socket that `bootstrap` opens.
-        lifecycle::ask_for_hand_over(old).map_err(StartError::HandOver)?;
-    }
     server.bootstrap();
     lifecycle.start();
-    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals) });
+    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals(closes)) });
     // Only SIGINT leads here: any other end is the lifecycle's.
     if let Some(folder) = remove {
         // A temporary folder that can't be removed harms nobody.
         let _ = std::fs::remove_dir_all(folder);
     }
+    settle_logs();
     Ok(())
+}
+
+/// What a node keeps.
+struct Stores {
+    profiles: Arc<Resolver>,
+    outbox: Arc<Outbox>,
+    geo: Arc<Geo>,
+    cache: Arc<Cache>,
+}
+
+impl Stores {
+    fn open(
+        node: &Node,
+        snapshot: &Snapshot,
+        prepare: Option<Prepare>,
+    ) -> Result<Self, StartError> {
+        let store = open_store(node).map_err(StartError::Store)?;
+        let memory = Memory::new(node.profile_bytes, node.profile_lifetimes);
+        let profiles = Arc::new(Resolver::new(memory, store));
+        if let Some(prepare) = prepare {
+            prepare(&profiles);
+        }
+        let outbox = Outbox::open(&node.data, snapshot.lanes(), node.events);
+        Ok(Self {
+            profiles,
+            outbox: Arc::new(outbox.map_err(StartError::Events)?),
+            geo: Arc::new(Geo::open(node.geo.clone())?),
+            cache: Arc::new(Cache::leak(node.cache_bytes)),
+        })
+    }
+}
+
+/// What is done beside requests.
+fn work_beside(
+    server: &mut Server,
+    profiles: &Arc<Resolver>,
+    outbox: &Arc<Outbox>,
+    geo: &Arc<Geo>,
+) {
+    let follower = background_service("profiles", Follower(Arc::clone(profiles)));
+    server.add_service(Needed::new(follower));
+    let courier = Courier(Arc::clone(outbox), Arc::clone(profiles));
+    let mut courier = background_service("events", courier);
+    courier.threads = Some(1);
+    server.add_service(Needed::new(courier));
+    server.add_service(Needed::new(background_service("places", Places(Arc::clone(geo)))));
+}
+
+/// Who may wait for a reload at one time.
+const MAX_ASKS: usize = 16;
+
+/// Ends the process with `code`, once its logs have left.
+fn end(code: i32) -> ! {
+    settle_logs();
+    std::process::exit(code)
 }
 
 /// Opens the store that the configuration names.
@@ -260,9 +328,8 @@ impl BackgroundService for Courier {
 fn server_conf(node: &Node) -> ServerConf {
     ServerConf {
         threads: node.threads,
-        upgrade_sock: node.upgrade_socket.clone(),
-        // The lifecycle ends the process as soon as nothing is in flight; these are the limits.
-        grace_period_seconds: Some(node.drain.as_secs().max(1)),
+        // The lifecycle ends the process, as soon as nothing is in flight or its time is over.
+        grace_period_seconds: Some(24 * 3600),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: 1024,
         max_retries: 4,
@@ -292,7 +359,10 @@ fn h2_options() -> H2Options {
 struct NoCallbacks;
 impl TlsAccept for NoCallbacks {}
 
-fn listen<A>(service: &mut Service<A>, on: &ListenOn) -> Result<(), StartError> {
+fn listen<A>(
+    service: &mut Service<A>,
+    on: ListenOn,
+) -> Result<Option<Arc<LiveCertificates>>, StartError> {
     let mut socket = TcpSocketOptions::default();
     // A phone that has gone away without a word.
     socket.tcp_keepalive = Some(TcpKeepalive {
@@ -302,48 +372,24 @@ fn listen<A>(service: &mut Service<A>, on: &ListenOn) -> Result<(), StartError> 
         #[cfg(target_os = "linux")]
         user_timeout: std::time::Duration::ZERO,
     });
-    // `[::]` and `0.0.0.0` on one port are two listeners.
-    socket.ipv6_only = on.address.is_ipv6().then_some(true);
     let address = on.address.to_string();
-    match &on.tls {
+    let Some((certificates, http2)) = on.tls else {
         // Heads and bodies are read into buffers of their own, and writes are gathered: more buffers
         // would only cost every idle connection 64 KiB.
-        None => service.add_listener(
+        service.add_listener(
             ListenerConfig::tcp(address)
                 .tcp_socket_options(socket)
                 .l4_buffer(L4BufferSettings::unbuffered()),
-        ),
-        Some((certificates, http2)) => {
-            let mut tls = TlsSettings::with_callbacks(Box::new(NoCallbacks))
-                .map_err(|error| StartError::Tls(on.address, error))?;
-            tls.set_cert_resolver(Arc::<crate::config::Certificates>::clone(certificates));
-            if *http2 {
-                tls.enable_h2();
-            }
-            service.add_tls_with_settings(&address, Some(socket), tls);
-        }
-    }
-    Ok(())
-}
-
-/// A taken address ends the process with one line, instead of a panic in a service.
-fn check_addresses(node: &Node) -> Result<(), StartError> {
-    let addresses = node.listeners.iter().map(|on| on.address).chain([node.admin]);
-    for address in addresses.filter(|address| address.port() != 0) {
-        std::net::TcpListener::bind(address).map_err(|error| StartError::Listen(address, error))?;
-    }
-    Ok(())
-}
-
-fn make_socket_directory(node: &Node) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let Some(directory) = std::path::Path::new(&node.upgrade_socket).parent() else {
-        return Ok(());
+        );
+        return Ok(None);
     };
-    // Who can reach the socket can take the listeners over.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|error| StartError::UpgradeSocket(directory.into(), error))
+    let mut tls = TlsSettings::with_callbacks(Box::new(NoCallbacks))
+        .map_err(|error| StartError::Tls(on.address, error))?;
+    let certificates = Arc::new(LiveCertificates::new(certificates));
+    tls.set_cert_resolver(Arc::<LiveCertificates>::clone(&certificates));
+    if http2 {
+        tls.enable_h2();
+    }
+    service.add_tls_with_settings(&address, Some(socket), tls);
+    Ok(Some(certificates))
 }

@@ -11,7 +11,6 @@ use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 
 use crate::config::Snapshot;
-use crate::upstream::Upstream;
 
 /// Resolves the names of all upstreams, first before the listeners open, then again and again.
 pub(super) struct Names {
@@ -34,27 +33,23 @@ impl Names {
     /// Whether every upstream has an address.
     async fn resolve_all(&self) -> bool {
         let snapshot = self.snapshot.load_full();
-        let upstreams: Vec<&Arc<Upstream>> = snapshot
-            .all_sites
-            .iter()
-            .flat_map(|site| {
-                let source = site.source.as_ref().map(|source| source.upstream());
-                let sdks = site.sdks().flat_map(|(_, sdk)| {
-                    [&sdk.cdn, &sdk.lane.upstream].into_iter().chain(&sdk.config_api)
-                });
-                let others = site.generic.iter().map(|vendor| &vendor.upstream);
-                let check = site.check.as_ref().map(|check| &check.upstream);
-                let origins = site.origin.iter().chain(&site.other_origins).chain(check);
-                origins.chain(sdks).chain(others).chain(source)
-            })
-            .collect();
-        let resolving = upstreams.iter().map(|upstream| async move {
-            let (name, resolved) = (upstream.endpoint().host(), upstream.resolve().await);
-            self.tell(name, resolved.err());
-            upstream.addresses() > 0
-        });
-        futures::future::join_all(resolving).await.into_iter().all(|known| known)
+        resolve(&snapshot, |name, failed| self.tell(name, failed)).await
     }
+}
+
+/// Asks for the addresses of all upstreams of `snapshot`, and tells of each name how that went. Whether every one has an
+/// address.
+pub(super) async fn resolve(
+    snapshot: &Snapshot,
+    tell: impl Fn(&str, Option<std::io::Error>),
+) -> bool {
+    let tell = &tell;
+    let resolving = snapshot.upstreams().map(|upstream| async move {
+        let (name, resolved) = (upstream.endpoint().host(), upstream.resolve().await);
+        tell(name, resolved.err());
+        upstream.addresses() > 0
+    });
+    futures::future::join_all(resolving).await.into_iter().all(|known| known)
 }
 
 impl Names {

@@ -3,6 +3,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// Tells the service manager `state`, if there is one.
 pub(super) fn notify(state: &str) {
@@ -19,4 +20,11 @@ pub(super) fn notify(state: &str) {
     if let Err(error) = told {
         tracing::warn!(%error, "the service manager could not be told");
     }
+}
+
+/// Within which time the service manager wants to hear that the process is alive (`WatchdogSec=`). The next process has it
+/// from the one before.
+pub(super) fn watchdog() -> Option<Duration> {
+    let micros = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    Some(Duration::from_micros(micros)).filter(|time| !time.is_zero())
 }

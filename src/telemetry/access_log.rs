@@ -1,13 +1,15 @@
 //! The log of requests: one JSON object a line on standard output. All that were not answered
 //! 2xx, and a sample of the rest. No ids, traits, cookies, queries or bodies.
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use serde::Serialize;
+
+use super::lines::Lines;
+use super::metrics::LOG_LINES_LOST;
 
 /// One answered request.
 #[derive(Serialize)]
@@ -50,9 +52,6 @@ pub struct AccessLog {
     counted: AtomicU64,
 }
 
-/// Lines that may wait for standard output. When it can't keep up, lines are dropped.
-const MAX_WAITING: usize = 4096;
-
 impl AccessLog {
     /// Logs `sample` (0 to 1) of the good answers.
     #[must_use]
@@ -79,27 +78,23 @@ impl AccessLog {
     pub fn write(record: &Record<'_>) {
         let Ok(mut line) = serde_json::to_vec(record) else { return };
         line.push(b'\n');
-        // Full: standard output can't keep up, and a page must not wait for it.
-        let _ = writer().try_send(line);
+        lines().write(line);
     }
 }
 
-fn writer() -> &'static SyncSender<Vec<u8>> {
-    static WRITER: OnceLock<SyncSender<Vec<u8>>> = OnceLock::new();
-    WRITER.get_or_init(|| {
-        let (send, receive) = sync_channel::<Vec<u8>>(MAX_WAITING);
-        let write = move || {
-            let mut out = std::io::stdout();
-            while let Ok(line) = receive.recv() {
-                // Nobody reads it any more: there is no place left to say so.
-                let _ = out.write_all(&line).and_then(|()| out.flush());
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("access-log".into()).spawn(write) {
-            tracing::error!(%error, "no thread for the log of requests");
-        }
-        send
+fn lines() -> &'static Lines {
+    LINES.get_or_init(|| {
+        Lines::to("access-log", std::io::stdout(), LOG_LINES_LOST.with_label_values(&["access"]))
     })
+}
+
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Lets what has been logged leave.
+pub(super) fn settle(most: Duration) {
+    if let Some(lines) = LINES.get() {
+        lines.settle(most);
+    }
 }
 
 #[cfg(test)]

@@ -222,6 +222,9 @@ pub static PROFILE_UPDATES: Counters = counter!(
     "site",
     "outcome"
 );
+/// Lines of a log that its output did not take in time.
+pub static LOG_LINES_LOST: Counters =
+    counter!("log_lines_lost_total", "Lines of a log that its output did not take in time.", "log");
 /// Events taken from browsers.
 pub static EVENTS_ACCEPTED: Counters =
     counter!("events_accepted_total", "Events acknowledged to browsers.", "site");
@@ -307,6 +310,19 @@ pub static CONFIG_LOADED: LazyLock<IntGauge> = gauge!(
     "config_loaded_timestamp_seconds",
     "When the running configuration was loaded, in seconds since 1970."
 );
+/// How the last reload ended.
+pub static RELOAD_SUCCESSFUL: LazyLock<IntGauge> = gauge!(
+    "config_last_reload_successful",
+    "1 where the last configuration that was to be taken has been, 0 where it was refused."
+);
+/// When that was.
+pub static RELOAD_SECONDS: LazyLock<IntGauge> = gauge!(
+    "config_last_reload_seconds",
+    "When a configuration was last to be taken, in seconds since 1970."
+);
+/// Which configuration runs.
+pub static CONFIG_INFO: LazyLock<IntGaugeVec> =
+    gauge!("config_info", "Always 1; the label tells the running configuration's hash.", "hash");
 /// Panics.
 pub static PANICS: Counters =
     counter!("panics_total", "Panics caught, by the feature whose step was lost.", "feature");
@@ -364,6 +380,13 @@ pub fn declare() {
         LazyLock::force(counter);
     }
     LazyLock::force(&PANICS);
+    for log in ["node", "access"] {
+        LOG_LINES_LOST.with_label_values(&[log]);
+    }
+    for gauge in [&RELOAD_SUCCESSFUL, &RELOAD_SECONDS] {
+        LazyLock::force(gauge);
+    }
+    LazyLock::force(&CONFIG_INFO);
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     LazyLock::force(&PROCESS);
 }
@@ -432,6 +455,11 @@ pub fn names() -> Vec<String> {
         PANICS.desc(),
     ];
     names.extend(descriptions.iter().flatten().map(|desc| desc.fq_name.clone()));
+    for desc in
+        [LOG_LINES_LOST.desc(), RELOAD_SUCCESSFUL.desc(), RELOAD_SECONDS.desc(), CONFIG_INFO.desc()]
+    {
+        names.extend(desc.iter().map(|desc| desc.fq_name.clone()));
+    }
     names.extend(CONFIG_LOADED.desc().iter().map(|desc| desc.fq_name.clone()));
     names.extend(BUILD.desc().iter().map(|desc| desc.fq_name.clone()));
     names

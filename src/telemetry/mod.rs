@@ -2,6 +2,7 @@
 
 mod access_log;
 mod guard;
+mod lines;
 mod log;
 pub mod metrics;
 mod outcome;
@@ -9,7 +10,7 @@ mod site;
 
 pub use access_log::{AccessLog, Record};
 pub use guard::{Feature, guard};
-pub use log::start as start_log;
+pub use log::{settle as settle_logs, start as start_log};
 pub use outcome::{
     AssetLookup, Edits, EventDrop, EventEnd, Personalization, ProfileResult, Rewrite, RouteName,
     Tier,

@@ -112,6 +112,16 @@ impl Upstream {
         Ok(())
     }
 
+    /// Knows what `other`, of the same name, knows.
+    pub fn adopt_addresses(&self, other: &Self) {
+        let known = other.peers.load();
+        let known: Vec<SocketAddr> =
+            known.iter().filter_map(|peer| peer._address.as_inet().copied()).collect();
+        if !known.is_empty() {
+            self.set_addresses(&known);
+        }
+    }
+
     fn set_addresses(&self, addresses: &[SocketAddr]) {
         let peers = addresses.iter().map(|address| self.peer_at(*address)).collect();
         self.peers.store(std::sync::Arc::new(peers));

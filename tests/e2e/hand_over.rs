@@ -113,7 +113,8 @@ async fn a_hand_over_loses_no_request() {
     assert!(edge.log().contains("threads\n"), "{}", edge.log());
 
     // A new one is served by the next process, under the same address.
-    let more = yaml.replace("hosts: [", "hosts: [new.example, ");
+    let more =
+        yaml.replace("hosts: [", "hosts: [new.example, ").replace("threads: 2", "threads: 3");
     std::fs::write(&edge.file, more).unwrap();
     edge.signal(Signal::SIGHUP);
     assert!(edge.ended().await.success());

@@ -31,6 +31,7 @@ mod profile_tools;
 mod profiles;
 mod prometheus;
 mod redis;
+mod reload;
 mod rewriting;
 mod rudderstack;
 mod shared_computer;

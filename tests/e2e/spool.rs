@@ -132,6 +132,8 @@ async fn a_hand_over_under_load_loses_no_event() {
     let mut edge = Setup::new(1).vendor(vendor.port()).start().await;
     let senders = Senders::start(edge.port, "h", 8);
     senders.until(100).await;
+    let yaml = std::fs::read_to_string(&edge.file).unwrap();
+    std::fs::write(&edge.file, yaml.replace("threads: 2", "threads: 3")).unwrap();
     edge.signal(Signal::SIGHUP);
     assert!(edge.ended().await.success());
     let before = senders.count();

@@ -26,7 +26,21 @@ pub struct Setup {
     origin_more: String,
     vendor_yaml: Option<String>,
     file_kib: Option<u32>,
+    logs: Logs,
     more_sites: String,
+}
+
+/// What becomes of what the edge says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Logs {
+    /// The test can look at it.
+    Kept,
+    /// It can't be written: the disk is full.
+    Full,
+    /// Who has read it is gone.
+    Gone,
+    /// Nobody reads it, and nobody is gone.
+    Stuck,
 }
 
 impl Setup {
@@ -42,6 +56,7 @@ impl Setup {
             origin_more: String::new(),
             vendor_yaml: None,
             file_kib: None,
+            logs: Logs::Kept,
             more_sites: String::new(),
         }
     }
@@ -70,6 +85,11 @@ impl Setup {
     /// No file of the process may grow larger: for it the disk is full then.
     pub fn file_kib(mut self, most: u32) -> Self {
         self.file_kib = Some(most);
+        self
+    }
+    /// What becomes of its logs.
+    pub fn logs(mut self, logs: Logs) -> Self {
+        self.logs = logs;
         self
     }
     /// The listeners, in the place of a plain one. `PORT` is the first one's port.
@@ -120,7 +140,7 @@ impl Setup {
         format!(
             "listeners: {}\nadmin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
              data: {{ path: {folder}/data, size: 64MiB }}\n\
-             shutdown: {{ drain: 10s, upgrade_socket: {folder}/run/upgrade.sock }}\n\
+             shutdown: {{ drain: 10s }}\n\
              {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {origin}\n  \
              {vendor}\n{site}{more_sites}",
             listeners.replace("PORT", &port.to_string()),
@@ -140,7 +160,7 @@ impl Setup {
         let mut yaml = format!(
             "admin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
              data: {{ path: {at}/data, size: 64MiB }}\n\
-             shutdown: {{ drain: 10s, upgrade_socket: {at}/run/upgrade.sock }}\n\
+             shutdown: {{ drain: 10s }}\n\
              events: {{ per_client: 0 }}\n{text}"
         );
         let local = format!("http://127.0.0.1:{vendor}");
@@ -166,7 +186,7 @@ impl Setup {
         }
         let file = folder.path().join("doorstep.yaml");
         std::fs::write(&file, yaml).expect("written");
-        Edge::start(port, admin, folder, file, None).await
+        Edge::start(port, admin, folder, file, None, Logs::Kept).await
     }
 
     pub async fn start(self) -> Edge {
@@ -174,7 +194,7 @@ impl Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("doorstep.yaml");
         std::fs::write(&file, self.yaml(port, admin, folder.path())).expect("written");
-        Edge::start(port, admin, folder, file, self.file_kib).await
+        Edge::start(port, admin, folder, file, self.file_kib, self.logs).await
     }
 }
 
@@ -195,6 +215,7 @@ impl Edge {
         folder: tempfile::TempDir,
         file: PathBuf,
         file_kib: Option<u32>,
+        logs: Logs,
     ) -> Self {
         let mut command = match file_kib {
             Some(most) => {
@@ -210,13 +231,17 @@ impl Edge {
             .arg(&file)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(output(logs))
+            .stderr(output(logs))
             .spawn()
             .expect("starts");
         let log = Arc::<Mutex<String>>::default();
-        follow(child.stdout.take().unwrap(), &log);
-        follow(child.stderr.take().unwrap(), &log);
+        if logs == Logs::Kept {
+            follow(child.stdout.take().unwrap(), &log);
+            follow(child.stderr.take().unwrap(), &log);
+        } else if logs == Logs::Gone {
+            drop((child.stdout.take(), child.stderr.take()));
+        }
         let mut edge = Self { port, admin, folder, file, child, log };
         let start = Instant::now();
         loop {
@@ -272,17 +297,13 @@ impl Edge {
         std::fs::write(&file, yaml.replace(&old, &new)).expect("written");
         let (port, admin) = (self.port, self.admin);
         drop(self);
-        Self::start(port, admin, kept, file, None).await
+        Self::start(port, admin, kept, file, None, Logs::Kept).await
     }
 
     /// Ends the process that took over from this one.
     pub fn end_successor(&self) {
         let log = self.log();
-        let pid = log.rsplit("the next process is starting").find_map(|rest| {
-            let digits = rest.split("pid=").nth(1)?.chars().take_while(char::is_ascii_digit);
-            digits.collect::<String>().parse().ok()
-        });
-        if let Some(pid) = pid {
+        if let Some(pid) = next_process(&log) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
@@ -362,6 +383,21 @@ impl Edge {
         })
         .await;
     }
+}
+
+fn output(logs: Logs) -> Stdio {
+    match logs {
+        Logs::Full => std::fs::File::options().write(true).open("/dev/full").unwrap().into(),
+        _ => Stdio::piped(),
+    }
+}
+
+/// The process that has said last that it is the next one.
+pub fn next_process(log: &str) -> Option<i32> {
+    log.rsplit("the next process is ready").find_map(|rest| {
+        let digits = rest.split("pid=").nth(1)?.chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>().parse().ok()
+    })
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
