@@ -149,7 +149,7 @@ mod tests {
         let first = Ended::default().with(Some(&id("a")), 50).text();
         let other = Ended::default().with(Some(&id("b")), 40).text();
         for marks in [[&first, &other], [&other, &first]] {
-            let ended = Ended::read_all(marks.into_iter().map(|mark| mark.as_bytes()), 1000);
+            let ended = Ended::read_all(marks.into_iter().map(String::as_bytes), 1000);
             assert!(ended.has(&id("a")) && ended.has(&id("b")) && ended.at() == Some(50));
         }
         let odd = [&b"\xff"[..], b"x", first.as_bytes()];
