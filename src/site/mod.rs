@@ -96,6 +96,8 @@ pub struct Sdk {
     pub cdn: Arc<Upstream>,
     /// Where its configuration comes from, where that is elsewhere.
     pub config_api: Option<Arc<Upstream>>,
+    /// Room for fetches of these, at one time.
+    pub fetches: Arc<tokio::sync::Semaphore>,
     /// The way of the site's events.
     pub lane: Arc<Lane>,
 }
@@ -109,6 +111,9 @@ pub struct Leads {
 }
 
 impl Sdk {
+    /// Most files of one SDK that are fetched at one time.
+    pub const FETCHES_AT_ONCE: usize = 16;
+
     /// Where `file` comes from.
     #[must_use]
     pub fn source(&self, file: &SdkFile) -> &Arc<Upstream> {
