@@ -40,6 +40,7 @@ impl Run {
         node::use_small_pages();
         let predecessor = Predecessor::take();
         start_log();
+        node::use_all_descriptors();
         if self.demo || self.origin.is_some() {
             let own = self.origin.as_deref().zip(self.write_key.as_deref());
             let (config, start) = demo::prepare(self.listen, own)?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::certificate::Certificates;
 use super::file::{self, File, Threads};
@@ -14,7 +14,7 @@ use super::problem::{Problem, Problems};
 use super::profiles::compile_store;
 use super::remains::{Remains, follows};
 use super::site::compile_site;
-use super::snapshot::{Config, End, ListenOn, Node, Snapshot};
+use super::snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot};
 use super::source::Source;
 use crate::collect::{Durability, EventLimits, Keeping, Timing};
 use crate::profile::Lifetimes;
@@ -57,6 +57,21 @@ pub fn load(
     config.filter(|_| problems.is_empty()).ok_or_else(|| complain(problems))
 }
 
+/// Descriptors that are not for visitors: stores, vendors, files.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// How many connections there may be; with 0 as many as the process has file descriptors for: each may need one to the
+/// origin.
+fn most_connections(configured: usize) -> usize {
+    if configured > 0 {
+        return configured;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // The process takes as many as it may have (`node::use_all_descriptors`).
+    let all = limit.maximum.or(limit.current).unwrap_or(u64::MAX);
+    usize::try_from(all.saturating_sub(OTHER_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(64)
+}
+
 /// Collects problems while values are compiled.
 pub(super) struct Checking<'s> {
     source: &'s Source,
@@ -91,6 +106,13 @@ impl Checking<'_> {
         let pointer = self.remains.in_file(pointer);
         let place = self.source.place(&pointer).within(&self.source.text, start, width);
         self.problems.push(Problem::new(&pointer, place, message));
+    }
+
+    /// Tells the values at `pointer` from others.
+    pub(super) fn edition(&self, pointer: &str) -> Box<str> {
+        let value = self.source.value.pointer(&self.remains.in_file(pointer));
+        let text = value.map(ToString::to_string).unwrap_or_default();
+        format!("{:032x}", xxh3_128(text.as_bytes())).into()
     }
 
     /// The value, or a complaint about it.
@@ -171,6 +193,13 @@ impl Checking<'_> {
                 at_once: file.events.at_once,
             },
             access_log: AccessLog::new(file.access_log.sample),
+            connections: ConnectionBounds {
+                most: most_connections(file.connections.most),
+                per_client: match file.connections.per_client {
+                    0 => usize::MAX,
+                    bound => bound,
+                },
+            },
             shutdown: End { delay: file.shutdown.delay.get(), drain: file.shutdown.drain.get() },
         };
         Some((node, snapshot))

@@ -42,6 +42,9 @@ pub struct File {
     /// From anyone else these headers are replaced.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    /// How many connections visitors may hold at one time.
+    #[serde(default)]
+    pub connections: Connections,
     /// Where visitors are, by address.
     #[serde(default)]
     pub geoip: Geoip,
@@ -236,6 +239,22 @@ impl Default for Events {
             per_client: 100,
             at_once: 4096,
         }
+    }
+}
+
+/// How many connections visitors may hold at one time. One more is closed at once.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Connections {
+    /// All together; 0 for as many as the process has file descriptors for, with one to the origin each.
+    pub most: usize,
+    /// One address (IPv6: one /64); 0 for no bound. Addresses of `trusted_proxies` have none.
+    pub per_client: usize,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { most: 0, per_client: 2000 }
     }
 }
 

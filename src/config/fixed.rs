@@ -12,6 +12,7 @@ const CHANGES: &[&[&str]] = &[
     &["sites"],
     &["trusted_proxies"],
     &["access_log"],
+    &["connections"],
     &["environment_file"],
     &["shutdown"],
     &["profiles", "wait"],

@@ -86,6 +86,7 @@ pub(super) fn compile_site(
     let metrics = Arc::new(SiteMetrics::new(&site.name, experiments.collect()));
     Some(Site {
         name: site.name.as_str().into(),
+        edition: checking.edition(at),
         keep_path: format!("{}/keep.js", prefix.as_str()).into(),
         prefix,
         origin: origin?,

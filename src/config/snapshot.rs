@@ -95,8 +95,19 @@ pub struct Snapshot {
     pub event_limits: EventLimits,
     /// The log of requests.
     pub access_log: AccessLog,
+    /// How many connections visitors may hold.
+    pub connections: ConnectionBounds,
     /// The end of a process.
     pub shutdown: End,
+}
+
+/// How many connections visitors may hold at one time.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionBounds {
+    /// All together.
+    pub most: usize,
+    /// One address; of IPv6, one /64.
+    pub per_client: usize,
 }
 
 /// The end of a process.

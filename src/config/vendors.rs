@@ -109,6 +109,7 @@ fn sdk(
             Some(config) => Some(config?),
             None => None,
         },
+        fetches: Arc::new(tokio::sync::Semaphore::new(Sdk::FETCHES_AT_ONCE)),
         lane: Arc::new(lane),
     })
 }

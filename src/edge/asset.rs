@@ -9,6 +9,7 @@ use pingora::cache::{CacheMetaDefaults, CachePhase, NoCacheReason, RespCacheable
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
+use super::asset_name::{Codings, FileHost};
 use super::context::{AssetWay, Context};
 use super::response::Changed;
 use crate::cache::key;
@@ -38,24 +39,27 @@ const LIFETIMES: CacheMetaDefaults = CacheMetaDefaults::new(
 );
 
 impl AssetWay {
-    pub(super) fn new(file: SdkFile, request: &RequestHeader) -> Self {
-        let accept = request
-            .headers
-            .get(header::ACCEPT_ENCODING)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+    /// `file` for who sends `request`, which asks for it by the name of `host`.
+    pub(super) fn new(file: SdkFile, request: &RequestHeader, host: FileHost) -> Self {
         Self {
             file,
-            coding: Coding::best(accept),
-            spliceable: Coding::best_spliceable(accept),
+            codings: Codings::of(request, &host),
+            host,
             from_cdn: Coding::Identity,
             collected: Vec::new(),
-            lead: None,
+            fetching: None,
             rewrite: false,
+            lead: None,
+            held: Vec::new(),
         }
     }
 
-    /// Everything that the served bytes depend on.
+    /// Whether what the visitor gets is made of the stored file.
+    fn is_made(&self) -> bool {
+        self.lead.is_some() || self.host.is_filled_in()
+    }
+
+    /// Everything that the stored bytes depend on. No part of it is a client's to choose freely.
     pub(super) fn key(
         &self,
         context: &Context,
@@ -65,11 +69,12 @@ impl AssetWay {
         key(&[
             REWRITE_VERSION,
             &site.name,
+            &site.edition,
             context.client.scheme(),
-            context.authority.as_str(),
+            self.host.text(),
             self.file.vendor().label(),
             &self.file.target(&sdk.write_key),
-            self.coding.name().unwrap_or("identity"),
+            self.codings.stored.name().unwrap_or("identity"),
         ])
     }
 }
@@ -138,7 +143,7 @@ pub(super) fn from_cdn(
         clean.insert_header(header::VARY, "accept-encoding")?;
         clean.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
         clean.insert_header("cross-origin-resource-policy", "cross-origin")?;
-        if let Some(name) = way.coding.name() {
+        if let Some(name) = way.codings.stored.name() {
             clean.insert_header(header::CONTENT_ENCODING, name)?;
         }
         // A file whose CDN names its bytes: the served ones follow from those, the way of
@@ -148,7 +153,7 @@ pub(super) fn from_cdn(
                 tag.as_bytes(),
                 REWRITE_VERSION.as_bytes(),
                 site.prefix.as_str().as_bytes(),
-                way.coding.name().unwrap_or("identity").as_bytes(),
+                way.codings.stored.name().unwrap_or("identity").as_bytes(),
             ];
             let named = xxhash_rust::xxh3::xxh3_128(&parts.join(&0));
             clean.insert_header(header::ETAG, format!("\"{named:032x}\""))?;
@@ -178,6 +183,7 @@ pub(super) fn body(
     if !end {
         return Ok(());
     }
+    way.fetching = None;
     let sent = std::mem::take(&mut way.collected);
     if !way.rewrite {
         *chunk = Some(Bytes::from_static(b"not found\n"));
@@ -185,7 +191,7 @@ pub(super) fn body(
     }
     let own = Own {
         scheme: context.client.scheme(),
-        host: context.authority.as_str(),
+        host: way.host.text(),
         prefix: site.prefix.as_str(),
         elsewhere: site.origin.is_none(),
         redact: sdk.redact.then_some(&sdk.write_key),
@@ -193,7 +199,7 @@ pub(super) fn body(
     let made =
         guard(Feature::Asset, || -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
             let plain = way.from_cdn.decode_all(&sent, MAX_DECODED_BYTES)?;
-            Ok(way.coding.encode_once(&way.file.rewrite(plain, own)?)?)
+            Ok(way.codings.stored.encode_once(&way.file.rewrite(plain, own)?)?)
         });
     match made {
         Some(Ok(served)) => {
@@ -209,35 +215,61 @@ pub(super) fn body(
 pub(super) fn to_visitor(way: &mut AssetWay, response: &mut ResponseHeader) -> Result<()> {
     if response.status != StatusCode::OK {
         way.lead = None;
+        return Ok(());
+    }
+    if !way.is_made() {
+        return Ok(());
+    }
+    response.remove_header(&header::CONTENT_LENGTH);
+    response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    if way.host.is_filled_in() {
+        if let Some(name) = way.codings.made.name() {
+            response.insert_header(header::CONTENT_ENCODING, name)?;
+        }
+        weaken_tag(response)?;
     }
     let Some(lead) = &way.lead else { return Ok(()) };
     Changed { bytes: true, ..Changed::default() }.tell(response)?;
     response.insert_header(header::CACHE_CONTROL, "private, no-cache")?;
-    response.remove_header(&header::CONTENT_LENGTH);
     response.remove_header(&header::ACCESS_CONTROL_ALLOW_ORIGIN);
     response.insert_header("cross-origin-resource-policy", "same-site")?;
-    response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     for line in &lead.cookies {
         response.append_header(header::SET_COOKIE, line)?;
     }
     Ok(())
 }
 
-/// Puts the lead in front of the stored file, once that has come.
-pub(super) fn with_lead(way: &mut AssetWay, chunk: &mut Option<Bytes>, end: bool) {
-    let coding = way.coding;
-    let Some(lead) = &mut way.lead else { return };
-    if let Some(bytes) = chunk.take() {
-        lead.collected.extend_from_slice(&bytes);
-    }
-    *chunk = Some(Bytes::new());
-    if !end || lead.collected.is_empty() {
+/// The stored file's tag names what it says, and no longer its bytes.
+fn weaken_tag(response: &mut ResponseHeader) -> Result<()> {
+    let tag = response.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+    let Some(weak) = tag.filter(|tag| tag.starts_with('"')).map(|tag| format!("W/{tag}")) else {
+        return Ok(());
+    };
+    response.insert_header(header::ETAG, weak)
+}
+
+/// Makes the visitor's file of the stored one, once that has come: with its host, and the lead in front.
+pub(super) fn make(way: &mut AssetWay, chunk: &mut Option<Bytes>, end: bool) {
+    if !way.is_made() {
         return;
     }
-    let file = std::mem::take(&mut lead.collected);
-    // Without it the file is still the SDK.
-    let spliced = splice(coding, lead.script.as_bytes(), &file).unwrap_or(file);
-    *chunk = Some(spliced.into());
+    if let Some(bytes) = chunk.take() {
+        way.held.extend_from_slice(&bytes);
+    }
+    *chunk = Some(Bytes::new());
+    if !end || way.held.is_empty() {
+        return;
+    }
+    let mut file = std::mem::take(&mut way.held);
+    if way.host.is_filled_in() {
+        let filled = way.host.fill_in(file);
+        file = way.codings.made.encode_now(&filled).unwrap_or_default();
+    }
+    if let Some(lead) = &way.lead {
+        // Without it the file is still the SDK.
+        file = splice(way.codings.made, lead.script.as_bytes(), &file).unwrap_or(file);
+    }
+    *chunk = Some(file.into());
 }
 
 /// Whether the CDN's answer may be stored, and for how long.

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
+use super::asset_name::{Codings, FileHost};
 use super::client::Client;
 use super::confirm::Said;
 use super::exposure::Sights;
+use super::fetches::Fetching;
 use super::origin_connection::OriginConnection;
 use super::page_view::View;
 use super::preview::Given;
@@ -91,26 +93,28 @@ pub(super) enum Way {
 /// A file of the SDK on its way.
 pub(super) struct AssetWay {
     pub(super) file: SdkFile,
-    /// The coding that the client gets.
-    pub(super) coding: Coding,
-    /// The best coding that something can be put in front of.
-    pub(super) spliceable: Coding,
+    /// The host that it leads browsers to.
+    pub(super) host: FileHost,
+    /// The codings that the client gets.
+    pub(super) codings: Codings,
     /// The coding that the CDN has sent.
     pub(super) from_cdn: Coding,
     /// What has come of it from the CDN.
     pub(super) collected: Vec<u8>,
-    /// What stands before it for this visitor, and the cookies that keep who that is.
-    pub(super) lead: Option<Lead>,
+    /// Room for the fetch, until the file has come.
+    pub(super) fetching: Option<Fetching>,
     /// The CDN's answer is to be rewritten.
     pub(super) rewrite: bool,
+    /// What stands before it for this visitor, and the cookies that keep who that is.
+    pub(super) lead: Option<Lead>,
+    /// What has come of the stored file, where the visitor's is made of it.
+    pub(super) held: Vec<u8>,
 }
 
 /// What a visitor gets in front of the SDK.
 pub(super) struct Lead {
     pub(super) script: String,
     pub(super) cookies: Vec<String>,
-    /// What has come of the file, as the visitor gets it.
-    pub(super) collected: Vec<u8>,
 }
 
 /// A page on its way: all that was decided, before the origin was asked.

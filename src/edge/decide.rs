@@ -11,10 +11,12 @@ use serde_json::{Map, Value, json};
 use super::Edge;
 use super::confirm::Confirmation;
 use super::context::{Context, Page};
+use super::limits::household;
 use super::preview::Given;
 use super::who::Who;
 use crate::decide::{Asking, Consent, Decision, Facts, Trace, Wants, told};
 use crate::identity::{AnonymousId, Confirmed, UserId, Visitor};
+use crate::profile::source::Asker;
 use crate::profile::{Lookup, Whose};
 use crate::site::{Site, normal_path};
 use crate::telemetry::{Feature, Personalization};
@@ -42,15 +44,18 @@ impl Edge {
         }
     }
 
-    /// What is known of a visitor within `wait`. `None` for nobody.
+    /// What is known of a visitor, as soon as a page may wait for it. `None` for nobody.
     pub(super) async fn look_up(
         &self,
         site: &Site,
         known: &Confirmed,
-        wait: Duration,
+        context: &Context,
     ) -> Option<Lookup> {
         let whose = Whose::of(&site.name, known)?;
-        Some(self.profiles.find(&whose, site.source.as_ref(), wait).await)
+        let network = context.client.address.map(household).unwrap_or_default();
+        let asker = if known.is_vouched() { Asker::Vouched } else { Asker::Stranger(network) };
+        let source = site.source.as_ref().map(|source| (source, asker));
+        Some(self.profiles.find(&whose, source, context.snapshot.profile_wait).await)
     }
 
     /// Asks the site's check about a page on which nothing else is decided.
@@ -83,9 +88,8 @@ impl Edge {
         let Confirmation { known, verdict, .. } =
             self.confirmed(site, request, context, &who).await;
         page.verdict = verdict;
-        let wait = context.snapshot.profile_wait;
         let looked = Instant::now();
-        let lookup = self.look_up(site, &known, wait).await;
+        let lookup = self.look_up(site, &known, context).await;
         let looked = looked.elapsed();
         let profile = lookup.as_ref().and_then(Lookup::known);
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
@@ -161,7 +165,7 @@ impl Edge {
             return Handed::nothing();
         }
         concerned.leave_elements();
-        let lookup = self.look_up(site, known, context.snapshot.profile_wait).await;
+        let lookup = self.look_up(site, known, context).await;
         let profile = lookup.as_ref().and_then(Lookup::known);
         let asked = self.asked(request, path, context);
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);

@@ -238,7 +238,7 @@ impl Edge {
         if site.enrich.profile.is_empty() {
             return None;
         }
-        let lookup = self.look_up(site, known, context.snapshot.profile_wait).await?;
+        let lookup = self.look_up(site, known, context).await?;
         let known = lookup.known()?;
         let traits = site.enrich.profile.iter();
         let traits: serde_json::Map<_, _> = traits

@@ -2,7 +2,7 @@
 
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, ImmutStr};
 
 use super::answer::Answer;
 use super::confirm::{Said, said_by_origin};
@@ -140,6 +140,27 @@ pub(super) fn failure_status(error: &Error, context: &Context) -> u16 {
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => 408,
         (_, ErrorSource::Downstream) => 400,
         (_, ErrorSource::Internal | ErrorSource::Unset) => 500,
+    }
+}
+
+/// What a program reads of a failure: of a request that was refused, what is wrong with it. What is wrong with an
+/// upstream is the operator's to know.
+pub(super) fn failure_answer(status: StatusCode, error: &Error, context: &Context) -> Answer {
+    match (context.refused, status) {
+        (Some(rule), _) => {
+            let said =
+                Some(error).filter(|error| matches!(error.etype(), ErrorType::HTTPStatus(_)));
+            let said = said.and_then(|error| error.context.as_ref()).map(ImmutStr::as_str);
+            Answer::error(status, rule, said.unwrap_or("the request is malformed"))
+        }
+        (None, StatusCode::SERVICE_UNAVAILABLE) => {
+            let why = "there is no room for this at the moment";
+            Answer::error(status, "try_again", why).with(header::RETRY_AFTER, "1")
+        }
+        (None, _) => {
+            let reason = status.canonical_reason().unwrap_or("failed");
+            Answer::error(status, "failed", reason)
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl Default for Limits {
 }
 
 /// An address, or the prefix of IPv6 that a household shares.
-fn household(client: IpAddr) -> u128 {
+pub(crate) fn household(client: IpAddr) -> u128 {
     match client {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address) >> 64 << 64,

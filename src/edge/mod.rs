@@ -3,6 +3,8 @@
 
 mod answer;
 mod asset;
+mod asset_name;
+mod callers;
 mod chunks;
 mod claims;
 mod client;
@@ -13,6 +15,7 @@ mod decide;
 mod event;
 mod exposure;
 mod failure;
+mod fetches;
 mod generic;
 mod limits;
 mod origin_connection;
@@ -51,6 +54,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
+use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::collect::Outbox;
@@ -62,14 +66,16 @@ use crate::profile::Resolver;
 use crate::site::{Sdk, Site};
 use crate::telemetry::RouteName;
 use crate::telemetry::metrics::REJECTED;
-use crate::upstream::Client;
+use crate::upstream::{Client, Upstream};
 
+pub(crate) use limits::household;
 pub use raw_request::{BadBody, RawRequest};
 pub use strict::MAX_HEAD_BYTES;
 
-use answer::Answer;
 use context::{AssetWay, Context, Way};
-use failure::{FELL_BACK, FOLLOWED, asks_again, error_page, failure_status, falls_back};
+use failure::{
+    FELL_BACK, FOLLOWED, asks_again, error_page, failure_answer, failure_status, falls_back,
+};
 use origin_connection::is_idle;
 use record::write_record;
 
@@ -82,6 +88,10 @@ pub struct Edge {
     plans: Plans,
     geo: Arc<Geo>,
     limits: limits::Limits,
+    fetches: fetches::Fetches,
+    callers: callers::Callers,
+    /// Room for pushed profiles on their way to the store.
+    pushing: Semaphore,
     /// Calls in line.
     client: Client,
     /// Who sessions of sites belong to.
@@ -116,7 +126,8 @@ impl Edge {
         leaving: Arc<AtomicBool>,
     ) -> Self {
         let (plans, limits) = (Plans::default(), limits::Limits::default());
-        let client = Client::default();
+        let (callers, pushing) = (callers::Callers::default(), Semaphore::new(webhook::PUSHING));
+        let (fetches, client) = (fetches::Fetches::default(), Client::default());
         let (sessions, seen) = (session_check::Sessions::default(), exposure::Seen::default());
         let deciders = Vec::new();
         Self {
@@ -127,6 +138,9 @@ impl Edge {
             plans,
             geo,
             limits,
+            fetches,
+            callers,
+            pushing,
             client,
             sessions,
             seen,
@@ -250,40 +264,42 @@ impl ProxyHttp for Edge {
 
     /// Origin or vendor, at the next of its addresses.
     async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        let upstream = match (&context.way, context.site.as_deref()) {
-            (Way::Asset(way), Some(site)) => sdk(way, site)?.source(&way.file),
-            (Way::Page(page), Some(site)) => page::origin(page, site).ok_or_else(|| {
-                Error::explain(ErrorType::InternalError, "the site has no origin")
-            })?,
-            _ => return Error::e_explain(ErrorType::InternalError, "nothing to ask for"),
-        };
-        context.asked = context.asked.or_else(|| Some(Instant::now()));
-        upstream.peer().ok_or_else(|| {
+        if let (Way::Asset(way), Some(site)) = (&mut context.way, &context.site)
+            && way.fetching.is_none()
+        {
+            let slots = &sdk(way, site)?.fetches;
+            let client = (!context.background).then_some(context.client.address).flatten();
+            let room = self.fetches.enter(&site.name, slots, client).await.ok_or_else(|| {
+                Error::explain(ErrorType::HTTPStatus(503), "too many files are fetched").into_up()
+            })?;
+            way.fetching = Some(room);
+        }
+        let upstream = upstream(context).ok_or_else(|| {
+            Error::explain(ErrorType::InternalError, "there is no server to ask for this")
+        })?;
+        let peer = upstream.peer().ok_or_else(|| {
             let name = upstream.endpoint().host();
             Error::explain(ErrorType::HTTPStatus(502), format!("`{name}` could not be resolved"))
                 .into_up()
-        })
+        })?;
+        context.asked = context.asked.or_else(|| Some(Instant::now()));
+        Ok(peer)
     }
 
     /// Another address of the same upstream, if it has one.
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
         context.failed_connects += 1;
         context.asked = None;
-        let addresses = match (&context.way, &context.site) {
-            (Way::Asset(way), Some(site)) => {
-                sdk(way, site).map_or(0, |sdk| sdk.source(&way.file).addresses())
-            }
-            (Way::Page(page), Some(site)) => {
-                page::origin(page, site).map_or(0, |origin| origin.addresses())
-            }
-            _ => 0,
-        };
+        let addresses = upstream(context).map_or(0, |upstream| {
+            upstream.failed(peer);
+            upstream.addresses()
+        });
         if context.failed_connects < addresses.min(3) {
             error.set_retry(true);
         } else if falls_back(context) {
@@ -325,7 +341,7 @@ impl ProxyHttp for Edge {
         error
     }
 
-    /// Only a page's: what comes from a cache is not on the connection any more.
+    /// The address is well. The connection is a page's alone: what comes from a cache is not on it any more.
     async fn connected_to_upstream(
         &self,
         _: &mut Session,
@@ -341,6 +357,9 @@ impl ProxyHttp for Edge {
             error.set_retry(true);
             return Err(error);
         }
+        if !reused && let Some(upstream) = upstream(context) {
+            upstream.worked(peer);
+        }
         if matches!(context.way, Way::Page(_)) {
             context.origin.open(socket);
         }
@@ -351,11 +370,17 @@ impl ProxyHttp for Edge {
     /// more for the end. An SDK file is asked for without the visitor's body.
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         context: &mut Context,
     ) -> Result<()> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        let more = bytes > 0 && !end && !session.was_upgraded();
+        if more && context.origin.is_too_slow(bytes, context.started) {
+            let why = "the body comes too slowly";
+            return Error::e_explain(ErrorType::HTTPStatus(408), why).map_err(Error::into_down);
+        }
         if end {
             context.origin.request_ended();
             if body.as_ref().is_some_and(Bytes::is_empty) {
@@ -491,7 +516,7 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> Result<Option<Duration>> {
         match &mut context.way {
-            Way::Asset(way) => asset::with_lead(way, chunk, end),
+            Way::Asset(way) => asset::make(way, chunk, end),
             _ => {
                 if end {
                     context.origin.answer_ended();
@@ -522,10 +547,7 @@ impl ProxyHttp for Edge {
         session.set_keepalive(None);
         let answer = match context.route {
             RouteName::Page if context.refused.is_none() => error_page(status),
-            _ => {
-                let why = if context.refused.is_some() { error.reason_str() } else { "failed" };
-                Answer::error(status, status.canonical_reason().unwrap_or("failed"), why)
-            }
+            _ => failure_answer(status, error, context),
         };
         // The client may be gone: then there is nobody to tell.
         let _ = answer.send(session).await;
@@ -581,4 +603,13 @@ fn sdk<'s>(way: &AssetWay, site: &'s Site) -> Result<&'s Sdk> {
     let why = "the site does not have this vendor";
     let sdk = site.sdk(way.file.vendor());
     sdk.ok_or_else(|| Error::explain(ErrorType::InternalError, why))
+}
+
+/// Who is asked for what is not served here.
+fn upstream(context: &Context) -> Option<&Arc<Upstream>> {
+    match (&context.way, context.site.as_deref()) {
+        (Way::Asset(way), Some(site)) => Some(sdk(way, site).ok()?.source(&way.file)),
+        (Way::Page(page), Some(site)) => page::origin(page, site),
+        _ => None,
+    }
 }

@@ -3,6 +3,7 @@
 //! for the next request, and answers that to another visitor.
 
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
@@ -16,17 +17,30 @@ pub(super) struct OriginConnection {
     request_ended: bool,
     /// The answer has begun before that.
     is_early: bool,
+    /// Bytes of the request's body that have come from the visitor.
+    came: u64,
 }
+
+/// A body may come as slowly as it wants to for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// From then on it has to have come with so many bytes a second: it holds a connection of the origin's meanwhile.
+const BYTES_A_SECOND: u64 = 500;
 
 impl OriginConnection {
     /// The request goes out on `socket`.
     pub(super) fn open(&mut self, socket: RawFd) {
-        *self = Self { socket: Some(socket), request_ended: false, is_early: false };
+        *self = Self { socket: Some(socket), came: self.came, ..Self::default() };
     }
 
     /// The request has left it, with an error.
     pub(super) fn leave(&mut self) {
         self.socket = None;
+    }
+
+    /// `bytes` of the body have come, of a request that came at `since`. Whether that is too slow by now.
+    pub(super) fn is_too_slow(&mut self, bytes: usize, since: Instant) -> bool {
+        self.came = self.came.saturating_add(bytes as u64);
+        since.elapsed() > PATIENCE + Duration::from_secs(self.came / BYTES_A_SECOND)
     }
 
     /// All of the request has come from the visitor.
@@ -66,6 +80,17 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn a_body_has_a_pace_of_its_own_for_a_while_only() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let mut connection = OriginConnection::default();
+        assert!(!connection.is_too_slow(1, ago(19)));
+        assert!(connection.is_too_slow(1, ago(21)));
+        assert!(!connection.is_too_slow(10_000, ago(39)));
+        connection.open(1);
+        assert!(connection.is_too_slow(1, ago(41)), "another connection changes nothing");
+    }
 
     #[test]
     fn what_has_ended_or_speaks_unasked_takes_no_request() {

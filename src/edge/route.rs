@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::Edge;
 use super::answer::Answer;
+use super::asset_name::FileHost;
 use super::context::{AssetWay, Context, Page, Way};
 use super::page;
 use super::target::Authority;
@@ -99,7 +100,10 @@ impl Edge {
                 {
                     return Box::pin(Answer::empty(StatusCode::NO_CONTENT).send(session)).await;
                 }
-                let mut way = Box::new(AssetWay::new(asset, request));
+                let listens = session.server_addr().and_then(|at| Some(at.as_inet()?.port()));
+                let secure = context.client.scheme() == "https";
+                let host = FileHost::of(&context.authority, &site, secure, listens);
+                let mut way = Box::new(AssetWay::new(asset, request, host));
                 if site.origin.is_none() && way.file.is_sdk() {
                     Box::pin(self.lead(session, context, &site, &mut way)).await;
                 }
@@ -114,7 +118,10 @@ impl Edge {
             Route::Event(vendor, kind) => {
                 Box::pin(self.event(session, context, &site, vendor, kind)).await
             }
-            Route::Webhook => Box::pin(self.webhook(session, &site)).await,
+            Route::Webhook => {
+                let caller = context.client.address;
+                Box::pin(self.webhook(session, &site, caller)).await
+            }
             Route::Snippet => Box::pin(self.snippet(session, context, &site)).await,
             Route::Keep => Box::pin(keep_script().send(session)).await,
             Route::Traits => Box::pin(self.traits(session, context, &site)).await,

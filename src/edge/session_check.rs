@@ -89,7 +89,7 @@ impl Edge {
             // Somebody has put a second one beside the visitor's: it may not end what the site has said.
             CookieSent::Unclear => return Owner::Unknown,
         };
-        let key = session_key(&site.name, session);
+        let key = session_key(&site.edition, session);
         let mut known = self.sessions.known.get(&key).unwrap_or_default();
         if let Some(owner) = known.within(check.fresh_for) {
             return owner.clone();
@@ -149,7 +149,7 @@ impl Edge {
     }
 }
 
-/// No two sites' sessions have one key: a name holds no NUL.
-fn session_key(site: &str, session: &str) -> u128 {
-    xxh3_128([site.as_bytes(), b"\0", session.as_bytes()].concat().as_slice())
+/// No two sites' sessions have one key, nor has one that was asked for in another way: an edition holds no NUL.
+fn session_key(edition: &str, session: &str) -> u128 {
+    xxh3_128([edition.as_bytes(), b"\0", session.as_bytes()].concat().as_slice())
 }

@@ -63,6 +63,11 @@ impl Authority {
         let host = self.text.get(..self.host_bytes).unwrap_or(&self.text);
         host.strip_suffix('.').unwrap_or(host)
     }
+
+    /// The port, where the visitor named one.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.text.get(self.host_bytes..)?.strip_prefix(':')?.parse().ok()
+    }
 }
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -127,5 +132,7 @@ mod tests {
         let address = Authority::parse("[::1]:80").unwrap();
         assert_eq!((address.as_str(), address.host()), ("[::1]:80", "[::1]"));
         assert_eq!(Authority::parse("a.example.").unwrap().host(), "a.example");
+        assert_eq!((shop.port(), address.port()), (Some(8080), Some(80)));
+        assert_eq!(Authority::parse("a.example").unwrap().port(), None);
     }
 }

@@ -208,7 +208,9 @@ impl Edge {
         for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
             session.req_header_mut().remove_header(&name);
         }
-        way.coding = way.spliceable;
+        if !way.host.is_filled_in() {
+            way.codings.stored = way.codings.made;
+        }
         let request = session.req_header();
         let host = context.authority.as_str();
         let says = is_asked_by_the_site(request, context, site);
@@ -233,7 +235,7 @@ impl Edge {
             page_call: false,
         };
         let script = site.lead(way.file.vendor()).script(handover).text();
-        way.lead = Some(Lead { script, cookies, collected: Vec::new() });
+        way.lead = Some(Lead { script, cookies });
     }
 }
 

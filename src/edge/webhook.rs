@@ -2,8 +2,11 @@
 //! `DELETE {prefix}/profiles-webhook?user_id=…`: a person is to be forgotten.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -12,13 +15,20 @@ use serde_json::{Value, json};
 
 use super::Edge;
 use super::answer::{Answer, read_body};
+use super::callers::FAILURES_IN;
 use crate::profile::store::{LinkedBy, StoreError};
-use crate::profile::{ProfileKey, Push, Refused, documents, now_millis, read_webhook};
+use crate::profile::{ProfileKey, Push, Refused as BadPush, documents, now_millis, read_webhook};
 use crate::site::{Site, WebhookLogin};
 
 /// Most bytes of a call, compressed or not.
 const MAX_PUSH_BYTES: usize = 1024 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
+/// Pushes that one call has on their way to the store at one time.
+const TOGETHER: usize = 32;
+/// Pushes that are on their way at one time, of all calls: pages ask the same store.
+pub(super) const PUSHING: usize = 64;
+/// Most refused pushes that an answer lists.
+const LISTED: usize = 100;
 const X_SIGNATURE: http::HeaderName = http::HeaderName::from_static("x-signature");
 
 /// Why a push was not taken.
@@ -27,11 +37,13 @@ struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// What the operator is told beside.
+    detail: Option<String>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: &(impl ToString + ?Sized)) -> Self {
-        Self { outcome: "refused", status, code, message: message.to_string() }
+        Self { outcome: "refused", status, code, message: message.to_string(), detail: None }
     }
 
     fn of(error: &StoreError) -> Self {
@@ -40,19 +52,18 @@ impl Refusal {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed", why)
             }
             StoreError::Circle => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "circle", error),
-            StoreError::Unavailable(_) => Self {
+            StoreError::Unavailable(why) => Self {
                 outcome: "failed",
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "try_again",
-                message: "the profile store failed".to_owned(),
+                detail: Some(why.clone()),
+                ..Self::busy("the profile store failed")
             },
         }
     }
 
-    fn malformed(why: Refused) -> Self {
+    fn malformed(why: BadPush) -> Self {
         let status = match why {
-            Refused::NotIdentify => StatusCode::FORBIDDEN,
-            Refused::NotAnObject | Refused::NoSubject | Refused::NoTraits => {
+            BadPush::NotIdentify => StatusCode::FORBIDDEN,
+            BadPush::NotAnObject | BadPush::NoSubject | BadPush::NoTraits => {
                 StatusCode::BAD_REQUEST
             }
         };
@@ -60,17 +71,25 @@ impl Refusal {
     }
 
     fn unauthorized() -> Self {
-        Self {
-            outcome: "unauthorized",
-            status: StatusCode::UNAUTHORIZED,
-            code: "unauthorized",
-            message: "wrong or no credentials".to_owned(),
-        }
+        let (status, why) = (StatusCode::UNAUTHORIZED, "wrong or no credentials");
+        Self { outcome: "unauthorized", ..Self::new(status, "unauthorized", why) }
+    }
+
+    fn busy(why: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_again", why)
+    }
+
+    fn too_often() -> Self {
+        let why = "too many wrong credentials came from this address";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", why)
     }
 
     fn answer(&self) -> Answer {
         let answer = Answer::error(self.status, self.code, &self.message);
         match self.status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                answer.with(header::RETRY_AFTER, FAILURES_IN.as_secs().to_string()).closing()
+            }
             StatusCode::UNAUTHORIZED => {
                 answer.with(header::WWW_AUTHENTICATE, "Basic realm=\"profiles\"")
             }
@@ -80,12 +99,39 @@ impl Refusal {
     }
 }
 
+/// The pushes of one call that are not taken.
+#[derive(Default)]
+struct Refused {
+    count: usize,
+    first: Option<Refusal>,
+    /// As the answer has them: the first of many.
+    listed: Vec<Value>,
+}
+
+impl Refused {
+    fn add(&mut self, index: usize, why: Refusal) {
+        self.count += 1;
+        if self.listed.len() < LISTED {
+            self.listed.push(json!({ "index": index, "code": why.code, "message": why.message }));
+        }
+        self.first.get_or_insert(why);
+    }
+}
+
 impl Edge {
     /// Takes pushes. What is acknowledged is stored.
-    pub(super) async fn webhook(&self, session: &mut Session, site: &Site) -> Result<bool> {
+    pub(super) async fn webhook(
+        &self,
+        session: &mut Session,
+        site: &Site,
+        caller: Option<IpAddr>,
+    ) -> Result<bool> {
         let answer = match session.req_header().method {
-            Method::POST => self.take_pushes(session, site).await,
-            Method::DELETE => self.forget_person(session.req_header(), site).await,
+            Method::POST | Method::DELETE if self.callers.has_to_wait(caller) => {
+                Err(Refusal::too_often())
+            }
+            Method::POST => self.take_pushes(session, site, caller).await,
+            Method::DELETE => self.forget_person(session.req_header(), site, caller).await,
             _ => Ok(Answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method",
@@ -94,17 +140,32 @@ impl Edge {
             .with(header::ALLOW, "POST, DELETE")),
         };
         let answer = answer.unwrap_or_else(|refusal| {
+            if refusal.status == StatusCode::UNAUTHORIZED {
+                self.callers.failed(caller);
+            }
             site.metrics.profile_update(refusal.outcome);
             refusal.answer()
         });
         answer.send(session).await
     }
 
-    async fn take_pushes(&self, session: &mut Session, site: &Site) -> Result<Answer, Refusal> {
+    async fn take_pushes(
+        &self,
+        session: &mut Session,
+        site: &Site,
+        caller: Option<IpAddr>,
+    ) -> Result<Answer, Refusal> {
         let login = site.webhook.as_ref().ok_or_else(Refusal::unauthorized)?;
         if !admits(login, session.req_header()) {
             return Err(Refusal::unauthorized());
         }
+        // Where a signature alone vouches for a body, anybody can send one.
+        let room = match login.basic {
+            Some(_) => None,
+            None => Some(self.callers.read(caller).ok_or_else(|| {
+                Refusal::busy("too many bodies come at one time that nobody vouches for yet")
+            })?),
+        };
         let sent = match read_body(session, MAX_PUSH_BYTES, BODY_DEADLINE).await {
             Ok(body) => body,
             Err(unread) => {
@@ -121,59 +182,63 @@ impl Edge {
                 return Err(Refusal::unauthorized());
             }
         }
+        drop(room);
+        self.callers.proved(caller);
         let pushes = documents(body).map_err(|error| {
             Refusal::new(StatusCode::BAD_REQUEST, "malformed", &format!("not JSON: {error}"))
         })?;
         self.take_all(site, &pushes).await
     }
 
-    /// Takes what can be taken. A store that fails fails the call: what is sent again does no harm.
+    /// Takes what can be taken, some of it at one time. A store that fails fails the call, and what is left is not
+    /// tried: what is sent again does no harm.
     async fn take_all(&self, site: &Site, pushes: &[Value]) -> Result<Answer, Refusal> {
         let now = now_millis();
-        let taking = pushes.iter().map(async |push| {
-            let push = read_webhook(push, &site.name, now).map_err(Refusal::malformed)?;
-            let outcome = if push.update.is_some() { "merged" } else { "deleted" };
-            self.take(push, site.identity.signed).await.map_err(|error| {
-                if let StoreError::Unavailable(why) = &error {
-                    tracing::error!(
-                        site = &*site.name,
-                        why,
-                        "a pushed profile could not be stored"
-                    );
+        let (mut waiting, mut taking) = (pushes.iter(), FuturesOrdered::new());
+        let (mut index, mut taken, mut refused) = (0, 0, Refused::default());
+        loop {
+            while taking.len() < TOGETHER
+                && let Some(push) = waiting.next()
+            {
+                taking.push_back(self.take_one(site, push, now));
+            }
+            let Some(outcome) = taking.next().await else { break };
+            match outcome {
+                Ok(()) => taken += 1,
+                Err(failure) if failure.outcome == "failed" => {
+                    let (site, why) = (&*site.name, failure.detail.as_deref());
+                    tracing::error!(site, why, "pushed profiles could not be stored");
+                    return Err(failure);
                 }
-                Refusal::of(&error)
-            })?;
-            site.metrics.profile_update(outcome);
-            Ok(())
-        });
-        let taken: Vec<Result<(), Refusal>> = futures::future::join_all(taking).await;
-        let count = taken.iter().filter(|one| one.is_ok()).count();
-        let refused = taken
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, outcome)| Some((index, outcome.err()?)))
-            .collect::<Vec<_>>();
-        if let Some(at) = refused.iter().position(|(_, why)| why.outcome == "failed" || count == 0)
-        {
-            return Err(refused
-                .into_iter()
-                .nth(at)
-                .map_or_else(Refusal::unauthorized, |one| one.1));
+                Err(why) => refused.add(index, why),
+            }
+            index += 1;
         }
-        if pushes.is_empty() {
-            return Err(Refusal::malformed(Refused::NotAnObject));
+        if taken == 0 {
+            let nothing = || Refusal::malformed(BadPush::NotAnObject);
+            return Err(refused.first.unwrap_or_else(nothing));
         }
+        (0..refused.count).for_each(|_| site.metrics.profile_update("refused"));
         let message = "audience updated";
         if pushes.len() == 1 {
             return Ok(Answer::json(StatusCode::OK, &json!({ "message": message })));
         }
-        let refused = refused.iter().map(|(index, why)| {
-            site.metrics.profile_update(why.outcome);
-            json!({ "index": index, "code": why.code, "message": why.message })
+        let (count, listed) = (refused.count, refused.listed);
+        let told = json!({
+            "message": message, "taken": taken, "refused": listed, "refused_count": count,
         });
-        let refused: Vec<Value> = refused.collect();
-        let told = json!({ "message": message, "taken": count, "refused": refused });
         Ok(Answer::json(StatusCode::OK, &told))
+    }
+
+    async fn take_one(&self, site: &Site, push: &Value, now: i64) -> Result<(), Refusal> {
+        let push = read_webhook(push, &site.name, now).map_err(Refusal::malformed)?;
+        let outcome = if push.update.is_some() { "merged" } else { "deleted" };
+        // Nobody closes it.
+        let _room = self.pushing.acquire().await;
+        let taken = self.take(push, site.identity.signed).await;
+        taken.map_err(|error| Refusal::of(&error))?;
+        site.metrics.profile_update(outcome);
+        Ok(())
     }
 
     /// `signed`: pages and vendors are not believed who somebody is.
@@ -217,12 +282,18 @@ impl Edge {
     }
 
     /// `?user_id=john`, `?email=…`: the type of id and the id.
-    async fn forget_person(&self, request: &RequestHeader, site: &Site) -> Result<Answer, Refusal> {
+    async fn forget_person(
+        &self,
+        request: &RequestHeader,
+        site: &Site,
+        caller: Option<IpAddr>,
+    ) -> Result<Answer, Refusal> {
         let login = site.webhook.as_ref().ok_or_else(Refusal::unauthorized)?;
         // There is no body that a signature could vouch for.
         if login.basic.is_none() || !admits(login, request) {
             return Err(Refusal::unauthorized());
         }
+        self.callers.proved(caller);
         let query = request.uri.query().unwrap_or_default();
         let key = query.split_once('=').filter(|_| !query.contains('&')).and_then(|(kind, id)| {
             let id = percent_encoding::percent_decode_str(id).decode_utf8().ok()?;

@@ -12,20 +12,33 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 
+use super::crowd::Crowd;
 use super::gathered::{Gathered, Wire};
 use super::patience::Patience;
 use crate::edge::RawRequest;
 
-/// An application of HTTP whose HTTP/1 connections are [`Gathered`]. HTTP/2 gathers its frames itself.
-pub(super) struct Gathering<A>(pub Arc<A>);
+/// An application of HTTP whose HTTP/1 connections are [`Gathered`]. HTTP/2 gathers its frames itself, and only its
+/// beginning is waited for.
+pub(super) struct Gathering<A> {
+    pub(super) app: Arc<A>,
+    /// Who may come. Everybody, where there is none.
+    pub(super) crowd: Option<Arc<Crowd>>,
+}
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, stop: &ShutdownWatch) -> Option<Stream> {
-        if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            return self.0.process_new(stream, stop).await;
-        }
+        let _place = match &self.crowd {
+            Some(crowd) => Some(crowd.enter(&stream)?),
+            None => None,
+        };
         let waits = Arc::new(AtomicBool::new(true));
+        if stream.selected_alpn_proto() == Some(ALPN::H2) {
+            // The preface is a head as well (RFC 9113, 3.4): Pingora would wait for it without an end.
+            let patience = Patience::new(waits);
+            let stream = Gathered::new(Wire::new(stream), patience, RawRequest::default());
+            return self.app.process_new(Box::new(stream), stop).await;
+        }
         let wire = Wire::new(stream);
         let request = RawRequest::default();
         let patience = Patience::new(Arc::clone(&waits));
@@ -33,9 +46,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
         let mut session = ServerSession::new_http1(Box::new(stream));
         session.set_connection_user_context(Some(Box::new(request.clone())));
         session.set_keepalive((!*stop.borrow()).then_some(UNBOUNDED));
-        let most = self.0.server_options().and_then(|options| options.keepalive_request_limit);
+        let most = self.app.server_options().and_then(|options| options.keepalive_request_limit);
         session.set_keepalive_reuses_remaining(most);
-        while let Some(reused) = wire.at_work(self.0.process_new_http(session, stop)).await {
+        while let Some(reused) = wire.at_work(self.app.process_new_http(session, stop)).await {
             let (stream, settings) = reused.consume();
             waits.store(true, Ordering::Relaxed);
             request.begin();
@@ -51,12 +64,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
     }
 
     async fn cleanup(&self) {
-        self.0.http_cleanup().await;
+        self.app.http_cleanup().await;
     }
 }
 
 /// Pingora sets no timer for the next request: [`Patience`] bounds the wait.
 const UNBOUNDED: u64 = 0;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -107,7 +121,9 @@ mod tests {
             let (mut visitor, stream) = tokio::io::duplex(4096);
             let (_stop, stop) = tokio::sync::watch::channel(false);
             let serving = tokio::spawn(async move {
-                Arc::new(Gathering(Arc::new(Slow))).process_new(Box::new(stream), &stop).await
+                Arc::new(Gathering { app: Arc::new(Slow), crowd: None })
+                    .process_new(Box::new(stream), &stop)
+                    .await
             });
             let began = tokio::time::Instant::now();
             visitor.write_all(at_once).await.unwrap();

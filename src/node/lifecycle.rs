@@ -83,6 +83,25 @@ pub fn use_small_pages() {
     let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
+/// Takes as many file descriptors as the process may have.
+pub fn use_all_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "the bound of file descriptors can't be raised");
+    }
+    if let Some(few) = limit.maximum.filter(|most| *most < FEW_DESCRIPTORS) {
+        tracing::warn!(
+            limit = few,
+            "few file descriptors: each visitor needs up to two (see LimitNOFILE= of the service)"
+        );
+    }
+}
+
+/// A node that has fewer holds few visitors.
+const FEW_DESCRIPTORS: u64 = 4096;
+
 /// How often it is looked at the end whether anything is in flight.
 const LOOK: Duration = Duration::from_millis(20);
 /// Connections that were accepted just before the listeners closed become requests within this.

@@ -1,6 +1,7 @@
 //! A running node: listeners, stores and services put together, from start to end.
 
 mod connection;
+mod crowd;
 mod gathered;
 mod lifecycle;
 mod names;
@@ -43,12 +44,13 @@ use crate::profile::{Memory, Resolver};
 use crate::telemetry::{metrics, settle_logs};
 
 use connection::Gathering;
+use crowd::Crowd;
 use lifecycle::Lifecycle;
 use reload::{Binary, Reload};
 use services::{Begun, Needed};
 use sockets::Sockets;
 
-pub use lifecycle::use_small_pages;
+pub use lifecycle::{use_all_descriptors, use_small_pages};
 pub use reload::{Ask, Taken};
 pub use sockets::Inherited;
 pub use succession::{NoSuccessor, Predecessor};
@@ -136,7 +138,10 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let mut proxy = http_proxy(&server.configuration, edge);
     proxy.server_options = Some(http_options());
     proxy.h2_options = Some(h2_options());
-    let mut proxy = Service::new("edge".to_owned(), Gathering(Arc::new(proxy)));
+    let mut proxy = Service::new(
+        "edge".to_owned(),
+        Gathering { app: Arc::new(proxy), crowd: Some(Crowd::new(Arc::clone(&snapshot))) },
+    );
     let mut certificates = Vec::new();
     for listener in node.listeners {
         certificates.extend(listen(&mut proxy, listener)?);
@@ -349,10 +354,14 @@ fn http_options() -> HttpServerOptions {
     options
 }
 
+/// Bytes of an answer that wait for a client that does not read: a hundred streams have as many each.
+const H2_STREAM_BUFFER: usize = 64 * 1024;
+
 /// As many streams at one time as Pingora allows (100), heads as large as HTTP/1 ones.
 fn h2_options() -> H2Options {
     let mut options = default_h2_options();
     options.max_header_list_size(MAX_HEAD_BYTES);
+    options.max_send_buffer_size(H2_STREAM_BUFFER);
     options
 }
 

@@ -131,6 +131,10 @@ mod tests {
         let (_, mut patience) = waiting();
         assert_eq!(patience.came(b"POST / HTTP/1.1\r\n\r\nbody"), b"body");
         assert!(!patience.waits());
+        // HTTP/2 begins with one.
+        let (_, mut patience) = waiting();
+        patience.came(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        assert!(!patience.waits());
         let (_, mut patience) = waiting();
         patience.came(b"\r\n\r\n");
         assert!(patience.waits(), "empty lines are no head");

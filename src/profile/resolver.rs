@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
 
-use super::source::ProfileSource;
+use super::source::{Asker, ProfileSource};
 use super::store::{Change, LinkedBy, MAX_HOPS, Part, ProfileStore, StoreError, Stored};
 use super::{Entry, Memory, Profile, ProfileKey, Reach, State, Update, Whose};
 use crate::telemetry::metrics::{PROFILE_CHANNEL, PROFILE_LOOKUPS, PROFILE_SECONDS};
@@ -133,8 +133,8 @@ pub struct Resolver {
     failed: AtomicU64,
 }
 
-/// A profile's source, where its site has one.
-pub type Source<'s> = Option<&'s Arc<dyn ProfileSource>>;
+/// A profile's source, where its site has one, and for whom it is asked.
+pub type Source<'s> = Option<(&'s Arc<dyn ProfileSource>, Asker)>;
 
 impl Resolver {
     /// Looks in `memory` first, then in `store`.

@@ -2,6 +2,7 @@
 //! comes.
 
 mod http_json;
+mod pace;
 mod pulling;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::ProfileKey;
 use crate::upstream::Upstream;
 
-pub(crate) use http_json::IN_URL;
+pub(crate) use http_json::in_url;
 pub use http_json::{HttpJson, HttpJsonError};
 pub use pulling::{Pulling, Terms};
 
@@ -40,17 +41,26 @@ pub enum PullError {
     Busy,
 }
 
+/// For whom a source is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Somebody vouches for the visitor, or the visitor is known.
+    Vouched,
+    /// Anybody from this network: the id may be made up.
+    Stranger(u128),
+}
+
 /// A source of profiles.
 #[async_trait]
 pub trait ProfileSource: Send + Sync {
     /// Whether it can be asked for ids of this type.
     fn serves(&self, key: &ProfileKey) -> bool;
 
-    /// What it knows of `key`; `None` when it knows nobody.
+    /// What it knows of `key`, which `asker` asks for; `None` when it knows nobody.
     ///
     /// # Errors
     /// When it has no answer.
-    async fn pull(&self, key: &ProfileKey) -> Result<Option<Traits>, PullError>;
+    async fn pull(&self, key: &ProfileKey, asker: Asker) -> Result<Option<Traits>, PullError>;
 
     /// For how long an answer holds, `known` or not.
     fn holds(&self, known: bool) -> Duration;

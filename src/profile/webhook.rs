@@ -3,6 +3,8 @@
 //! `track` when somebody enters or leaves an audience; one document, an array of them, or one a line.
 //! Senders of RudderStack's webhook destination send the same types.
 
+use std::time::Duration;
+
 use ring::hmac;
 use serde_json::{Map, Value};
 
@@ -40,6 +42,9 @@ pub enum Refused {
     NoTraits,
 }
 
+/// How far a sender's clock may be ahead of this node's: its times count as they are until then, and as none beyond.
+const CLOCKS_APART: Duration = Duration::from_mins(5);
+
 /// Reads all documents of a body: one, an array, or one a line.
 ///
 /// # Errors
@@ -63,8 +68,10 @@ pub fn documents(body: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
 pub fn read(push: &Value, site: &str, now: i64) -> Result<Push, Refused> {
     let push = push.as_object().ok_or(Refused::NotAnObject)?;
     let text = |name: &str| push.get(name).and_then(Value::as_str);
-    // A time in the future would beat every later update.
-    let at = text("timestamp").and_then(millis).map_or(now, |at| at.min(now));
+    // A time far in the future would beat every later update. A little ahead is only another clock.
+    let ahead = i64::try_from(CLOCKS_APART.as_millis()).unwrap_or(0);
+    let at = text("timestamp").and_then(millis).filter(|at| *at <= now.saturating_add(ahead));
+    let at = at.unwrap_or(now);
     let mut ids = ids(push, site)?.into_iter();
     let key = ids.next();
     let mut linked: Vec<ProfileKey> = ids.collect();
@@ -232,6 +239,19 @@ mod tests {
         let pushed = read(&push, "shop", 10_000).unwrap();
         assert_eq!(pushed.key, key("anonymous_id:b"));
         assert_eq!(pushed.update, Some(Update::new(10_000, [("red".into(), json!(false))])));
+    }
+
+    #[test]
+    fn a_clock_may_be_ahead_by_minutes() {
+        let at = |timestamp: &str| {
+            let push =
+                json!({"type": "identify", "userId": "a", "traits": {}, "timestamp": timestamp});
+            read(&push, "shop", 60_000).unwrap().at
+        };
+        assert_eq!(at("1970-01-01T00:00:30Z"), 30_000);
+        assert_eq!(at("1970-01-01T00:06:00Z"), 360_000);
+        assert_eq!(at("1970-01-01T00:06:00.001Z"), 60_000);
+        assert_eq!(at("soon"), 60_000);
     }
 
     #[test]

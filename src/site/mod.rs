@@ -30,6 +30,9 @@ use crate::vendor::{Generic, SdkFile, Snippet, Vendor, WriteKey};
 pub struct Site {
     /// Name in metrics and logs.
     pub name: Box<str>,
+    /// Tells it from the same site as it was configured before: what is made by its configuration, and kept, has this
+    /// in its key.
+    pub edition: Box<str>,
     /// Path below which our own routes live.
     pub prefix: RoutePrefix,
     /// The site's own server. `None` where the edge has a host of its own beside the site's.
@@ -96,6 +99,8 @@ pub struct Sdk {
     pub cdn: Arc<Upstream>,
     /// Where its configuration comes from, where that is elsewhere.
     pub config_api: Option<Arc<Upstream>>,
+    /// Room for fetches of these, at one time.
+    pub fetches: Arc<tokio::sync::Semaphore>,
     /// The way of the site's events.
     pub lane: Arc<Lane>,
 }
@@ -109,6 +114,9 @@ pub struct Leads {
 }
 
 impl Sdk {
+    /// Most files of one SDK that are fetched at one time.
+    pub const FETCHES_AT_ONCE: usize = 16;
+
     /// Where `file` comes from.
     #[must_use]
     pub fn source(&self, file: &SdkFile) -> &Arc<Upstream> {

@@ -222,6 +222,15 @@ pub static PROFILE_UPDATES: Counters = counter!(
     "site",
     "outcome"
 );
+/// Connections of visitors.
+pub static CONNECTIONS: LazyLock<IntGauge> =
+    gauge!("connections", "Connections that visitors hold at the moment.");
+/// Connections that were one too many.
+pub static CONNECTIONS_REFUSED: Counters = counter!(
+    "connections_refused_total",
+    "Connections closed at once: one too many in all, or of one client.",
+    "bound"
+);
 /// Lines of a log that its output did not take in time.
 pub static LOG_LINES_LOST: Counters =
     counter!("log_lines_lost_total", "Lines of a log that its output did not take in time.", "log");
@@ -383,7 +392,10 @@ pub fn declare() {
     for log in ["node", "access"] {
         LOG_LINES_LOST.with_label_values(&[log]);
     }
-    for gauge in [&RELOAD_SUCCESSFUL, &RELOAD_SECONDS] {
+    for bound in ["all", "client"] {
+        CONNECTIONS_REFUSED.with_label_values(&[bound]);
+    }
+    for gauge in [&CONNECTIONS, &RELOAD_SUCCESSFUL, &RELOAD_SECONDS] {
         LazyLock::force(gauge);
     }
     LazyLock::force(&CONFIG_INFO);
@@ -455,9 +467,14 @@ pub fn names() -> Vec<String> {
         PANICS.desc(),
     ];
     names.extend(descriptions.iter().flatten().map(|desc| desc.fq_name.clone()));
-    for desc in
-        [LOG_LINES_LOST.desc(), RELOAD_SUCCESSFUL.desc(), RELOAD_SECONDS.desc(), CONFIG_INFO.desc()]
-    {
+    for desc in [
+        CONNECTIONS.desc(),
+        CONNECTIONS_REFUSED.desc(),
+        LOG_LINES_LOST.desc(),
+        RELOAD_SUCCESSFUL.desc(),
+        RELOAD_SECONDS.desc(),
+        CONFIG_INFO.desc(),
+    ] {
         names.extend(desc.iter().map(|desc| desc.fq_name.clone()));
     }
     names.extend(CONFIG_LOADED.desc().iter().map(|desc| desc.fq_name.clone()));

@@ -2,15 +2,16 @@
 //! In: an address from the configuration. Out: a peer for Pingora's connector, without waiting.
 //! Names are resolved in the background, because Pingora resolves blocking and panics on failure.
 
+mod addresses;
 mod client;
 mod endpoint;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
+
+use addresses::Addresses;
 
 pub use client::{Answer, Call, CallError, Client, USER_AGENT, basic};
 pub use endpoint::{Endpoint, EndpointError};
@@ -41,8 +42,7 @@ pub struct Upstream {
     timeouts: Timeouts,
     server_name: String,
     verify: bool,
-    peers: ArcSwap<Vec<HttpPeer>>,
-    next: AtomicUsize,
+    addresses: Addresses,
 }
 
 impl Upstream {
@@ -62,14 +62,8 @@ impl Upstream {
         } else {
             String::new()
         };
-        let upstream = Self {
-            endpoint,
-            timeouts,
-            server_name,
-            verify,
-            peers: ArcSwap::default(),
-            next: AtomicUsize::new(0),
-        };
+        let upstream =
+            Self { endpoint, timeouts, server_name, verify, addresses: Addresses::default() };
         if let Ok(ip) = upstream.endpoint.host().parse::<IpAddr>() {
             upstream.set_addresses(&[SocketAddr::new(ip, upstream.endpoint.port())]);
         }
@@ -82,18 +76,27 @@ impl Upstream {
         &self.endpoint
     }
 
-    /// The next address to ask, in turn. `None` as long as the name has none.
+    /// The next address to ask, in turn: one that could not be connected to is left out for a while. `None` as
+    /// long as the name has none.
     #[must_use]
     pub fn peer(&self) -> Option<Box<HttpPeer>> {
-        let peers = self.peers.load();
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        peers.get(turn.checked_rem(peers.len())?).cloned().map(Box::new)
+        self.addresses.next()
     }
 
     /// How many addresses the name has: as many are worth trying.
     #[must_use]
     pub fn addresses(&self) -> usize {
-        self.peers.load().len()
+        self.addresses.len()
+    }
+
+    /// `peer` could not be connected to: the others are asked before it.
+    pub fn failed(&self, peer: &HttpPeer) {
+        self.addresses.failed(peer);
+    }
+
+    /// `peer` has been connected to.
+    pub fn worked(&self, peer: &HttpPeer) {
+        self.addresses.worked(peer);
     }
 
     /// Asks the system for the name's addresses. What was known stays when that fails.
@@ -114,17 +117,14 @@ impl Upstream {
 
     /// Knows what `other`, of the same name, knows.
     pub fn adopt_addresses(&self, other: &Self) {
-        let known = other.peers.load();
-        let known: Vec<SocketAddr> =
-            known.iter().filter_map(|peer| peer._address.as_inet().copied()).collect();
+        let known = other.addresses.all();
         if !known.is_empty() {
             self.set_addresses(&known);
         }
     }
 
     fn set_addresses(&self, addresses: &[SocketAddr]) {
-        let peers = addresses.iter().map(|address| self.peer_at(*address)).collect();
-        self.peers.store(std::sync::Arc::new(peers));
+        self.addresses.set(addresses.iter().map(|address| self.peer_at(*address)).collect());
     }
 
     fn peer_at(&self, address: SocketAddr) -> HttpPeer {

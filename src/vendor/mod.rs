@@ -22,7 +22,9 @@ pub use key::{BadWriteKey, REDACTED, WriteKey};
 pub use own::Own;
 pub use snippet::{Handover, SILENT, Snippet};
 
-use own::{is_safe, replace};
+pub(crate) use own::replace;
+
+use own::is_safe;
 
 /// A vendor that is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

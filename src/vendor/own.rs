@@ -32,7 +32,7 @@ impl Own<'_> {
 
 /// `body` with `to` in every place of `from`.
 #[must_use]
-pub(super) fn replace(body: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+pub(crate) fn replace(body: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
     let finder = memmem::Finder::new(from);
     let mut out = Vec::new();
     let mut done = 0;

@@ -241,3 +241,85 @@ async fn an_old_file_is_renewed_over_http2() {
     driver.abort();
     drop(edge);
 }
+
+/// One file serves all names that a client can make up, and each of them leads browsers back to itself.
+#[tokio::test]
+async fn a_file_is_fetched_once_whatever_a_client_calls_the_site() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let get = async |host: &str, coding: &str| {
+        let request = edge.request("GET", "/seg/assets/sdk.js").header("Host", host);
+        request.header("Accept-Encoding", coding).send().await
+    };
+    let own = format!("shop.example:{}", edge.port);
+    for host in ["shop.example", "SHOP.example.", "shop.example:80", &own] {
+        assert_eq!(get(host, "br").await.status, 200, "{host}");
+    }
+    assert_eq!(vendor.files().len(), 2, "with and without the listener's port");
+    for number in 0..20 {
+        for host in [format!("shop.example:{}", 1000 + number), format!("n{number}.shop.example")] {
+            for coding in ["br", "identity"] {
+                let sdk = get(&host, coding).await;
+                assert_eq!(
+                    sdk.text(),
+                    format!("key='REDACTED';cdn=\"http://{host}/seg\";api=\"{host}/seg/evs\"\n")
+                );
+                assert!(sdk.header("etag").unwrap().starts_with("W/"), "{sdk:?}");
+            }
+        }
+    }
+    assert_eq!(vendor.files().len(), 3, "and one for all the others");
+    let small = edge.request("GET", "/seg/assets/sdk.js").header("Host", "n1.shop.example");
+    let small = small.header("Accept-Encoding", "gzip, br").send().await;
+    assert_eq!(small.header("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    let mut unpacked = flate2::read::GzDecoder::new(&small.body[..]);
+    std::io::Read::read_to_string(&mut unpacked, &mut text).unwrap();
+    assert!(text.contains("http://n1.shop.example/seg"), "{text}");
+    let tag = small.header("etag").unwrap();
+    let same = edge.request("GET", "/seg/assets/sdk.js").header("Host", "n2.shop.example");
+    assert_eq!(same.header("If-None-Match", tag).send().await.status, 304);
+}
+
+/// Who asks for files that nobody has keeps nobody from those that are there.
+#[tokio::test]
+async fn fetches_are_bounded_and_stored_files_go_on() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let cdn = Server::start(move |asked| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/javascript\r\nContent-Length: 2\r\n\r\n";
+        let whole = Piece::Bytes(format!("{head}ok").into_bytes());
+        if asked.target.contains("invented") {
+            return Reply(vec![Piece::Wait(Arc::clone(&wait)), whole]);
+        }
+        Reply(vec![whole])
+    })
+    .await;
+    let edge = Setup::new(1).vendor(cdn.port).start().await;
+    assert_eq!(edge.get("/seg/assets/sdk.js").await.status, 200);
+    let invented: Vec<String> =
+        (0..24).map(|n| format!("/seg/analytics-next/bundles/invented-{n}.js")).collect();
+    let asking = futures::future::join_all(invented.iter().map(|path| edge.get(path)));
+    let beside = async {
+        crate::support::eventually("all places are taken", || async {
+            (cdn.asked().len() == 17).then_some(())
+        })
+        .await;
+        assert_eq!(edge.get("/seg/assets/sdk.js").await.status, 200);
+        let more = edge.get("/seg/analytics-next/bundles/one-more.js").await;
+        assert_eq!((more.status, more.header("retry-after")), (503, Some("1")), "{more:?}");
+        // Those that have not begun to wait are waked the next time.
+        loop {
+            go.notify_waiters();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let answers = tokio::select! {
+        answers = asking => answers,
+        () = beside => unreachable!(),
+    };
+    let refused = answers.iter().filter(|answer| answer.status == 503).count();
+    assert_eq!((answers.iter().filter(|answer| answer.status == 200).count(), refused), (16, 8));
+    // There is room again.
+    assert_eq!(edge.get("/seg/analytics-next/bundles/one-more.js").await.status, 200);
+}

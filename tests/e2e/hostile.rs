@@ -196,3 +196,24 @@ async fn pipelined_requests_get_their_own_answers_or_a_close() {
         }
     }
 }
+
+/// Who holds more connections than one client may is closed at once, and nobody else is.
+#[tokio::test]
+async fn one_client_does_not_hold_all_connections() {
+    let origin = Server::start(|_| Reply::new(200, &[], "origin")).await;
+    let edge = Setup::new(origin.port).node("connections: { per_client: 3 }").start().await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(edge.request("GET", "/").bytes()).await;
+        assert_eq!(connection.answer("GET").await.unwrap().text(), "origin");
+        held.push(connection);
+    }
+    assert!((edge.metric("doorstep_connections", &[]).await - 3.0).abs() < 0.1);
+    let mut more = Connection::open(edge.port).await;
+    assert!(more.is_closed().await);
+    edge.reaches("doorstep_connections_refused_total", &[("bound", "client")], 1.0).await;
+    drop(held);
+    edge.becomes("doorstep_connections", &[], 0.0).await;
+    assert_eq!(edge.get("/").await.text(), "origin");
+}

@@ -183,6 +183,59 @@ async fn signed_and_compressed_batches_are_taken_and_told_apart() {
     assert_eq!(answer.status, 413);
 }
 
+/// Who knows no password is slowed down, and holds no room that others need.
+#[tokio::test]
+async fn strangers_at_the_webhook_are_bounded() {
+    use ring::hmac;
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge = Setup::new(origin.port)
+        .site("webhook: { signing_secret: s3cret }")
+        .node("trusted_proxies: [127.0.0.1]")
+        .start()
+        .await;
+    let body = json!({"type": "identify", "userId": "john", "traits": {"a": 1}}).to_string();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
+    let signature = hex(hmac::sign(&key, body.as_bytes()).as_ref());
+    let post = async |host: &str, signature: &str| {
+        let request = edge.request("POST", "/seg/profiles-webhook");
+        let request = request.header("X-Forwarded-For", host).header("X-Signature", signature);
+        request.body(body.clone()).send().await
+    };
+    // Bodies that nobody vouches for yet, and that do not end.
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let head = "POST /seg/profiles-webhook HTTP/1.1\r\nHost: shop.example\r\n\
+                    X-Forwarded-For: 192.0.2.1\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+        let mut connection = crate::support::client::Connection::open(edge.port).await;
+        connection.write(head.as_bytes()).await;
+        // It is being read once it is asked for.
+        assert!(connection.until(b"100 Continue").await.is_some());
+        open.push(connection);
+    }
+    assert_eq!(post("192.0.2.1", &signature).await.status, 503);
+    assert_eq!(post("192.0.2.2", &signature).await.status, 200);
+    drop(open);
+    for _ in 0..10 {
+        assert!(matches!(post("2001:db8::1", "00").await.status, 401 | 429));
+    }
+    let slowed = async || {
+        for _ in 0..20 {
+            let answer = post("2001:db8::2", "00").await;
+            if answer.status == 429 {
+                return answer;
+            }
+        }
+        panic!("never slowed down");
+    };
+    assert_eq!(slowed().await.header("retry-after"), Some("60"));
+    assert_eq!(post("2001:db8:0:1::1", &signature).await.status, 200);
+    // Where somebody is known, others don't keep that sender out.
+    for _ in 0..30 {
+        assert_eq!(post("192.0.2.2", "00").await.status, 401);
+    }
+    assert_eq!(post("192.0.2.2", &signature).await.status, 200);
+}
+
 #[tokio::test]
 async fn people_can_be_deleted_by_push_and_by_call() {
     let (edge, _origin) = shop().await;

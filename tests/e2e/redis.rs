@@ -621,3 +621,66 @@ async fn an_event_takes_no_browser_from_whom_the_site_has_linked_it_to() {
         assert!(told.contains("user_id:john") && !told.contains("mary"), "{told}");
     }
 }
+
+/// Lines of as many pushes.
+fn many(count: usize) -> String {
+    let line = |n| identify(&format!("u{n}"), json!({"n": n})).to_string();
+    (0..count).map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Many pushes in one call are taken, and pages beside them know their visitors.
+#[tokio::test]
+async fn a_large_call_is_taken_and_pages_go_on() {
+    let (redis, origin) = (Redis::start().await, origin().await);
+    // Each page asks Redis anew, and what Redis does not say nothing else does.
+    let profiles = format!(
+        "profiles: {{ wait: 5s, memory: {{ fresh_for: 1ms, stale_if_error: 0s }}, store: {{ redis: {{ {} }} }} }}",
+        single(&redis.url())
+    );
+    let edge = Setup::new(origin.port)
+        .node(&profiles)
+        .site("webhook: { username: user, password: pass }")
+        .site("variations:\n- route: /\n  choose:\n  - { when: traits.red, path: /red }")
+        .start()
+        .await;
+    john_is_red(&edge).await;
+    let request = edge.request("POST", "/seg/profiles-webhook").header("Authorization", LOGIN);
+    let beside = async {
+        loop {
+            assert_eq!(page(&edge, "john").await, "/red");
+        }
+    };
+    let told = tokio::select! {
+        told = request.body(many(8000)).send() => told,
+        () = beside => unreachable!(),
+    };
+    assert_eq!((told.status, &told.json()["taken"]), (200, &json!(8000)), "{}", told.text());
+    assert_eq!(redis.cli(&["EXISTS", "doorstep:{shop:user_id:u7999}"]), "1");
+}
+
+/// A call that can't be stored fails once, however many pushes it has.
+#[tokio::test]
+async fn a_call_that_fails_is_one_line_of_the_log() {
+    let (mut redis, origin) = (Redis::start().await, origin().await);
+    let edge = node(&origin, &single(&redis.url())).await;
+    john_is_red(&edge).await;
+    redis.kill();
+    let request = edge.request("POST", "/seg/profiles-webhook").header("Authorization", LOGIN);
+    let told = request.body(many(500)).send().await;
+    assert_eq!((told.status, told.header("retry-after")), (503, Some("10")));
+    let logged = edge.log().matches("could not be stored").count();
+    assert_eq!(logged, 1, "{}", edge.log());
+}
+
+/// What is refused of very many is counted, and the first of it listed.
+#[tokio::test]
+async fn an_answer_lists_only_so_much() {
+    let (redis, origin) = (Redis::start().await, origin().await);
+    let edge = node(&origin, &single(&redis.url())).await;
+    john_is_red(&edge).await;
+    let lines = format!("{}\n{}", "0\n".repeat(50_000), identify("mary", json!({"red": true})));
+    let request = edge.request("POST", "/seg/profiles-webhook").header("Authorization", LOGIN);
+    let told = request.body(lines).send().await.json();
+    assert_eq!((&told["taken"], &told["refused_count"]), (&json!(1), &json!(50_000)));
+    assert_eq!(told["refused"].as_array().map(Vec::len), Some(100));
+}

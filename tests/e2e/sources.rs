@@ -16,12 +16,19 @@ async fn origin() -> Server {
 /// A node that waits long enough for a source on this machine, however busy it is.
 fn setup(origin: &Server) -> Setup {
     Setup::new(origin.port)
+        .node("trusted_proxies: [127.0.0.1]")
         .node("profiles: { wait: 5s, memory: { fresh_for: 100ms, missing_for: 100ms } }")
         .site("client_traits: { red: traits.red, n: traits.n }")
 }
 
 async fn traits(edge: &Edge, cookie: &str) -> Value {
     edge.request("GET", "/seg/traits").header("Cookie", cookie).send().await.json()
+}
+
+/// The same from another address.
+async fn traits_at(edge: &Edge, cookie: &str, host: u8) -> Value {
+    let request = edge.request("GET", "/seg/traits").header("Cookie", cookie);
+    request.header("X-Forwarded-For", &format!("192.0.2.{host}")).send().await.json()
 }
 
 fn json_reply(status: u16, body: &Value) -> Reply {
@@ -130,8 +137,17 @@ async fn a_source_that_fails_is_left_alone() {
             Server::start(move |_| Reply(vec![Piece::Bytes(reply.into()), Piece::Close])).await;
         let origin = origin().await;
         let edge = setup(&origin).site(&http_json(api.port, "timeout: 1s")).start().await;
-        for n in 0..5 {
-            assert_eq!(traits(&edge, &format!("ajs_user_id=u{n}")).await, json!({}), "{name}");
+        // One visitor's failures say nothing of the others'.
+        for n in 0..6 {
+            assert_eq!(traits(&edge, &format!("ajs_user_id=own{n}")).await, json!({}), "{name}");
+        }
+        edge.becomes("doorstep_profile_source_paused", &[], 0.0).await;
+        for n in 0..4 {
+            assert_eq!(
+                traits_at(&edge, &format!("ajs_user_id=u{n}"), n).await,
+                json!({}),
+                "{name}"
+            );
         }
         edge.becomes("doorstep_profile_source_paused", &[], 1.0).await;
         let asked = api.asked().len();
@@ -148,7 +164,7 @@ async fn a_source_that_asks_for_a_pause_gets_it_and_is_asked_again() {
     let counted = Arc::clone(&count);
     let api = Server::start(move |_| {
         if counted.fetch_add(1, Ordering::SeqCst) == 0 {
-            Reply::new(429, &["Retry-After: 1"], "")
+            Reply::new(429, &["Retry-After: 3600"], "")
         } else {
             json_reply(200, &json!({"data": {"red": true}}))
         }
@@ -207,4 +223,24 @@ async fn a_steady_visitor_never_waits_for_the_source() {
         (traits(&edge, "ajs_user_id=john").await == json!({"n": 2})).then_some(())
     })
     .await;
+}
+
+/// Ids that are made up ask the source no more than a household does, and never for another resource.
+#[tokio::test]
+async fn made_up_ids_are_bounded_and_lead_nowhere_else() {
+    let api = Server::start(|_| json_reply(200, &json!({"data": {"red": true}}))).await;
+    let origin = origin().await;
+    let edge = setup(&origin).site(&http_json(api.port, "")).start().await;
+    for id in ["..", "."] {
+        assert_eq!(traits(&edge, &format!("ajs_user_id={id}")).await, json!({}), "{id}");
+    }
+    assert!(api.asked().is_empty(), "{:?}", api.asked());
+    let ids = (0..300).map(|n| format!("ajs_user_id=made-up-{n}")).collect::<Vec<_>>();
+    for some in ids.chunks(20) {
+        futures::future::join_all(some.iter().map(|id| traits(&edge, id))).await;
+    }
+    // Two of its minutes at the most.
+    let asked = api.asked().len();
+    assert!((100..=240).contains(&asked), "{asked}");
+    assert_eq!(traits_at(&edge, "ajs_user_id=john", 7).await, json!({"red": true}));
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::{Found, Lookup, Resolver, Source, count, in_time, observe};
-use crate::profile::source::ProfileSource;
+use crate::profile::source::{Asker, ProfileSource};
 use crate::profile::store::{MAX_HOPS, StoreError, Stored};
 use crate::profile::{Profile, ProfileKey, Pulled, State, Update, now_millis};
 use crate::telemetry::{ProfileResult, Tier};
@@ -105,7 +105,7 @@ impl Resolver {
             flying.land.send_replace(Some(self.settle(key, &flight, stored, asked)));
             return flight;
         }
-        let source = source.map(Arc::clone);
+        let source = source.map(|(source, asker)| (Arc::clone(source), asker));
         // A task of its own: the page that asked first may leave, the lookup goes on.
         tokio::spawn(async move {
             let resolver = &flying.resolver;
@@ -114,7 +114,8 @@ impl Resolver {
                 None => in_time(resolver.store.get(&flying.key)).await,
             };
             observe(Tier::Store, asked);
-            let lookup = resolver.look_up(source.as_ref(), &flying, stored, asked).await;
+            let source = source.as_ref().map(|(source, asker)| (source, *asker));
+            let lookup = resolver.look_up(source, &flying, stored, asked).await;
             flying.land.send_replace(Some(lookup));
         });
         flight
@@ -170,11 +171,11 @@ impl Resolver {
             }
         };
         match due(source, key, &known) {
-            Some(source) if known.is_empty() => {
+            Some((source, who)) if known.is_empty() => {
                 count(Tier::Store, ProfileResult::Missing);
-                self.pull_first(&known, source, flying).await
+                self.pull_first(&known, (source, who), flying).await
             }
-            Some(source) => {
+            Some((source, _)) => {
                 self.renew(key, &known, source);
                 self.settle(key, own, Some(Stored::Profile(known)), asked)
             }
@@ -186,12 +187,12 @@ impl Resolver {
     async fn pull_first(
         self: &Arc<Self>,
         known: &Profile,
-        source: &Arc<dyn ProfileSource>,
+        (source, who): (&Arc<dyn ProfileSource>, Asker),
         flying: &Flying,
     ) -> Lookup {
         let (key, own) = (&flying.key, &flying.own);
         let asked = Instant::now();
-        let Some(update) = pull(key, known, &**source).await else {
+        let Some(update) = pull(key, known, &**source, who).await else {
             self.take_off_the_board(key, own);
             return Lookup::Failed;
         };
@@ -223,7 +224,7 @@ impl Resolver {
         let (known, source) = (known.clone(), Arc::clone(source));
         tokio::spawn(async move {
             let Renewing { resolver, key } = &renewing;
-            if let Some(update) = pull(key, &known, &*source).await {
+            if let Some(update) = pull(key, &known, &*source, Asker::Vouched).await {
                 match resolver.merge(key, &update).await {
                     // The visitor is here: the next page finds it in memory.
                     Ok(()) => drop(resolver.board(key, None)),
@@ -266,12 +267,8 @@ impl Resolver {
 }
 
 /// The source, if it is to be asked for `key`, of which `known` is known.
-fn due<'s>(
-    source: Source<'s>,
-    key: &ProfileKey,
-    known: &Profile,
-) -> Option<&'s Arc<dyn ProfileSource>> {
-    source.filter(|source| source.serves(key) && is_due(&known.pulled()))
+fn due<'s>(source: Source<'s>, key: &ProfileKey, known: &Profile) -> Source<'s> {
+    source.filter(|(source, _)| source.serves(key) && is_due(&known.pulled()))
 }
 
 /// Whether the source is to be asked: in the last fifth of what its answer holds for, or when it
@@ -283,9 +280,14 @@ fn is_due(pulled: &Pulled) -> bool {
 
 /// What the source says as an update of what is known: traits that it had said before and does not
 /// say any more are deleted. `None` when it failed.
-async fn pull(key: &ProfileKey, known: &Profile, source: &dyn ProfileSource) -> Option<Update> {
+async fn pull(
+    key: &ProfileKey,
+    known: &Profile,
+    source: &dyn ProfileSource,
+    who: Asker,
+) -> Option<Update> {
     let (asked, at) = (Instant::now(), now_millis());
-    let pulled = source.pull(key).await;
+    let pulled = source.pull(key, who).await;
     observe(Tier::Source, asked);
     let traits = match pulled {
         Ok(traits) => traits,

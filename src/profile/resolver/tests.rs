@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::profile::source::{ProfileSource, PullError, Traits};
+use crate::profile::source::{Asker, ProfileSource, PullError, Traits};
 use crate::profile::{Lifetimes, Pulled};
 use crate::upstream::{Endpoint, Timeouts, Upstream};
 
@@ -77,7 +77,7 @@ impl ProfileSource for Fixed {
     fn serves(&self, _: &ProfileKey) -> bool {
         true
     }
-    async fn pull(&self, _: &ProfileKey) -> Result<Option<Traits>, PullError> {
+    async fn pull(&self, _: &ProfileKey, _: Asker) -> Result<Option<Traits>, PullError> {
         self.pulls.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         Ok(self.traits.clone())
@@ -174,7 +174,8 @@ async fn a_thousand_first_visits_ask_store_and_source_once() {
     let (resolver, store, key) = gated();
     let (source, counted) = fixed(Some(vec![("red".into(), json!(true))]));
     store.gate.as_ref().unwrap().add_permits(1);
-    let visits = (0..1000).map(|_| resolver.find_person(&key, Some(&source), WAIT));
+    let visits =
+        (0..1000).map(|_| resolver.find_person(&key, Some((&source, Asker::Vouched)), WAIT));
     let found = futures::future::join_all(visits).await;
     assert!(found.iter().all(|lookup| lookup.known().is_some_and(|p| p.get("red").is_some())));
     assert_eq!(store.reads.load(Ordering::SeqCst), 1);
@@ -266,7 +267,7 @@ async fn what_the_source_says_is_kept_and_what_it_unsays_is_deleted() {
     let resolver = resolver(&store, Duration::ZERO);
     let john = key("user_id:john");
     let (first, _) = fixed(Some(vec![("a".into(), json!(1)), ("b".into(), json!(2))]));
-    resolver.find_person(&john, Some(&first), WAIT).await;
+    resolver.find_person(&john, Some((&first, Asker::Vouched)), WAIT).await;
     // Pushed since, and so not the source's to unsay.
     let pushed = Update::new(crate::profile::now_millis() + 5, [("c".into(), json!(3))]);
     resolver.merge(&john, &pushed).await.unwrap();
@@ -279,7 +280,7 @@ async fn what_the_source_says_is_kept_and_what_it_unsays_is_deleted() {
         tokio::task::yield_now().await;
     }
     let (second, counted) = fixed(Some(vec![("a".into(), json!(1))]));
-    let found = resolver.find_person(&john, Some(&second), WAIT).await;
+    let found = resolver.find_person(&john, Some((&second, Asker::Vouched)), WAIT).await;
     assert_eq!(found.known().unwrap().traits().count(), 3, "nobody waits for what is renewed");
     loop {
         let Some(Stored::Profile(now)) = store.get(&john).await.unwrap() else { panic!("none") };
@@ -299,7 +300,9 @@ async fn nobody_is_asked_for_again_for_a_while() {
     let resolver = resolver(&store, Duration::ZERO);
     let (source, counted) = fixed(None);
     for _ in 0..3 {
-        let found = resolver.find_person(&key("user_id:nobody"), Some(&source), WAIT).await;
+        let found = resolver
+            .find_person(&key("user_id:nobody"), Some((&source, Asker::Vouched)), WAIT)
+            .await;
         assert!(matches!(found, Lookup::Missing));
         resolver.memory.forget(&key("user_id:nobody"));
     }

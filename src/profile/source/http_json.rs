@@ -9,8 +9,16 @@ use super::{Api, Asking, Page};
 use crate::profile::ProfileKey;
 
 /// Everything but what never means anything in a URL (RFC 3986, 2.3).
-pub(crate) const IN_URL: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `text` as one part of a URL's path or query. A part of dots alone is encoded as well: as it is, it would lead
+/// elsewhere (RFC 3986, 5.2.4).
+pub(crate) fn in_url(text: &str) -> String {
+    if matches!(text, "." | "..") {
+        return text.replace('.', "%2E");
+    }
+    utf8_percent_encode(text, IN_URL).to_string()
+}
 
 /// One such API.
 #[derive(Debug)]
@@ -54,11 +62,10 @@ impl HttpJson {
 
 impl Api for HttpJson {
     fn ask(&self, key: &ProfileKey, _: Option<&str>) -> Asking {
-        let encode = |text: &str| utf8_percent_encode(text, IN_URL).to_string();
         let path = self
             .template
-            .replace("{id_type}", &encode(key.id_type()))
-            .replace("{id}", &encode(key.id()));
+            .replace("{id_type}", &in_url(key.id_type()))
+            .replace("{id}", &in_url(key.id()));
         Asking { method: Method::GET, path, body: Bytes::new() }
     }
 
@@ -92,6 +99,10 @@ mod tests {
             asked,
             "/v1/user_id/..%2Fa%20b%3F%26%3D%23%7Bid_type%7D?x=..%2Fa%20b%3F%26%3D%23%7Bid_type%7D"
         );
+        for (id, path) in [("..", "/v1/user_id/%2E%2E?x=%2E%2E"), (".", "/v1/user_id/%2E?x=%2E")] {
+            let key = ProfileKey::parse("s", &format!("user_id:{id}")).unwrap();
+            assert_eq!(api.ask(&key, None).path, path);
+        }
         let wrong = |url| HttpJson::parse(url, "").map(|_| ()).unwrap_err();
         assert_eq!(wrong("https://{id}.example/{id}"), HttpJsonError::InAuthority);
         assert_eq!(wrong("https://api.example/x"), HttpJsonError::NoId);

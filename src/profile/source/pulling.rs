@@ -1,16 +1,14 @@
-//! How any source is asked: within a deadline, a few at one time, and not at all for a while after
-//! it failed or asked for a pause.
+//! How any source is asked: within a deadline, at its [`Pace`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, StatusCode};
 use prometheus::IntGauge;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
-use super::{Api, ProfileSource, PullError, Traits};
+use super::pace::Pace;
+use super::{Api, Asker, ProfileSource, PullError, Traits};
 use crate::profile::{IdType, MAX_TRAITS, ProfileKey};
 use crate::telemetry::metrics::PROFILE_SOURCE_PAUSED;
 use crate::upstream::{Answer, Call, Client, Upstream};
@@ -37,26 +35,12 @@ pub struct Pulling {
     headers: Vec<(HeaderName, HeaderValue)>,
     terms: Terms,
     client: Client,
-    slots: Semaphore,
-    pause: Mutex<Pause>,
+    pace: Pace,
     paused: IntGauge,
 }
 
-/// Whether it is asked at the moment.
-#[derive(Default)]
-struct Pause {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-/// So many failures in a row, and it is left alone.
-const FAILURES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// What a source may ask for by `Retry-After`.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
-/// How long one that asks waits for its turn.
-const TURN: Duration = Duration::from_millis(100);
+/// Where a source asks for a pause and does not say how long.
+const A_PAUSE: Duration = Duration::from_secs(1);
 /// Most bytes of one part, and most parts.
 const MAX_PART_BYTES: usize = 1024 * 1024;
 const MAX_PARTS: usize = 8;
@@ -71,41 +55,9 @@ impl Pulling {
         headers: Vec<(HeaderName, HeaderValue)>,
         terms: Terms,
     ) -> Self {
-        let slots = Semaphore::new(terms.in_flight);
         let paused = PROFILE_SOURCE_PAUSED.with_label_values(&[site]);
-        let (client, pause) = (Client::default(), Mutex::default());
-        Self { api, upstream, headers, terms, client, slots, pause, paused }
-    }
-
-    /// Whether it may be asked now. After a pause one may try; the others wait for the outcome.
-    fn may_ask(&self) -> bool {
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        match pause.until {
-            Some(until) if Instant::now() < until => false,
-            Some(_) => {
-                pause.until = Some(Instant::now() + self.terms.timeout);
-                true
-            }
-            None => true,
-        }
-    }
-
-    fn worked(&self) {
-        *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = Pause::default();
-        self.paused.set(0);
-    }
-
-    fn failed(&self, retry_after: Option<Duration>) {
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        pause.failures = pause.failures.saturating_add(1);
-        let doubled = pause.failures.saturating_sub(FAILURES).min(8);
-        let wait = match retry_after {
-            Some(told) => told.min(LONGEST_RETRY_AFTER),
-            None if pause.failures < FAILURES => return,
-            None => (FIRST_PAUSE * 2_u32.pow(doubled)).min(LONGEST_PAUSE),
-        };
-        pause.until = Some(Instant::now() + wait);
-        self.paused.set(1);
+        let (client, pace) = (Client::default(), Pace::new(terms.in_flight));
+        Self { api, upstream, headers, terms, client, pace, paused }
     }
 
     async fn ask(&self, key: &ProfileKey, next: Option<&str>) -> Result<Answer, PullError> {
@@ -134,7 +86,8 @@ impl Pulling {
                         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
                     );
                     if let Some(told) = answer.retry_after.filter(|_| slow_down) {
-                        self.failed(Some(retry_after(&told).unwrap_or(FIRST_PAUSE)));
+                        self.pace.slow_down(retry_after(&told).unwrap_or(A_PAUSE));
+                        self.paused.set(1);
                         return Err(PullError::Paused);
                     }
                     return Err(PullError::Status(status));
@@ -163,28 +116,42 @@ fn retry_after(told: &str) -> Option<Duration> {
     date.duration_since(std::time::SystemTime::now()).ok()
 }
 
+impl PullError {
+    /// Whether what was asked for is refused, which says nothing of the next question.
+    fn is_of_the_id(&self) -> bool {
+        let of_the_id = [400, 405, 406, 410, 414, 422, 451];
+        matches!(self, Self::Status(status) if of_the_id.contains(&status.as_u16()))
+    }
+}
+
 #[async_trait]
 impl ProfileSource for Pulling {
+    /// Nobody is called `..`, and in a path that would ask for something else.
     fn serves(&self, key: &ProfileKey) -> bool {
+        if matches!(key.id(), "." | "..") {
+            return false;
+        }
         self.terms.ids.iter().any(|kind| kind.as_str() == key.id_type())
     }
 
-    async fn pull(&self, key: &ProfileKey) -> Result<Option<Traits>, PullError> {
-        if !self.may_ask() {
-            return Err(PullError::Paused);
-        }
-        let turn = tokio::time::timeout(TURN, self.slots.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(PullError::Busy) };
+    async fn pull(&self, key: &ProfileKey, asker: Asker) -> Result<Option<Traits>, PullError> {
         let deadline = self.terms.timeout;
+        let turn = self.pace.enter(asker, deadline).await?;
         let late = || crate::upstream::CallError::Deadline(deadline).into();
         let pulled = tokio::time::timeout(deadline, self.pull_all(key)).await;
         let pulled = pulled.unwrap_or_else(|_| Err(late()));
+        drop(turn);
         match &pulled {
-            Ok(_) => self.worked(),
             Err(PullError::Paused) => {}
-            Err(error) => {
+            Err(error) if !error.is_of_the_id() => {
                 tracing::debug!(site = key.site(), %error, "a profile source failed");
-                self.failed(None);
+                if self.pace.failed(asker) {
+                    self.paused.set(1);
+                }
+            }
+            _ => {
+                self.pace.worked();
+                self.paused.set(0);
             }
         }
         pulled

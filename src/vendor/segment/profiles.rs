@@ -3,12 +3,11 @@
 
 use bytes::Bytes;
 use http::Method;
-use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::profile::ProfileKey;
-use crate::profile::source::{Api, Asking, IN_URL, Page};
+use crate::profile::source::{Api, Asking, Page, in_url};
 
 /// The API of one space.
 #[derive(Debug)]
@@ -61,11 +60,10 @@ impl Api for ProfilesApi {
                 link.strip_prefix(base.as_str()).unwrap_or(link).to_owned()
             }
             other => {
-                let kind = utf8_percent_encode(key.id_type(), IN_URL);
-                let id = utf8_percent_encode(key.id(), IN_URL);
-                let next = other
-                    .map(|token| format!("&next={}", utf8_percent_encode(token, IN_URL)))
-                    .unwrap_or_default();
+                let kind = in_url(key.id_type());
+                let id = in_url(key.id());
+                let next =
+                    other.map(|token| format!("&next={}", in_url(token))).unwrap_or_default();
                 format!("{front}{kind}:{id}/traits?{query}{next}")
             }
         };

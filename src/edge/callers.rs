@@ -1,0 +1,150 @@
+//! Callers of the webhook who have not shown yet that they may call: what they send is bounded, and who tries
+//! passwords is slowed down.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pingora_limits::rate::Rate;
+
+use super::limits::household;
+
+/// What is known of callers.
+pub(super) struct Callers {
+    failures: Rate,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bodies that are read before their signature can be judged, by address.
+    reading: HashMap<u128, usize>,
+    /// Who has called with the right credentials, and when the last time.
+    proven: HashMap<u128, Instant>,
+}
+
+/// Most wrong credentials of one address (IPv6: one /64) in that time. Where somebody calls with the right ones
+/// they don't count: a vendor sends for many from one address, and any of them could keep the others out.
+const FAILURES: isize = 10;
+pub(super) const FAILURES_IN: Duration = Duration::from_mins(1);
+const PROVEN_FOR: Duration = Duration::from_hours(24);
+const MOST_PROVEN: usize = 1024;
+/// Most bodies that are read at one time before anything says that they may be: in all, and of one address.
+const READING: usize = 16;
+const READING_OF_ONE: usize = 4;
+
+impl Default for Callers {
+    fn default() -> Self {
+        let failures = Rate::new_with_estimator_config(FAILURES_IN, 4, 1 << 12);
+        Self { failures, state: Mutex::default() }
+    }
+}
+
+/// Room for a body, given back when it is dropped.
+pub(super) struct Reading<'c> {
+    callers: &'c Callers,
+    caller: u128,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut state = self.callers.state();
+        if let Some(count) = state.reading.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                state.reading.remove(&self.caller);
+            }
+        }
+    }
+}
+
+fn key(caller: Option<IpAddr>) -> u128 {
+    caller.map(household).unwrap_or_default()
+}
+
+impl Callers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `caller` has tried so often that it has to wait.
+    pub(super) fn has_to_wait(&self, caller: Option<IpAddr>) -> bool {
+        let caller = key(caller);
+        self.failures.observe(&caller, 0) >= FAILURES
+            && self.state().proven.get(&caller).is_none_or(|at| at.elapsed() > PROVEN_FOR)
+    }
+
+    /// `caller` had the wrong credentials.
+    pub(super) fn failed(&self, caller: Option<IpAddr>) {
+        self.failures.observe(&key(caller), 1);
+    }
+
+    /// `caller` had the right credentials.
+    pub(super) fn proved(&self, caller: Option<IpAddr>) {
+        let mut state = self.state();
+        let caller = key(caller);
+        if state.proven.len() >= MOST_PROVEN
+            && !state.proven.contains_key(&caller)
+            && let Some(oldest) = state.proven.iter().min_by_key(|(_, at)| **at).map(|one| *one.0)
+        {
+            state.proven.remove(&oldest);
+        }
+        state.proven.insert(caller, Instant::now());
+    }
+
+    /// Room for a body of `caller`, which nothing but itself can vouch for. `None` where there is none.
+    pub(super) fn read(&self, caller: Option<IpAddr>) -> Option<Reading<'_>> {
+        let mut state = self.state();
+        let caller = key(caller);
+        let own = state.reading.get(&caller).copied().unwrap_or_default();
+        if own >= READING_OF_ONE || state.reading.values().sum::<usize>() >= READING {
+            return None;
+        }
+        *state.reading.entry(caller).or_default() += 1;
+        Some(Reading { callers: self, caller })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn who_tries_has_to_wait_and_who_knows_does_not() {
+        let callers = Callers::default();
+        for _ in 0..FAILURES {
+            assert!(!callers.has_to_wait(Some(address("2001:db8::1"))));
+            callers.failed(Some(address("2001:db8::1")));
+        }
+        assert!(callers.has_to_wait(Some(address("2001:db8::2"))), "a household");
+        assert!(!callers.has_to_wait(Some(address("2001:db8:1::1"))) && !callers.has_to_wait(None));
+        // Somebody else there, before or meanwhile, knew.
+        callers.proved(Some(address("2001:db8::3")));
+        assert!(!callers.has_to_wait(Some(address("2001:db8::1"))));
+        (0..2 * MOST_PROVEN).for_each(|number| {
+            let number = u32::try_from(number).unwrap();
+            callers.proved(Some(IpAddr::V4(number.into())));
+        });
+        assert_eq!(callers.state().proven.len(), MOST_PROVEN);
+    }
+
+    #[test]
+    fn bodies_are_few_in_all_and_fewer_of_one_address() {
+        let callers = Callers::default();
+        let own: Vec<_> =
+            (0..READING).map_while(|_| callers.read(Some(address("192.0.2.1")))).collect();
+        assert_eq!(own.len(), READING_OF_ONE);
+        let others: Vec<_> = (2..200)
+            .map_while(|last| callers.read(Some(address(&format!("192.0.2.{last}")))))
+            .collect();
+        assert_eq!(own.len() + others.len(), READING);
+        drop((own, others));
+        assert!(callers.read(Some(address("192.0.2.1"))).is_some());
+        assert!(callers.state().reading.is_empty());
+    }
+}
