@@ -19,7 +19,7 @@ mod units;
 mod vendors;
 mod warnings;
 
-pub use certificate::{CertificateError, Certificates};
+pub use certificate::{CertificateError, Certificates, show_ends};
 pub use compile::load;
 pub use problem::{Place, Problem, Problems};
 pub use schema::schema;

@@ -30,7 +30,7 @@ use pingora_proxy::http_proxy;
 use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::collect::Outbox;
-use crate::config::{Config, ListenOn, Node, StoreChoice};
+use crate::config::{Config, ListenOn, Node, StoreChoice, show_ends};
 use crate::decide::Decide;
 use crate::edge::{Edge, MAX_HEAD_BYTES};
 use crate::geo::{BadDatabase, Geo};
@@ -97,6 +97,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics::CONFIG_LOADED.set(i64::try_from(now.as_secs()).unwrap_or(0));
 
+    show_ends(node.listeners.iter().filter_map(|on| Some(&*on.tls.as_ref()?.0)));
     let store = open_store(&node).map_err(StartError::Store)?;
     let memory = Memory::new(node.profile_bytes, node.profile_lifetimes);
     let profiles = Arc::new(Resolver::new(memory, store));
