@@ -129,9 +129,17 @@ pub enum Failure {
     /// What there is to say can't be written.
     #[error("the output can't be written: {0}")]
     Output(#[source] std::io::Error),
+    /// The demonstration's address is taken, or not this machine's.
+    #[error("can't listen on {0}: {1}. Name another address with `--listen 127.0.0.1:{port}`", port = other_port(*.0))]
+    Taken(std::net::SocketAddr, #[source] std::io::Error),
     /// Anything that the demonstration needs.
     #[error("the demonstration can't start: {0}")]
     Demo(#[source] std::io::Error),
+}
+
+/// A port to try where that of `address` can't be had.
+fn other_port(address: std::net::SocketAddr) -> u16 {
+    address.port().checked_add(1).unwrap_or(8080).max(1024)
 }
 
 /// Prints what may be long. A reader that has seen enough (`| head`) is no failure.
@@ -179,6 +187,7 @@ impl Failure {
             | Self::Unreachable { .. }
             | Self::Detach(_)
             | Self::Demo(_)
+            | Self::Taken(..)
             | Self::Store(_)
             | Self::Spool(..)
             | Self::Output(_)

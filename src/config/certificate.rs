@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use super::file::CertificateFiles;
 use crate::site::{HostPattern, Hosts};
+use crate::telemetry::metrics::CERTIFICATES;
 
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,8 @@ pub enum CertificateError {
 pub struct Certificates {
     by_name: Hosts<Arc<CertifiedKey>>,
     first: Arc<CertifiedKey>,
+    /// Each file, and when its certificate ends, in seconds since 1970.
+    ends: Vec<(String, i64)>,
 }
 
 impl Certificates {
@@ -43,10 +46,11 @@ impl Certificates {
     /// Everything that is wrong with any of them, by its position in `files`.
     pub fn load(files: &[CertificateFiles]) -> Result<Self, Vec<(usize, CertificateError)>> {
         let mut by_name = Hosts::default();
-        let (mut first, mut wrong) = (None, Vec::new());
+        let (mut first, mut ends, mut wrong) = (None, Vec::new(), Vec::new());
         for (index, pair) in files.iter().enumerate() {
             match read(pair) {
-                Ok((key, names)) => {
+                Ok((key, names, end)) => {
+                    ends.push((pair.certificate.clone(), end));
                     for name in names {
                         // The first certificate for a name counts.
                         let _ = by_name.add(name, Arc::clone(&key));
@@ -57,9 +61,17 @@ impl Certificates {
             }
         }
         match first {
-            Some(first) if wrong.is_empty() => Ok(Self { by_name, first }),
+            Some(first) if wrong.is_empty() => Ok(Self { by_name, first, ends }),
             _ => Err(wrong),
         }
+    }
+}
+
+/// Shows when each certificate of all `listeners` ends, and forgets those that are served no more.
+pub fn show_ends<'c>(listeners: impl Iterator<Item = &'c Certificates>) {
+    CERTIFICATES.reset();
+    for (file, end) in listeners.flat_map(|listener| &listener.ends) {
+        CERTIFICATES.with_label_values(&[file]).set(*end);
     }
 }
 
@@ -91,7 +103,7 @@ impl ResolvesServerCert for LiveCertificates {
 
 fn read(
     pair: &CertificateFiles,
-) -> Result<(Arc<CertifiedKey>, Vec<HostPattern>), CertificateError> {
+) -> Result<(Arc<CertifiedKey>, Vec<HostPattern>, i64), CertificateError> {
     let pem = |file: &str, error| CertificateError::Pem(file.into(), error);
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_file_iter(Path::new(&pair.certificate))
@@ -103,10 +115,16 @@ fn read(
         .valid_dns_names()
         .filter_map(|name| HostPattern::parse(name).ok())
         .collect();
+    let end = x509_parser::parse_x509_certificate(leaf)
+        .map_err(|error| CertificateError::Broken(pair.certificate.clone(), error.to_string()))?
+        .1
+        .validity()
+        .not_after
+        .timestamp();
     let key = PrivateKeyDer::from_pem_file(Path::new(&pair.key))
         .map_err(|error| pem(&pair.key, error))?;
     let provider = rustls::crypto::ring::default_provider();
     let key = CertifiedKey::from_der(chain, key, &provider)
         .map_err(|error| CertificateError::Key(pair.key.clone(), error))?;
-    Ok((Arc::new(key), names))
+    Ok((Arc::new(key), names, end))
 }

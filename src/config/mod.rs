@@ -21,7 +21,7 @@ mod units;
 mod vendors;
 mod warnings;
 
-pub use certificate::{CertificateError, Certificates, LiveCertificates};
+pub use certificate::{CertificateError, Certificates, LiveCertificates, show_ends};
 pub use compile::load;
 pub use fixed::Fixed;
 pub use load::{LoadError, load_file};

@@ -23,6 +23,8 @@ use crate::profile::{ProfileKey, Resolver, Update, now_millis};
 /// # Errors
 /// When there is no temporary folder or no free port, or `own` is not usable.
 pub fn prepare(listen: SocketAddr, own: Option<(&str, &str)>) -> Result<(Config, Start), Failure> {
+    // Told before anything is made or promised.
+    TcpListener::bind(listen).map_err(|error| Failure::Taken(listen, error))?;
     let folder =
         tempfile::Builder::new().prefix("doorstep-").tempdir().map_err(Failure::Demo)?.keep();
     let admin = free_port().map_err(Failure::Demo)?;
@@ -41,9 +43,10 @@ pub fn prepare(listen: SocketAddr, own: Option<(&str, &str)>) -> Result<(Config,
             service.add_tcp(&vendor.to_string());
             beside.push(Box::new(service));
             println!(
-                "doorstep: open http://localhost:{}/ and log in as `john` or `mary`: the home page changes \
-                 under the same address; delivered events are on http://{vendor}/, metrics on \
-                 http://{admin}/metrics; Ctrl-C ends it",
+                "\n  Open      http://localhost:{}/ and log in as `john` or `mary`: the home page changes under the same address\n  \
+                   Events    http://{vendor}/ shows what the vendor gets\n  \
+                   Metrics   http://{admin}/metrics\n  \
+                   Ctrl-C ends it. Failed requests alone are logged.\n",
                 listen.port()
             );
             (
@@ -57,8 +60,9 @@ pub fn prepare(listen: SocketAddr, own: Option<(&str, &str)>) -> Result<(Config,
     };
     if own.is_some() {
         println!(
-            "doorstep: open http://localhost:{}/: your site with the SDK on its own host; metrics on \
-             http://{admin}/metrics; Ctrl-C ends it",
+            "\n  Open      http://localhost:{}/ is your site, with the SDK on its own host\n  \
+               Metrics   http://{admin}/metrics\n  \
+               Ctrl-C ends it. Redirects and failed requests alone are logged.\n",
             listen.port()
         );
     }

@@ -52,6 +52,10 @@ fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Vec
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, body.len().into());
+    // As real sites have it: what depends on who asks must not be kept all the same.
+    if status == StatusCode::OK {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
+    }
     *response.body_mut() = body;
     response
 }

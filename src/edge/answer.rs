@@ -9,6 +9,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use crate::telemetry::EventRefusal;
+
 /// An answer, complete.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -162,12 +164,12 @@ impl Unread {
         }
     }
 
-    /// The label of a metric.
-    pub(super) const fn label(self) -> &'static str {
+    /// How it is counted where it was an event.
+    pub(super) const fn refusal(self) -> EventRefusal {
         match self {
-            Self::TooLarge => "too_large",
-            Self::TooSlow => "too_slow",
-            Self::Broken => "broken",
+            Self::TooLarge => EventRefusal::TooLarge,
+            Self::TooSlow => EventRefusal::TooSlow,
+            Self::Broken => EventRefusal::Broken,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::identity::{Confirmed, Visitor};
 use crate::profile::store::{LinkedBy, Stored};
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
-use crate::telemetry::{EventDrop, Feature, guard};
+use crate::telemetry::{EventDrop, EventRefusal, Feature, guard};
 use crate::vendor::{Enriched, Given, Ip, Kind, KnownProfile, Vendor, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
@@ -45,7 +45,7 @@ impl Edge {
             Source::Own => None,
             Source::Sibling(origin) => Some(origin.to_owned()),
             Source::Foreign => {
-                site.metrics.event_refused("foreign");
+                site.metrics.event_refused(EventRefusal::Foreign);
                 let answer = Answer::error(
                     StatusCode::FORBIDDEN,
                     "foreign_origin",
@@ -74,7 +74,7 @@ impl Edge {
     ) -> Answer {
         let limits = context.snapshot.event_limits;
         if self.limits.is_too_fast(context.client.address, limits) {
-            site.metrics.event_refused("rate");
+            site.metrics.event_refused(EventRefusal::Rate);
             let why = "too many events of this client";
             return Answer::error(StatusCode::TOO_MANY_REQUESTS, "rate", why)
                 .with(header::RETRY_AFTER, "1")
@@ -84,20 +84,20 @@ impl Edge {
             return not_taken(site, &SpoolError::Busy).closing();
         };
         if let Err(answer) = readable(request) {
-            site.metrics.event_refused("media_type");
+            site.metrics.event_refused(EventRefusal::MediaType);
             return answer;
         }
         let body = match read_body(session, kind.limit(), BODY_DEADLINE).await {
             Ok(body) => body,
             Err(unread) => {
-                site.metrics.event_refused(unread.label());
+                site.metrics.event_refused(unread.refusal());
                 return unread.answer(kind.limit());
             }
         };
         let body = match unpacked(request, body, kind.limit()) {
             Ok(body) => body,
             Err(answer) => {
-                site.metrics.event_refused("malformed");
+                site.metrics.event_refused(EventRefusal::Malformed);
                 return answer;
             }
         };
@@ -124,7 +124,7 @@ impl Edge {
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
             Some(Ok(enriched)) => enriched,
             Some(Err(why)) => {
-                site.metrics.event_refused("malformed");
+                site.metrics.event_refused(EventRefusal::Malformed);
                 return Answer::error(StatusCode::BAD_REQUEST, "malformed", &why.to_string());
             }
             None => {
@@ -334,9 +334,9 @@ fn unpacked(request: &RequestHeader, body: Vec<u8>, limit: usize) -> Result<Vec<
 /// The sender keeps it, and comes again.
 pub(super) fn not_taken(site: &Site, error: &SpoolError) -> Answer {
     let (reason, why) = match error {
-        SpoolError::Full { .. } => ("full", "too many events wait"),
-        SpoolError::Busy => ("busy", "too many events at one time"),
-        SpoolError::Failed(_) => ("failed", "events can't be kept at the moment"),
+        SpoolError::Full { .. } => (EventRefusal::Full, "too many events wait"),
+        SpoolError::Busy => (EventRefusal::Busy, "too many events at one time"),
+        SpoolError::Failed(_) => (EventRefusal::Failed, "events can't be kept at the moment"),
     };
     site.metrics.event_refused(reason);
     tracing::debug!(site = &*site.name, %error, "an event was not taken");

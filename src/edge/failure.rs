@@ -13,6 +13,7 @@ use super::raw_request::RawRequest;
 use super::response::{cookie_lines, ends_user};
 use crate::decide::Target;
 use crate::site::{Route, Site, normal_path};
+use crate::telemetry::Personalization;
 
 /// The page that was chosen for the visitor could not be had.
 pub(super) const FELL_BACK: &str = "chosen page failed";
@@ -70,6 +71,9 @@ fn remember_said(page: &mut Page, site: &Site, response: &mut ResponseHeader) ->
 pub(super) fn falls_back(context: &mut Context) -> bool {
     let Way::Page(page) = &mut context.way else { return false };
     let falls = page.fall_back();
+    if falls {
+        page.outcome = Some(Personalization::FellBack);
+    }
     if let (true, Some(site)) = (falls, &context.site) {
         site.metrics.fallbacks.inc();
     }

@@ -14,7 +14,7 @@ use super::visitor::admitted;
 use crate::collect::{Call as Kept, Parcel, Way};
 use crate::decide::Consent;
 use crate::site::Site;
-use crate::telemetry::EventDrop;
+use crate::telemetry::{EventDrop, EventRefusal};
 use crate::upstream::Call;
 use crate::vendor::{Generic, Ip, Rule};
 
@@ -61,7 +61,7 @@ impl Edge {
     ) -> Answer {
         let limits = context.snapshot.event_limits;
         if self.limits.is_too_fast(context.client.address, limits) {
-            site.metrics.event_refused("rate");
+            site.metrics.event_refused(EventRefusal::Rate);
             let why = "too many requests of this client";
             return Answer::error(StatusCode::TOO_MANY_REQUESTS, "rate", why)
                 .with(header::RETRY_AFTER, "1")
@@ -73,7 +73,7 @@ impl Edge {
         let body = match read_body(session, rule.body, BODY_DEADLINE).await {
             Ok(body) => body,
             Err(unread) => {
-                site.metrics.event_refused(unread.label());
+                site.metrics.event_refused(unread.refusal());
                 return unread.answer(rule.body);
             }
         };

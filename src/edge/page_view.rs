@@ -15,7 +15,7 @@ use crate::decide::Consent;
 use crate::html::Title;
 use crate::identity::Visitor;
 use crate::site::Site;
-use crate::telemetry::{Feature, guard};
+use crate::telemetry::{EventRefusal, Feature, guard};
 use crate::vendor::{Given, Kind, enrich};
 
 /// A page view that will be told once the page has been delivered.
@@ -110,7 +110,7 @@ impl Edge {
                     heard = true;
                 }
                 Err(error) => {
-                    site.metrics.event_refused("edge");
+                    site.metrics.event_refused(EventRefusal::Edge);
                     tracing::debug!(site = &*site.name, %error, "an event of the edge was not taken");
                 }
             }

@@ -35,7 +35,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::admin::Admin;
 use crate::cache::Cache;
 use crate::collect::Outbox;
-use crate::config::{Config, ListenOn, LiveCertificates, Node, Snapshot, StoreChoice};
+use crate::config::{Config, ListenOn, LiveCertificates, Node, Snapshot, StoreChoice, show_ends};
 use crate::decide::Decide;
 use crate::edge::{Edge, MAX_HEAD_BYTES};
 use crate::geo::{BadDatabase, Geo};
@@ -112,6 +112,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let handing = sockets.handing().map_err(StartError::Sockets)?;
     reload::record(Some(&hash));
 
+    show_ends(node.listeners.iter().filter_map(|on| Some(&on.tls.as_ref()?.0)));
     let Stores { profiles, outbox, geo, cache } = Stores::open(&node, &snapshot, start.prepare)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let (leaving, ready) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());

@@ -14,7 +14,7 @@ use super::names::resolve;
 use super::sockets::Sockets;
 use super::succession::{NoSuccessor, Successor};
 use crate::collect::Outbox;
-use crate::config::{Config, Fixed, LiveCertificates, LoadError, Snapshot, load_file};
+use crate::config::{Config, Fixed, LiveCertificates, LoadError, Snapshot, load_file, show_ends};
 use crate::telemetry::metrics;
 
 /// Somebody who wants the configuration to be read again, and may want to know what became of that.
@@ -183,6 +183,7 @@ impl Reload {
         snapshot.adopt_addresses(&before);
         // What is not known by then is looked for as at any time.
         let _ = tokio::time::timeout(NAMES_WITHIN, resolve(&snapshot, |_, _| {})).await;
+        show_ends(node.listeners.iter().filter_map(|on| Some(&on.tls.as_ref()?.0)));
         let fresh = node.listeners.into_iter().filter_map(|on| on.tls);
         for (running, (fresh, _)) in self.certificates.iter().zip(fresh) {
             running.take(fresh);

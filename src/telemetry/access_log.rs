@@ -1,5 +1,5 @@
 //! The log of requests: one JSON object a line on standard output. All that were not answered
-//! 2xx, and a sample of the rest. No ids, traits, cookies, queries or bodies.
+//! 2xx or 304, and a sample of the rest. No ids, traits, cookies, queries or bodies.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -68,7 +68,7 @@ impl AccessLog {
     /// Whether an answer with `status` is to be logged.
     #[must_use]
     pub fn wants(&self, status: u16) -> bool {
-        if !(200..300).contains(&status) {
+        if !(200..300).contains(&status) && status != 304 {
             return true;
         }
         self.every > 0 && self.counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.every)
@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn all_failures_and_a_sample_are_wanted() {
         let log = AccessLog::new(0.25);
-        assert!((0..100).all(|_| log.wants(404)));
+        assert!((0..100).all(|_| log.wants(404) && log.wants(301)));
+        assert_eq!((0..100).filter(|_| log.wants(304)).count(), 25);
         assert_eq!((0..100).filter(|_| log.wants(200)).count(), 25);
         assert!(!AccessLog::new(0.0).wants(200) && AccessLog::new(1.0).wants(200));
     }

@@ -3,41 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::metrics::PANICS;
-
-/// A step that can be lost without losing the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Feature {
-    /// Reading ids and writing cookies.
-    Identity,
-    /// Choosing the page.
-    Decision,
-    /// The snippet in a page.
-    Rewriting,
-    /// A file of the SDK.
-    Asset,
-    /// Reading an event.
-    Event,
-    /// Sending events to a vendor.
-    Delivery,
-    /// Anything else in a request.
-    Request,
-}
-
-impl Feature {
-    /// The value of the label `feature`.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Decision => "decision",
-            Self::Rewriting => "rewriting",
-            Self::Asset => "asset",
-            Self::Event => "event",
-            Self::Delivery => "delivery",
-            Self::Request => "request",
-        }
-    }
-}
+use super::outcome::Feature;
 
 /// Runs `step`; a panic in it is counted under `feature` and gives `None`.
 ///

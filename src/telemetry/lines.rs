@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
@@ -22,6 +22,8 @@ enum Entry {
     Mark(SyncSender<()>),
 }
 
+/// How often it is looked, at the end of a process, whether there is room.
+const LOOK: Duration = Duration::from_millis(1);
 /// Lines that may wait.
 const MAX_LINES: usize = 4096;
 /// Bytes that they may have together.
@@ -52,11 +54,18 @@ impl Lines {
 
     /// Waits until everything before has been written, at most for `most`.
     pub(super) fn settle(&self, most: Duration) {
+        let until = Instant::now() + most;
         let (told, written) = sync_channel(1);
-        if self.queue.try_send(Entry::Mark(told)).is_ok() {
-            // Whatever it says, the time is over.
-            let _ = written.recv_timeout(most);
+        let mut mark = Entry::Mark(told);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(mark) {
+            if Instant::now() >= until {
+                return;
+            }
+            mark = back;
+            std::thread::sleep(LOOK);
         }
+        // Whatever it says, the time is over.
+        let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use super::outcome::Feature;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -126,7 +127,7 @@ pub static REJECTED: Counters = counter!(
 pub static PAGES: Counters = counter!(
     "personalization_total",
     "HTML pages by what became of their personalisation; each counts once. Hit rate: `personalized` \
-     over `personalized`, `default`, `unknown` and `late`, which are the identified visitors.",
+     over `personalized`, `fell_back`, `default`, `unknown` and `late`, which are the identified visitors.",
     "site",
     "outcome"
 );
@@ -214,6 +215,22 @@ pub static PROFILE_SOURCE_PAUSED: LazyLock<IntGaugeVec> = gauge!(
     "profile_source_paused",
     "1 while a site's profile source is not asked, because it failed or asked for a pause.",
     "site"
+);
+/// What the embedded store holds.
+pub static PROFILE_STORE_USED: LazyLock<IntGauge> = gauge!(
+    "profile_store_used_bytes",
+    "Bytes of the embedded profile store that are in use, free room inside of the file not counted."
+);
+/// What the embedded store may hold.
+pub static PROFILE_STORE_SIZE: LazyLock<IntGauge> = gauge!(
+    "profile_store_size_bytes",
+    "Most bytes of the embedded profile store (`data.size`); 0 with another store."
+);
+/// When certificates end.
+pub static CERTIFICATES: LazyLock<IntGaugeVec> = gauge!(
+    "certificate_expiry_seconds",
+    "When a certificate that is served ends, in seconds since 1970, by its file.",
+    "certificate"
 );
 /// Pushes of profiles.
 pub static PROFILE_UPDATES: Counters = counter!(
@@ -378,17 +395,19 @@ pub fn declare() {
         &CACHE_CAPACITY,
         &CONFIG_LOADED,
         &PROFILE_CHANNEL,
+        &PROFILE_STORE_USED,
+        &PROFILE_STORE_SIZE,
     ] {
         LazyLock::force(gauge);
     }
     LazyLock::force(&PROFILE_PROPAGATION);
     LazyLock::force(&PROFILE_SOURCE_PAUSED);
+    LazyLock::force(&CERTIFICATES);
     LazyLock::force(&EVENTS_OLDEST);
     LazyLock::force(&EVENTS_PAUSED);
     for counter in [&CACHE_EVICTIONS, &EVENTS_DAMAGED, &SPOOL_FAILURES] {
         LazyLock::force(counter);
     }
-    LazyLock::force(&PANICS);
     for log in ["node", "access"] {
         LOG_LINES_LOST.with_label_values(&[log]);
     }
@@ -399,6 +418,9 @@ pub fn declare() {
         LazyLock::force(gauge);
     }
     LazyLock::force(&CONFIG_INFO);
+    for feature in Feature::ALL {
+        PANICS.with_label_values(&[feature.label()]);
+    }
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     LazyLock::force(&PROCESS);
 }
@@ -425,7 +447,7 @@ pub fn render() -> Vec<u8> {
 pub fn names() -> Vec<String> {
     declare();
     let mut names: Vec<String> = Vec::new();
-    let descriptions: [Vec<&prometheus::core::Desc>; 39] = [
+    let descriptions: [Vec<&prometheus::core::Desc>; 42] = [
         RULE_REFUSALS.desc(),
         EDITS.desc(),
         FALLBACKS.desc(),
@@ -447,6 +469,9 @@ pub fn names() -> Vec<String> {
         PROFILE_PROPAGATION.desc(),
         PROFILE_CHANNEL.desc(),
         PROFILE_SOURCE_PAUSED.desc(),
+        PROFILE_STORE_USED.desc(),
+        PROFILE_STORE_SIZE.desc(),
+        CERTIFICATES.desc(),
         EVENTS_ACCEPTED.desc(),
         EVENTS_REFUSED.desc(),
         EVENTS_ENDED.desc(),

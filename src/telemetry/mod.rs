@@ -9,10 +9,10 @@ mod outcome;
 mod site;
 
 pub use access_log::{AccessLog, Record};
-pub use guard::{Feature, guard};
+pub use guard::guard;
 pub use log::{settle as settle_logs, start as start_log};
 pub use outcome::{
-    AssetLookup, Edits, EventDrop, EventEnd, Personalization, ProfileResult, Rewrite, RouteName,
-    Tier,
+    AssetLookup, Edits, EventDrop, EventEnd, EventRefusal, Feature, Personalization, ProfileResult,
+    Rewrite, RouteName, Tier,
 };
 pub use site::{LaneMetrics, SiteMetrics};

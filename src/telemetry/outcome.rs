@@ -24,6 +24,25 @@ macro_rules! labels {
 }
 
 labels! {
+    /// A step that can be lost without losing the request.
+    Feature {
+        /// Reading ids and writing cookies.
+        Identity = "identity",
+        /// Choosing the page.
+        Decision = "decision",
+        /// The snippet in a page.
+        Rewriting = "rewriting",
+        /// A file of the SDK.
+        Asset = "asset",
+        /// Reading an event.
+        Event = "event",
+        /// Sending events to a vendor.
+        Delivery = "delivery",
+        /// Anything else in a request.
+        Request = "request",
+    }
+}
+labels! {
     /// What kind of thing a request asks for.
     RouteName {
         /// The site itself.
@@ -45,6 +64,8 @@ labels! {
     Personalization {
         /// A variation or client traits were used.
         Personalized = "personalized",
+        /// The page that was chosen failed: the visitor got the one that everybody gets.
+        FellBack = "fell_back",
         /// There is a profile, no rule was true of it.
         Default = "default",
         /// Nobody is known.
@@ -130,6 +151,33 @@ labels! {
         Refused = "refused",
         /// It was tried until its time was over.
         Expired = "expired",
+    }
+}
+labels! {
+    /// Why an event was not taken.
+    EventRefusal {
+        /// There is no room for it.
+        Full = "full",
+        /// Too many come at one time.
+        Busy = "busy",
+        /// The disk failed.
+        Failed = "failed",
+        /// Its sender sends too many.
+        Rate = "rate",
+        /// A page of another site sent it.
+        Foreign = "foreign",
+        /// It is not of a kind that is read.
+        MediaType = "media_type",
+        /// It is no event.
+        Malformed = "malformed",
+        /// It is larger than it may be.
+        TooLarge = "too_large",
+        /// It did not come in time.
+        TooSlow = "too_slow",
+        /// It did not come whole.
+        Broken = "broken",
+        /// The edge itself wanted to tell it.
+        Edge = "edge",
     }
 }
 labels! {

@@ -12,7 +12,7 @@ use super::metrics::{
     RULE_FAILURES, RULE_REFUSALS, UNSIGNED_IDS, UPSTREAM_SECONDS,
 };
 use super::outcome::{
-    AssetLookup, Edits, EventDrop, EventEnd, Personalization, Rewrite, RouteName,
+    AssetLookup, Edits, EventDrop, EventEnd, EventRefusal, Personalization, Rewrite, RouteName,
 };
 
 /// Statuses that have a counter of their own; any other counts as `other`.
@@ -20,6 +20,9 @@ const STATUSES: [u16; 30] = [
     101, 200, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 413,
     415, 416, 421, 429, 431, 499, 500, 501, 502, 503, 504,
 ];
+
+/// Those that alerts are about.
+const FAILURES: [&str; 4] = ["500", "502", "503", "504"];
 
 /// The counters of one site.
 pub struct SiteMetrics {
@@ -30,6 +33,7 @@ pub struct SiteMetrics {
     rewrites: Vec<IntCounter>,
     lookups: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
+    refused: Vec<IntCounter>,
     edits: Vec<IntCounter>,
     /// By experiment, then by variant, the last for those held out: pages, exposures.
     experiments: Vec<Vec<(IntCounter, IntCounter)>>,
@@ -51,6 +55,12 @@ impl SiteMetrics {
     /// Resolves the counters of `site`, which has `experiments` with these variants.
     #[must_use]
     pub fn new(site: &str, experiments: Vec<(&str, Vec<&str>)>) -> Self {
+        // What alerts are about is there before it happens: a counter that is born with 1 has not risen.
+        for route in RouteName::ALL {
+            for status in FAILURES {
+                REQUESTS.with_label_values(&[site, route.label(), status]);
+            }
+        }
         let upstream = |name| UPSTREAM_SECONDS.with_label_values(&[site, name]);
         Self {
             site: site.into(),
@@ -76,6 +86,10 @@ impl SiteMetrics {
             dropped: EventDrop::ALL
                 .iter()
                 .map(|reason| EVENTS_DROPPED.with_label_values(&[site, reason.label()]))
+                .collect(),
+            refused: EventRefusal::ALL
+                .iter()
+                .map(|reason| EVENTS_REFUSED.with_label_values(&[site, reason.label()]))
                 .collect(),
             edits: Edits::ALL
                 .iter()
@@ -173,8 +187,8 @@ impl SiteMetrics {
     }
 
     /// Counts an event that was not taken.
-    pub fn event_refused(&self, reason: &'static str) {
-        EVENTS_REFUSED.with_label_values(&[&*self.site, reason]).inc();
+    pub fn event_refused(&self, reason: EventRefusal) {
+        add(&self.refused, reason.index());
     }
 
     /// Counts an event that was answered and thrown away.

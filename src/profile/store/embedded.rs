@@ -173,6 +173,7 @@ impl ProfileStore for Embedded {
 
     async fn follow(&self, tell: &(dyn Fn(Change) + Send + Sync)) {
         tell(Change::Everything(Instant::now()));
+        self.shared.tables.measure();
         let (mut swept, mut from) = (Instant::now(), None);
         loop {
             let asked = Instant::now();
@@ -181,6 +182,7 @@ impl ProfileStore for Embedded {
             }
             if swept.elapsed() > SWEEP {
                 self.shared.residency.look(self.shared.tables.used_bytes());
+                self.shared.tables.measure();
                 from = self.sweep(from).await;
                 swept = Instant::now();
             }

@@ -10,6 +10,7 @@ use heed::{CommitOrAbort, Database, DatabaseFlags, Env, EnvOpenOptions, RwTxn, W
 use super::link::StoredLink;
 use crate::profile::store::{LinkedBy, MAX_CLAIMS, MAX_HOPS, Part, SAME_LINK, StoreError, Stored};
 use crate::profile::{Profile, ProfileKey, Update};
+use crate::telemetry::metrics::{PROFILE_STORE_SIZE, PROFILE_STORE_USED};
 
 pub(super) use super::link::Link;
 
@@ -19,7 +20,6 @@ type Table = Database<'static, Bytes, Bytes>;
 pub(super) struct Tables {
     env: &'static Env<WithoutTls>,
     /// The format of the others.
-    #[cfg_attr(not(test), allow(dead_code, reason = "read once, when the store is opened"))]
     about: Table,
     /// Profiles and links, by key.
     records: Table,
@@ -92,6 +92,27 @@ impl Tables {
     pub(super) fn used_bytes(&self) -> u64 {
         let pages = self.env.info().last_page_number as u64 + 1;
         pages * PAGE_BYTES
+    }
+
+    /// Shows how full the store is.
+    pub(super) fn measure(&self) {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let used = || {
+            let txn = self.env.read_txn()?;
+            let pages =
+                [&self.about, &self.records, &self.linked].iter().try_fold(0, |sum, table| {
+                    let stat = table.stat(&txn)?;
+                    heed::Result::Ok(
+                        sum + stat.branch_pages + stat.leaf_pages + stat.overflow_pages,
+                    )
+                });
+            pages.map(|pages| pages as u64 * PAGE_BYTES)
+        };
+        match used() {
+            Ok(used) => PROFILE_STORE_USED.set(bytes(used)),
+            Err(error) => tracing::warn!(%error, "the profile store can't be measured"),
+        }
+        PROFILE_STORE_SIZE.set(bytes(self.env.info().map_size as u64));
     }
 
     pub(super) fn get(&self, key: &ProfileKey, now: i64) -> heed::Result<Option<Stored>> {
