@@ -10,14 +10,14 @@ run: build-tools
 	cargo run --profile demo --bin doorstep -- run --demo
 
 # The unit tests run a second time as they are optimised for a release: compilers err, too.
-OPTIMISED = opt-level=3, codegen-units=4, debug-assertions=false, overflow-checks=false
+OPTIMISED = opt-level=3 codegen-units=4 debug-assertions=false overflow-checks=false
 .PHONY: test
 test: test-tools
 	@[ -e target/debug/doorstep ] || echo "doorstep: building, the first time about 15 minutes on two free cores, 4 GB of memory and 8 GB in target/"
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test
-	cargo test --lib --config 'profile.dev.package.doorstep={ $(OPTIMISED) }'
+	cargo test --lib $(OPTIMISED:%=--config profile.dev.package.doorstep.%)
 
 # 200,000 mixed requests, with marks that must stay their visitor's (`make test` makes 4,000): minutes.
 .PHONY: marks
