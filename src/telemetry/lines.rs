@@ -53,6 +53,7 @@ impl Lines {
     }
 
     /// Waits until everything before has been written, at most for `most`.
+    #[allow(clippy::disallowed_methods, reason = "the process ends: no worker has anything to do")]
     pub(super) fn settle(&self, most: Duration) {
         let until = Instant::now() + most;
         let (told, written) = sync_channel(1);
