@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
 use super::end;
 use super::notify::{notify, watchdog};
@@ -41,7 +42,9 @@ pub(super) struct Lifecycle {
     /// Ends the operator's listener.
     pub(super) end_admin: watch::Sender<bool>,
     /// Makes Pingora close its listeners.
-    pub(super) closes: Arc<Notify>,
+    pub(super) closes: Arc<Closes>,
+    /// Set once the process is to end by itself.
+    pub(super) ending: watch::Sender<bool>,
     /// The process that this one is to follow.
     pub(super) predecessor: Option<Predecessor>,
     /// Events that can still be delivered.
@@ -58,19 +61,22 @@ pub(super) struct Lifecycle {
     pub(super) asks: mpsc::Sender<Ask>,
 }
 
-/// What Pingora is told.
-pub(super) struct Signals(pub(super) Arc<Notify>);
+/// How Pingora's part is to end.
+#[derive(Default)]
+pub(super) struct Closes {
+    graceful: Notify,
+    at_once: Notify,
+}
+
+/// What Pingora is told: signals are the lifecycle's.
+pub(super) struct Signals(pub(super) Arc<Closes>);
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let Ok(mut interrupt) = signal(SignalKind::interrupt()) else {
-            tracing::error!("signals can't be watched");
-            return std::future::pending().await;
-        };
         tokio::select! {
-            () = self.0.notified() => ShutdownSignal::GracefulTerminate,
-            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+            () = self.0.graceful.notified() => ShutdownSignal::GracefulTerminate,
+            () = self.0.at_once.notified() => ShutdownSignal::FastShutdown,
         }
     }
 }
@@ -107,10 +113,14 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Connections that were accepted just before the listeners closed become requests within this.
 const SETTLE: Duration = Duration::from_millis(250);
 
+/// A reload may take so long to give up.
+const UNFOLLOWED: Duration = Duration::from_secs(2);
+
 /// The signals of a process that runs.
 struct Watched {
     hang_up: Signal,
     terminate: Signal,
+    interrupt: Signal,
     quit: Signal,
 }
 
@@ -119,6 +129,7 @@ impl Watched {
         Ok(Self {
             hang_up: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
         })
     }
@@ -146,7 +157,7 @@ impl Lifecycle {
         };
         let (told, mut successors) = mpsc::channel(1);
         let Some((reload, asks)) = self.reload.take() else { return };
-        tokio::spawn(reload.run(asks, told));
+        let reloads = tokio::spawn(reload.run(asks, told));
         tokio::spawn(keep_alive(Arc::clone(&self.beat)));
         loop {
             tokio::select! {
@@ -156,7 +167,14 @@ impl Lifecycle {
                 _ = signals.quit.recv() => {
                     tracing::warn!("SIGQUIT is not used: SIGHUP reloads, SIGTERM ends");
                 }
-                _ = signals.terminate.recv() => return self.stop().await,
+                _ = signals.terminate.recv() => {
+                    self.follow_no_more(reloads).await;
+                    return self.stop().await;
+                }
+                _ = signals.interrupt.recv() => {
+                    self.follow_no_more(reloads).await;
+                    return self.closes.at_once.notify_one();
+                }
                 Some((successor, again)) = successors.recv() => {
                     return self.retire(successor, again).await;
                 }
@@ -183,6 +201,14 @@ impl Lifecycle {
                 end(0);
             }
         });
+    }
+
+    /// A next process that is just starting ends: else it would go on in the place of one that is to end.
+    async fn follow_no_more(&self, reloads: JoinHandle<()>) {
+        self.ending.send_replace(true);
+        if timeout(UNFOLLOWED, reloads).await.is_err() {
+            tracing::error!("a reload is still under way");
+        }
     }
 
     fn sockets(&self) -> std::sync::MutexGuard<'_, Sockets> {
@@ -215,7 +241,7 @@ impl Lifecycle {
 
     async fn leave(self) {
         self.leaving.store(true, Ordering::Relaxed);
-        self.closes.notify_one();
+        self.closes.graceful.notify_one();
         self.end().await;
     }
 

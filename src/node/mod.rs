@@ -30,7 +30,7 @@ use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use pingora_proxy::http_proxy;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::Admin;
 use crate::cache::Cache;
@@ -45,10 +45,10 @@ use crate::telemetry::{metrics, settle_logs};
 
 use connection::Gathering;
 use crowd::Crowd;
-use lifecycle::Lifecycle;
+use lifecycle::{Closes, Lifecycle};
 use reload::{Binary, Reload};
 use services::{Begun, Needed};
-use sockets::Sockets;
+use sockets::{Handing, Sockets};
 
 pub use lifecycle::{use_all_descriptors, use_small_pages};
 pub use reload::{Ask, Taken};
@@ -136,41 +136,15 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         Arc::clone(&leaving),
     );
     let edge = start.deciders.iter().cloned().fold(edge, Edge::with_decider);
-    let mut proxy = http_proxy(&server.configuration, edge);
-    proxy.server_options = Some(http_options());
-    proxy.h2_options = Some(h2_options());
-    let mut proxy = Service::new(
-        "edge".to_owned(),
-        Gathering { app: Arc::new(proxy), crowd: Some(Crowd::new(Arc::clone(&snapshot))) },
-    );
-    let mut certificates = Vec::new();
-    for listener in node.listeners {
-        certificates.extend(listen(&mut proxy, listener)?);
-    }
-    let mut operator = Service::new("admin".to_owned(), admin);
-    operator.add_tcp(&node.admin.to_string());
-    operator.threads = Some(1);
-    let (end_admin, admin_ends) = watch::channel(false);
-
-    let handing = server.add_service(handing);
-    let names = names::Names::new(Arc::clone(&snapshot));
-    let names = server.add_service(Needed::new(background_service("names", names)));
-    let beat = Arc::<AtomicU64>::default();
-    let (tell, begun) = mpsc::channel(1);
-    let edge = server.add_service(Needed::new(proxy).beating(Arc::clone(&beat)));
-    edge.add_dependency(&handing);
-    // The first visitor must not be the one who learns that no name has been resolved yet.
-    edge.add_dependency(names);
-    let admin = server.add_service(Needed::new(operator).until(admin_ends));
-    admin.add_dependency(handing);
-    let both = server.add_service(Begun(tell));
-    both.add_dependency(edge);
-    both.add_dependency(admin);
+    let addresses = (node.listeners, node.admin);
+    let Listening { certificates, begun, beat, end_admin } =
+        add_listening(&mut server, edge, admin, addresses, handing, &snapshot)?;
     for service in start.beside {
         server.add_boxed_service(service);
     }
     let sockets = Arc::new(Mutex::new(sockets));
-    let closes = Arc::<Notify>::default();
+    let closes = Arc::<Closes>::default();
+    let (ending, ends) = watch::channel(false);
     let remove = start.remove.clone();
     let reload = Reload {
         file: start.config_file,
@@ -180,6 +154,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         outbox: Arc::clone(&outbox),
         sockets: Arc::clone(&sockets),
         leaving: Arc::clone(&leaving),
+        ending: ends,
         binary: Binary::of_this_process(),
     };
     let lifecycle = Lifecycle {
@@ -191,6 +166,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         admin: node.admin,
         end_admin,
         closes: Arc::clone(&closes),
+        ending,
         predecessor: start.predecessor,
         outbox,
         snapshot,
@@ -209,6 +185,58 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     }
     settle_logs();
     Ok(())
+}
+
+/// What is to be known of the services that listen.
+struct Listening {
+    /// Of each listener with TLS, in their order.
+    certificates: Vec<Arc<LiveCertificates>>,
+    /// Tells that they have begun.
+    begun: mpsc::Receiver<()>,
+    /// Moves on as long as the edge's threads do.
+    beat: Arc<AtomicU64>,
+    /// Ends the operator's.
+    end_admin: watch::Sender<bool>,
+}
+
+/// Adds the services that listen, for visitors and for the operator.
+fn add_listening(
+    server: &mut Server,
+    edge: Edge,
+    admin: Admin,
+    (listeners, operators): (Vec<ListenOn>, std::net::SocketAddr),
+    handing: Handing,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+) -> Result<Listening, StartError> {
+    let mut proxy = http_proxy(&server.configuration, edge);
+    proxy.server_options = Some(http_options());
+    proxy.h2_options = Some(h2_options());
+    let crowd = Some(Crowd::new(Arc::clone(snapshot)));
+    let mut proxy = Service::new("edge".to_owned(), Gathering { app: Arc::new(proxy), crowd });
+    let mut certificates = Vec::new();
+    for listener in listeners {
+        certificates.extend(listen(&mut proxy, listener)?);
+    }
+    let mut operator = Service::new("admin".to_owned(), admin);
+    operator.add_tcp(&operators.to_string());
+    operator.threads = Some(1);
+    let (end_admin, admin_ends) = watch::channel(false);
+
+    let handing = server.add_service(handing);
+    let names = names::Names::new(Arc::clone(snapshot));
+    let names = server.add_service(Needed::new(background_service("names", names)));
+    let beat = Arc::<AtomicU64>::default();
+    let (tell, begun) = mpsc::channel(1);
+    let edge = server.add_service(Needed::new(proxy).beating(Arc::clone(&beat)));
+    edge.add_dependency(&handing);
+    // The first visitor must not be the one who learns that no name has been resolved yet.
+    edge.add_dependency(names);
+    let admin = server.add_service(Needed::new(operator).until(admin_ends));
+    admin.add_dependency(handing);
+    let both = server.add_service(Begun(tell));
+    both.add_dependency(edge);
+    both.add_dependency(admin);
+    Ok(Listening { certificates, begun, beat, end_admin })
 }
 
 /// What a node keeps.

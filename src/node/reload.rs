@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::names::resolve;
 use super::sockets::Sockets;
@@ -67,6 +67,8 @@ pub(super) struct Reload {
     pub(super) sockets: Arc<Mutex<Sockets>>,
     /// Set while answers close their connections.
     pub(super) leaving: Arc<AtomicBool>,
+    /// Set once the process is to end: nothing is to follow it then.
+    pub(super) ending: watch::Receiver<bool>,
     /// The binary that runs: what stands there later may be another one.
     pub(super) binary: Binary,
 }
@@ -108,7 +110,12 @@ impl Reload {
         mut asks: mpsc::Receiver<Ask>,
         successors: mpsc::Sender<(Successor, bool)>,
     ) {
-        while let Some(ask) = asks.recv().await {
+        let mut ending = self.ending.clone();
+        loop {
+            let ask = tokio::select! {
+                Some(ask) = asks.recv() => ask,
+                _ = ending.wait_for(|ends| *ends) => return,
+            };
             // Whoever has asked by now is content with the same file.
             let mut asking: Vec<Ask> = vec![ask];
             while let Ok(more) = asks.try_recv() {
@@ -161,7 +168,8 @@ impl Reload {
             Ok(()) => Ok((Some(successor), hash)),
             Err(why) => {
                 // Nothing has been let go.
-                self.leaving.store(false, Ordering::Relaxed);
+                let ends = *self.ending.borrow();
+                self.leaving.store(ends, Ordering::Relaxed);
                 successor.stop().await;
                 Err(why.into())
             }
@@ -170,9 +178,16 @@ impl Reload {
 
     /// Lets clients go over to the next process, as long as it serves: both take connections.
     async fn hand_over(&self, successor: &mut Successor) -> Result<(), NoSuccessor> {
-        successor.get_ready().await?;
-        self.leaving.store(true, Ordering::Relaxed);
-        successor.prove_itself().await
+        let mut ending = self.ending.clone();
+        let proving = async {
+            successor.get_ready().await?;
+            self.leaving.store(true, Ordering::Relaxed);
+            successor.prove_itself().await
+        };
+        tokio::select! {
+            proved = proving => proved,
+            _ = ending.wait_for(|ends| *ends) => Err(NoSuccessor::Unwanted),
+        }
     }
 
     /// Takes a configuration that differs in what a running process can change.

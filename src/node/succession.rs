@@ -3,14 +3,13 @@
 //! sockets.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
@@ -35,6 +34,8 @@ const STOP: u8 = b'n';
 pub(super) struct Successor {
     said: BufReader<tokio::net::UnixStream>,
     pid: Option<i32>,
+    /// The process itself: its number may be another one's once it has ended.
+    handle: Option<OwnedFd>,
 }
 
 /// Why the next process does not take over.
@@ -49,6 +50,9 @@ pub enum NoSuccessor {
     /// It has ended without a word.
     #[error("the next process ended before it had served for {} s", PROVES_ITSELF.as_secs())]
     Ended,
+    /// This process is to end, and not to be followed.
+    #[error("the process ends")]
+    Unwanted,
     /// It takes too long.
     #[error("the next process was not ready within {} s", START_WITHIN.as_secs())]
     Slow,
@@ -72,7 +76,11 @@ impl Successor {
         // It has them by now.
         drop((copies, channel, other));
         std::thread::Builder::new().name("between".into()).spawn(move || between.wait())?;
-        Ok(Self { said: BufReader::new(tokio::net::UnixStream::from_std(own)?), pid: None })
+        Ok(Self {
+            said: BufReader::new(tokio::net::UnixStream::from_std(own)?),
+            pid: None,
+            handle: None,
+        })
     }
 
     /// Waits until it serves.
@@ -96,6 +104,8 @@ impl Successor {
             let line = self.line().await?;
             if let Some(pid) = line.strip_prefix(HERE) {
                 self.pid = pid.parse().ok();
+                let process = self.pid.and_then(Pid::from_raw);
+                self.handle = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
             } else if let Some(why) = line.strip_prefix(FAILED) {
                 return Err(NoSuccessor::Failed(why.replace('\r', "\n")));
             } else if line == READY {
@@ -125,18 +135,22 @@ impl Successor {
     pub(super) async fn hand_over(mut self, again: bool) {
         // Where it has just ended, nobody can help it any more.
         let _ = self.said.get_mut().write_all(&[YOURS]).await;
-        if let Some(pid) = self.pid.filter(|_| again) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+        if again {
+            self.signal(Signal::HUP);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.handle {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(process, signal);
         }
     }
 
     /// Ends it.
     pub(super) async fn stop(mut self) {
         let _ = self.said.get_mut().write_all(&[STOP]).await;
-        if let Some(pid) = self.pid {
-            // It may have ended by itself.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        self.signal(Signal::KILL);
     }
 }
 

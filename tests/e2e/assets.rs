@@ -299,25 +299,22 @@ async fn fetches_are_bounded_and_stored_files_go_on() {
     assert_eq!(edge.get("/seg/assets/sdk.js").await.status, 200);
     let invented: Vec<String> =
         (0..24).map(|n| format!("/seg/analytics-next/bundles/invented-{n}.js")).collect();
-    let asking = futures::future::join_all(invented.iter().map(|path| edge.get(path)));
-    let beside = async {
-        crate::support::eventually("all places are taken", || async {
-            (cdn.asked().len() == 17).then_some(())
-        })
-        .await;
-        assert_eq!(edge.get("/seg/assets/sdk.js").await.status, 200);
-        let more = edge.get("/seg/analytics-next/bundles/one-more.js").await;
-        assert_eq!((more.status, more.header("retry-after")), (503, Some("1")), "{more:?}");
+    let requests = invented.iter().map(|path| edge.request("GET", path).send());
+    let asking = tokio::spawn(futures::future::join_all(requests));
+    crate::support::eventually("all places are taken", || async {
+        (cdn.asked().len() == 17).then_some(())
+    })
+    .await;
+    assert_eq!(edge.get("/seg/assets/sdk.js").await.status, 200);
+    let more = edge.get("/seg/analytics-next/bundles/one-more.js").await;
+    assert_eq!((more.status, more.header("retry-after")), (503, Some("1")), "{more:?}");
+    crate::support::eventually("all are answered", || async {
         // Those that have not begun to wait are waked the next time.
-        loop {
-            go.notify_waiters();
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    let answers = tokio::select! {
-        answers = asking => answers,
-        () = beside => unreachable!(),
-    };
+        go.notify_waiters();
+        asking.is_finished().then_some(())
+    })
+    .await;
+    let answers = asking.await.unwrap();
     let refused = answers.iter().filter(|answer| answer.status == 503).count();
     assert_eq!((answers.iter().filter(|answer| answer.status == 200).count(), refused), (16, 8));
     // There is room again.

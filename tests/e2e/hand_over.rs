@@ -124,5 +124,4 @@ async fn a_hand_over_loses_no_request() {
     futures::future::join_all(clients).await;
     assert!(good.load(Ordering::SeqCst) > 100);
     assert_eq!(bad.load(Ordering::SeqCst), 0, "of {}", good.load(Ordering::SeqCst));
-    edge.end_successor();
 }

@@ -180,7 +180,6 @@ async fn a_next_process_that_dies_is_not_missed() {
         (answer.status == 200).then_some(())
     })
     .await;
-    edge.end_successor();
 }
 
 #[tokio::test]
@@ -229,4 +228,20 @@ async fn a_node_says_that_it_ends_before_it_does() {
     .await;
     assert_eq!(edge.get("/x").await.status, 200);
     assert!(edge.ended().await.success());
+}
+
+/// Who ends a node while the next process is starting wants none.
+#[tokio::test]
+async fn a_node_that_is_to_end_is_not_followed() {
+    let origin = origin().await;
+    for end in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut edge = Setup::new(origin.port).start().await;
+        rewrite(&edge, "threads: 2", "threads: 3");
+        edge.signal(Signal::SIGHUP);
+        eventually("the next process", || async { next_process(&edge.log()) }).await;
+        edge.signal(end);
+        assert!(edge.ended().await.success());
+        eventually("nobody is left", || async { edge.processes().is_empty().then_some(()) }).await;
+        assert!(tokio::net::TcpStream::connect(("127.0.0.1", edge.port)).await.is_err());
+    }
 }

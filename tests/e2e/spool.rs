@@ -141,7 +141,6 @@ async fn a_hand_over_under_load_loses_no_event() {
     let taken = senders.end().await;
     let twice = all_arrive(&vendor, &taken).await;
     assert_eq!(twice, 0);
-    edge.end_successor();
 }
 
 #[tokio::test]

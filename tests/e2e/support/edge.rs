@@ -300,12 +300,17 @@ impl Edge {
         Self::start(port, admin, kept, file, None, Logs::Kept).await
     }
 
-    /// Ends the process that took over from this one.
-    pub fn end_successor(&self) {
-        let log = self.log();
-        if let Some(pid) = next_process(&log) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+    /// The processes that serve this edge's configuration: itself, and whoever has followed it.
+    pub fn processes(&self) -> Vec<Pid> {
+        let file = self.file.as_os_str().as_encoded_bytes();
+        let all = std::fs::read_dir("/proc").expect("read").filter_map(Result::ok);
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let serves = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            words.contains(&&b"run"[..]) && words.contains(&file)
+        };
+        pids.filter(serves).map(Pid::from_raw).collect()
     }
 
     /// What a command on the edge's configuration prints, and whether it worked.
@@ -425,7 +430,10 @@ fn follow(mut from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Whatever has become of the test, nothing of it is left.
+        for process in self.processes() {
+            let _ = kill(process, Signal::SIGKILL);
+        }
         let _ = self.child.wait();
         let log = self.log();
         if std::thread::panicking() {
