@@ -70,6 +70,7 @@ pub mod html;
 pub mod identity;
 pub mod node;
 pub mod profile;
+mod shares;
 pub mod site;
 mod spare;
 pub mod telemetry;

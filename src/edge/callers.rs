@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pingora_limits::rate::Rate;
 
 use super::limits::household;
+use crate::shares::Shares;
 
 /// What is known of callers.
 pub(super) struct Callers {
@@ -18,8 +19,8 @@ pub(super) struct Callers {
 
 #[derive(Default)]
 struct State {
-    /// Bodies that are read before their signature can be judged, by address.
-    reading: HashMap<u128, usize>,
+    /// Bodies that are read before their signature can be judged.
+    reading: Shares,
     /// Who has called with the right credentials, and when the last time.
     proven: HashMap<u128, Instant>,
 }
@@ -49,13 +50,7 @@ pub(super) struct Reading<'c> {
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        let mut state = self.callers.state();
-        if let Some(count) = state.reading.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                state.reading.remove(&self.caller);
-            }
-        }
+        self.callers.state().reading.give_back(Some(self.caller));
     }
 }
 
@@ -95,13 +90,8 @@ impl Callers {
 
     /// Room for a body of `caller`, which nothing but itself can vouch for. `None` where there is none.
     pub(super) fn read(&self, caller: Option<IpAddr>) -> Option<Reading<'_>> {
-        let mut state = self.state();
         let caller = key(caller);
-        let own = state.reading.get(&caller).copied().unwrap_or_default();
-        if own >= READING_OF_ONE || state.reading.values().sum::<usize>() >= READING {
-            return None;
-        }
-        *state.reading.entry(caller).or_default() += 1;
+        self.state().reading.take(Some(caller), READING, READING_OF_ONE).ok()?;
         Some(Reading { callers: self, caller })
     }
 }

@@ -1,6 +1,5 @@
 //! How many connections visitors may hold at one time: all together, and from one network each.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,19 +8,13 @@ use pingora::protocols::Stream;
 
 use crate::config::Snapshot;
 use crate::edge::household;
+use crate::shares::{NoPlace, Shares};
 use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_REFUSED};
 
 /// The connections that there are.
 pub(super) struct Crowd {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    count: Mutex<Count>,
-}
-
-#[derive(Default)]
-struct Count {
-    all: usize,
-    /// By network: one that has none is not in it.
-    of: HashMap<u128, usize>,
+    held: Mutex<Shares>,
 }
 
 /// One connection's place, given back when it is dropped.
@@ -32,11 +25,11 @@ pub(super) struct Place {
 
 impl Crowd {
     pub(super) fn new(snapshot: Arc<ArcSwap<Snapshot>>) -> Arc<Self> {
-        Arc::new(Self { snapshot, count: Mutex::default() })
+        Arc::new(Self { snapshot, held: Mutex::default() })
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Shares> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for the connection of `stream`. `None` where there is none left.
@@ -52,21 +45,14 @@ impl Crowd {
         // Behind a proxy of one's own are all of its visitors.
         let own = |ip: &IpAddr| !snapshot.trusted_proxies.iter().any(|net| net.contains(ip));
         let network = address.filter(own).map(household);
-        let mut count = self.count();
-        let refused = match network {
-            _ if count.all >= bounds.most => Some("all"),
-            Some(network) if count.of.get(&network).is_some_and(|n| *n >= bounds.per_client) => {
-                Some("client")
-            }
-            _ => None,
-        };
-        if let Some(why) = refused {
-            CONNECTIONS_REFUSED.with_label_values(&[why]).inc();
+        let taken = self.held().take(network, bounds.most, bounds.per_client);
+        if let Err(why) = taken {
+            let bound = match why {
+                NoPlace::All => "all",
+                NoPlace::OfOne => "client",
+            };
+            CONNECTIONS_REFUSED.with_label_values(&[bound]).inc();
             return None;
-        }
-        count.all += 1;
-        if let Some(network) = network {
-            *count.of.entry(network).or_default() += 1;
         }
         CONNECTIONS.inc();
         Some(Place { crowd: Arc::clone(self), network })
@@ -75,16 +61,7 @@ impl Crowd {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut count = self.crowd.count();
-        count.all = count.all.saturating_sub(1);
-        if let Some(network) = self.network
-            && let Some(own) = count.of.get_mut(&network)
-        {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                count.of.remove(&network);
-            }
-        }
+        self.crowd.held().give_back(self.network);
         CONNECTIONS.dec();
     }
 }
@@ -111,6 +88,6 @@ mod tests {
         drop((first, proxy));
         assert!(enter("2001:db8::3").is_some());
         drop(second);
-        assert!(crowd.count().of.is_empty() && crowd.count().all == 0);
+        assert!(crowd.held().is_empty());
     }
 }

@@ -1,10 +1,11 @@
 //! Keeps pages from waiting one by one for something that does not answer.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
+
+use crate::shares::Shares;
 
 /// Passes questions as long as they are answered. It opens, and passes none, after several failures in a row
 /// of different askers, so that none of them can open it alone; then one question at a time finds out whether
@@ -21,8 +22,8 @@ struct State {
     gate: Gate,
     /// Who has failed since the last answer.
     failed: SmallVec<[u128; FAILURES]>,
-    /// Questions under way, by asker.
-    asking: HashMap<u128, usize>,
+    /// Questions under way.
+    asking: Shares,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,8 @@ impl Breaker {
     /// Closed. It stays open for `pause` each time.
     #[must_use]
     pub fn new(pause: Duration) -> Self {
-        let state = State { gate: Gate::Closed, failed: SmallVec::new(), asking: HashMap::new() };
+        let state =
+            State { gate: Gate::Closed, failed: SmallVec::new(), asking: Shares::default() };
         Self { state: Mutex::new(state), pause }
     }
 
@@ -71,10 +73,7 @@ impl Breaker {
     /// Lets a question of `asker` pass. `None` where it has to be left.
     pub fn enter(&self, asker: u128) -> Option<Asking<'_>> {
         let mut state = self.state();
-        let own = state.asking.get(&asker).copied().unwrap_or_default();
-        if own >= MOST_OF_ONE || state.asking.values().sum::<usize>() >= MOST {
-            return None;
-        }
+        let mut probing = false;
         match state.gate {
             Gate::Closed => {}
             Gate::Open(until) => {
@@ -84,11 +83,14 @@ impl Breaker {
                 if Instant::now() < from {
                     return None;
                 }
-                state.gate = Gate::Probing;
+                probing = true;
             }
             Gate::Probing => return None,
         }
-        *state.asking.entry(asker).or_default() += 1;
+        state.asking.take(Some(asker), MOST, MOST_OF_ONE).ok()?;
+        if probing {
+            state.gate = Gate::Probing;
+        }
         Some(Asking { breaker: self, asker, ended: false })
     }
 
@@ -130,12 +132,7 @@ impl Asking<'_> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         let mut state = self.breaker.state();
-        if let Some(count) = state.asking.get_mut(&self.asker) {
-            *count -= 1;
-            if *count == 0 {
-                state.asking.remove(&self.asker);
-            }
-        }
+        state.asking.give_back(Some(self.asker));
         // Nobody waited for the answer: the next one finds out.
         if !self.ended && matches!(state.gate, Gate::Probing) {
             state.gate = Gate::Open(Instant::now());
