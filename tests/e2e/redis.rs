@@ -456,6 +456,18 @@ async fn only_what_is_needed_needs_to_be_allowed() {
             .unwrap();
     let line = readme.lines().find(|line| line.starts_with("ACL SETUSER doorstep")).unwrap();
     let rule = line.trim_start_matches("ACL SETUSER doorstep").replace(">PASSWORD", ">secret");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/profile/store");
+    let scripts = ["link", "unlink", "merge", "delete"].map(|name| format!("redis/{name}.lua"));
+    for file in ["redis.rs".to_owned(), "redis/channel.rs".to_owned()].iter().chain(&scripts) {
+        let source = std::fs::read_to_string(folder.join(file)).unwrap();
+        for (call, end) in [("cmd(\"", '"'), ("redis.call('", '\'')] {
+            for rest in source.split(call).skip(1) {
+                let command = rest.split(end).next().unwrap().to_lowercase();
+                let allowed = rule.split(' ').any(|word| word == format!("+{command}"));
+                assert!(allowed, "{file}: README does not allow {command}");
+            }
+        }
+    }
     let redis = Redis::with(&format!("user doorstep {rule}\nuser default off")).await;
     let url = format!("redis://doorstep:secret@127.0.0.1:{}", redis.port);
     let edge = node(&origin, &single(&url)).await;
@@ -464,6 +476,8 @@ async fn only_what_is_needed_needs_to_be_allowed() {
     becomes(&edge, "john", "/red").await;
     let event = json!({"type": "identify", "userId": "john", "anonymousId": "b"});
     assert_eq!(edge.event("i", &event).send().await.status, 200);
+    let linked = json!({"type": "identify", "userId": "john", "anonymousId": "b", "traits": {}});
+    assert_eq!(push(&edge, linked).await, 200);
     let deleted = edge.request("DELETE", "/seg/profiles-webhook?user_id=john");
     assert_eq!(deleted.header("Authorization", LOGIN).send().await.status, 200);
     assert_eq!(page(&edge, "john").await, "/");
