@@ -71,7 +71,8 @@ async fn hears(edge: &Edge) {
 
 /// John is known to be red, and the node has heard of it itself: nothing is on its way any more.
 async fn john_is_red(edge: &Edge) {
-    push(edge, identify("john", json!({"red": true}))).await;
+    hears(edge).await;
+    assert_eq!(push(edge, identify("john", json!({"red": true}))).await, 200);
     edge.reaches("doorstep_profile_propagation_seconds_count", &[], 1.0).await;
     becomes(edge, "john", "/red").await;
 }
