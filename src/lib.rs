@@ -69,6 +69,7 @@ pub mod geo;
 pub mod html;
 pub mod identity;
 pub mod node;
+pub mod private;
 pub mod profile;
 mod shares;
 pub mod site;

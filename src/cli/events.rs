@@ -1,15 +1,16 @@
 //! `doorstep events`: what waits for the vendors and what no vendor has taken, in the folder that the
 //! configuration names. A running node goes on meanwhile, and delivers what is replayed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::{Failure, configuration};
-use crate::collect::spool::{self, Room, Spool};
+use crate::collect::spool::{self, Room, Sender, Spool};
 use crate::collect::{DeadLetters, Durability, FOLDER, lanes};
+use crate::config::Config;
 use crate::profile::now_millis;
 
 /// Look at events on their way, send dead letters again, throw events away.
@@ -57,7 +58,9 @@ impl Events {
         {
             return Err(Failure::Everything);
         }
-        for lane in lanes(data).map_err(failed)?.iter().filter(|lane| of_site(lane)) {
+        let lanes = lanes(data).map_err(failed)?;
+        known(self.site.as_deref(), &config, &lanes)?;
+        for lane in lanes.iter().filter(|lane| of_site(lane)) {
             let folder = data.join(FOLDER).join(lane);
             let dead = DeadLetters::new(&folder, config.node.events.dead_letters);
             match self.command {
@@ -73,6 +76,18 @@ impl Events {
         }
         Ok(())
     }
+}
+
+/// The site that is named has to be one that is configured, or one that was and has left something.
+fn known(site: Option<&str>, config: &Config, lanes: &[String]) -> Result<(), Failure> {
+    let Some(wanted) = site else { return Ok(()) };
+    let configured = config.snapshot.all_sites.iter().map(|site| site.name.to_string());
+    let left = lanes.iter().filter_map(|lane| Some(lane.split_once('.')?.0.to_owned()));
+    let names: BTreeSet<String> = configured.chain(left).collect();
+    if names.contains(wanted) {
+        return Ok(());
+    }
+    Err(Failure::NoSite(wanted.to_owned(), names.into_iter().collect()))
 }
 
 fn events(count: usize) -> String {
@@ -105,12 +120,12 @@ fn status(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<()> {
 /// One after the other: what has been added to the spool is erased here, so that a replay that is cut
 /// short sends one of them twice at most.
 fn replay(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<()> {
-    let spool = Spool::open(folder, Durability::Sync, &Arc::new(Room::new(u64::MAX / 2)))?;
+    let spool = Spool::open(folder, Durability::Sync, Room::new(u64::MAX / 2).share(lane))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut count = 0;
     dead.each(|line, letter| {
         let Some(parcel) = letter.parcel() else { return Ok(()) };
-        let sent = runtime.block_on(spool.append(&[parcel]));
+        let sent = runtime.block_on(spool.append(&[parcel], Sender::Light));
         sent.map_err(|error| io::Error::other(error.to_string()))?;
         count += 1;
         line.erase()

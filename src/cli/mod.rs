@@ -94,6 +94,9 @@ pub enum Failure {
     /// Which site is meant is not known.
     #[error("name the site with --site: one of {}", .0.join(", "))]
     Site(Vec<String>),
+    /// There is no such site.
+    #[error("there is no site `{0}`: one of {names}", names = .1.join(", "))]
+    NoSite(String, Vec<String>),
     /// Events of every site would go.
     #[error("name the site with --site, or every site with --all")]
     Everything,
@@ -175,6 +178,7 @@ impl Failure {
             | Self::Id(..)
             | Self::Assignment(_)
             | Self::Site(_)
+            | Self::NoSite(..)
             | Self::Everything
             | Self::Unknown(_)
             | Self::Refused(_)

@@ -82,7 +82,11 @@ impl Profile {
             None => None,
         };
         let names = || config.snapshot.all_sites.iter().map(|site| site.name.to_string()).collect();
-        let site = site.ok_or_else(|| Failure::Site(names()))?.to_owned();
+        let none = || match &self.site {
+            Some(wanted) => Failure::NoSite(wanted.clone(), names()),
+            None => Failure::Site(names()),
+        };
+        let site = site.ok_or_else(none)?.to_owned();
         let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
         runtime.block_on(async {
             let store = open_store(&config.node)?;
@@ -197,7 +201,7 @@ async fn export(
         file.as_ref().map_or("standard output".to_owned(), |file| file.display().to_string());
     let failed = |cause| Failure::Unreadable { file: name.clone(), cause };
     let mut out: Box<dyn Write> = match &file {
-        Some(file) => Box::new(std::fs::File::create(file).map_err(failed)?),
+        Some(file) => Box::new(crate::private::create(file).map_err(failed)?),
         None => Box::new(std::io::stdout()),
     };
     let bar = indicatif::ProgressBar::new_spinner();

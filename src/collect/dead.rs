@@ -1,7 +1,7 @@
 //! Dead letters: events that the vendor will not take, kept as NDJSON for people to read and to send
 //! again. A line that has been erased is blank.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Event, Parcel};
+use crate::private;
 
 /// Why an event is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub struct DeadLetter {
     /// The event, where it is JSON that a batch had in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Box<RawValue>>,
-    /// Anything else, as it was kept, in base64.
+    /// Anything else, and an event that its page has written on several lines, as it was kept, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
 }
@@ -74,7 +75,9 @@ impl DeadLetter {
             event: None,
             call: None,
         };
-        let batched = matches!(event.parcel.way, super::Way::Batched);
+        // A page may have written its JSON on several lines.
+        let one_line = memchr::memchr2(b'\n', b'\r', &event.parcel.body).is_none();
+        let batched = one_line && matches!(event.parcel.way, super::Way::Batched);
         letter.event = batched.then(|| serde_json::from_slice(&event.parcel.body).ok()).flatten();
         if letter.event.is_none() {
             let mut kept = Vec::new();
@@ -118,7 +121,7 @@ impl DeadLetters {
         if length > 0 && length + lines.len() as u64 > self.capacity / u64::from(OLD_FILES + 1) {
             gone = self.rotate()?;
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = private::open(File::options().create(true).append(true), &path)?;
         file.write_all(&lines)?;
         file.sync_data()?;
         Ok(gone)
@@ -168,7 +171,7 @@ impl DeadLetters {
         // The youngest first: what is put behind another one meanwhile is open already, or is met twice.
         let mut files = Vec::new();
         for path in self.files().iter().rev() {
-            match OpenOptions::new().read(true).write(true).open(path) {
+            match File::options().read(true).write(true).open(path) {
                 Ok(file) => files.push(file),
                 // It was the oldest, and had to go.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -272,6 +275,11 @@ mod tests {
         assert_eq!(bodies(&dead), ["{\"n\":2}"]);
         let letter = DeadLetter::new(&call, Reason::Refused, None);
         assert_eq!(letter.parcel().unwrap(), call.parcel);
+        // One letter is one line, however its page has written it.
+        let lines = event("{\"a\":{\n\"b\":\r1}}");
+        let letter = DeadLetter::new(&lines, Reason::Refused, None);
+        assert!(!serde_json::to_string(&letter).unwrap().contains(['\n', '\r']));
+        assert_eq!(letter.parcel().unwrap(), lines.parcel);
         // A crash has cut a line, and the next letter went behind it; another one is being written.
         let file = folder.path().join(FILE);
         let whole = std::fs::read_to_string(&file).unwrap();

@@ -1,6 +1,6 @@
 //! Delivers one lane's events: in their order, in batches, several at a time. A vendor that fails
-//! gets a pause and then one call at a time until it answers; what it refuses is halved until the
-//! event that it refuses stands alone, and that one is put aside.
+//! gets a pause and then one call at a time until it answers; what it refuses is cut until the
+//! event that it refuses stands alone, and that one is put aside ([`super::schedule`]).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,11 +14,13 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::dead::{DeadLetter, DeadLetters, Reason};
 use super::lane::Lane;
-use super::pace::{Pace, retry_after};
+use super::pace::retry_after;
+use super::reports::{EVERY, PATH, Reports};
+use super::schedule::{Aside, Fault, Next, Outcome, Schedule, Work};
 use super::spool::{Batch, Event, Spool};
 use super::{Parcel, Way};
 use crate::profile::now_millis;
-use crate::telemetry::EventEnd;
+use crate::telemetry::{EventEnd, Seldom};
 use crate::upstream::{Answer, Call, Client};
 
 /// What delivery may take.
@@ -44,36 +46,16 @@ pub struct Delivery {
     pub client: Arc<Client>,
     /// Limits.
     pub timing: Timing,
+    /// What the SDKs of pages report about themselves.
+    pub reports: Reports,
     /// Set while it waits for the vendor to recover.
     pub paused: AtomicBool,
     /// Calls under way.
     pub flying: AtomicUsize,
-}
-
-/// A batch of the spool on its way, in as many pieces as it took.
-struct Work {
-    /// Without its events, which the pieces have.
-    batch: Batch,
-    pieces: Vec<Piece>,
-}
-
-struct Piece {
-    id: u64,
-    events: Vec<Event>,
-    /// When the first of them was taken.
-    since: Option<i64>,
-    /// When its events were read.
-    read: Instant,
-    flying: bool,
-}
-
-/// What became of one call.
-enum Outcome {
-    Delivered,
-    /// There was nothing to deliver.
-    Nothing,
-    Refused(Answer),
-    Again(Option<Duration>),
+    /// Whether it may be said that events can't be read.
+    pub unreadable: Seldom,
+    /// Whether it may be said that dead letters can't be written.
+    pub unwritable: Seldom,
 }
 
 /// A longer answer is cut: a tracking API answers with a line of JSON.
@@ -105,50 +87,34 @@ impl Delivery {
 
     /// Delivers for as long as the process lives.
     pub async fn run(self: Arc<Self>) {
-        let mut work: VecDeque<Work> = VecDeque::new();
+        let mut schedule = Schedule::new(self.timing.in_flight);
         let mut calls = FuturesUnordered::new();
-        let (mut pace, mut next_id) = (Pace::default(), 0);
+        let mut ahead = Ahead::default();
         let mut look = interval(LOOK);
         // Set while everything has been taken from the spool: when the next batch may be taken.
         let mut gathering: Option<Instant> = None;
         loop {
-            self.paused.store(pace.is_broken(), Ordering::Relaxed);
-            self.lane().metrics.paused.set(i64::from(pace.is_broken()));
-            // While the vendor fails, one batch is enough to find out when that is over.
-            while (!pace.is_broken() || work.is_empty())
-                && work.len() < self.timing.in_flight
-                && gathering.is_none_or(|until| until <= Instant::now())
-            {
-                match self.take() {
-                    Some(batch) => work.push_back(Work::new(batch, &mut next_id)),
+            while schedule.has_room() && gathering.is_none_or(|until| until <= Instant::now()) {
+                match self.take(&mut ahead) {
+                    Some(batch) => schedule.add(batch),
                     None => {
                         gathering = None;
                         break;
                     }
                 }
             }
-            if pace.until().is_none() {
-                let most = if pace.is_broken() { 1 } else { self.timing.in_flight };
-                for Work { batch, pieces } in &mut work {
-                    self.look_again(batch, pieces);
-                    for piece in pieces.iter_mut().filter(|piece| !piece.flying) {
-                        if calls.len() >= most {
-                            break;
-                        }
-                        let events = std::mem::take(&mut piece.events);
-                        piece.flying = true;
-                        calls.push(self.send(piece.id, batch.clone(), events));
-                    }
-                }
+            while let Some(next) = schedule.choose() {
+                let Some((id, batch, events)) = self.launch(&mut schedule, next) else { break };
+                calls.push(self.send(id, batch, events));
             }
-            self.flying.store(calls.len(), Ordering::Relaxed);
-            let oldest = work.iter().flat_map(|work| &work.pieces).filter_map(|piece| piece.since);
-            self.lane().metrics.oldest(oldest.min());
-            let pause = pace.until().or(gathering.filter(|until| *until > Instant::now()));
+            self.tell(&schedule);
+            let pause = schedule.pause().or(gathering.filter(|until| *until > Instant::now()));
             tokio::select! {
                 Some((id, events, outcome)) = calls.next(), if !calls.is_empty() => {
-                    self.ended(&mut work, &mut pace, &mut next_id, id, events, outcome).await;
-                    self.advance(&mut work);
+                    self.ended(&mut schedule, &mut ahead, id, events, outcome).await;
+                    while let Some(batch) = schedule.done() {
+                        self.spool.done(&batch);
+                    }
                 }
                 () = self.spool.news() => {
                     gathering.get_or_insert(Instant::now() + LINGER);
@@ -159,30 +125,86 @@ impl Delivery {
         }
     }
 
+    /// Sends what SDKs report about themselves, for as long as the process lives. What fails is not tried again.
+    pub async fn report(&self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if !self.paused.load(Ordering::Relaxed)
+                && let Some(body) = self.reports.take()
+            {
+                let call = Event { at: now_millis(), parcel: Parcel::post(PATH, body) };
+                self.call(&[call]).await;
+            }
+        }
+    }
+
+    /// Says how it stands.
+    fn tell(&self, schedule: &Schedule) {
+        let flying = schedule.flying();
+        self.flying.store(flying, Ordering::Relaxed);
+        // What is set apart and rests can't be delivered at the moment either.
+        let rests = flying == 0 && schedule.pause().is_some();
+        self.paused.store(schedule.is_broken() || rests, Ordering::Relaxed);
+        let lane = self.lane();
+        lane.metrics.paused.set(i64::from(schedule.is_broken()));
+        lane.metrics.oldest(schedule.oldest());
+    }
+
+    /// What is to be sent: the number of a piece and its batch, or neither for an event that goes ahead of the others.
+    fn launch(
+        &self,
+        schedule: &mut Schedule,
+        next: Next,
+    ) -> Option<(Option<u64>, Option<Batch>, Vec<Event>)> {
+        let place = match next {
+            Next::Piece(place) => place,
+            Next::Other => {
+                if let Some(newest) = self.newest() {
+                    schedule.launch_scout();
+                    return Some((None, None, vec![newest]));
+                }
+                schedule.scout()?
+            }
+        };
+        if let Some(work) = schedule.work(place) {
+            self.look_again(work);
+        }
+        let (id, batch, events) = schedule.launch(place)?;
+        Some((Some(id), Some(batch), events))
+    }
+
     async fn adopt(&self) {
         let spool = Arc::clone(&self.spool);
         let adopted = tokio::task::spawn_blocking(move || spool.adopt()).await;
         if let Ok(Err(error)) = adopted {
-            tracing::error!(lane = &*self.lane().name, %error, "left events can't be looked for");
+            self.unread(&error);
         }
     }
 
     /// In place: the thread is delivery's own, and what it reads is in memory most of the time. On other
     /// threads the batches of a backlog would each leave their memory behind.
-    fn take(&self) -> Option<Batch> {
-        self.spool
-            .take(self.lane().limits)
-            .map_err(|error| {
-                tracing::error!(lane = &*self.lane().name, %error, "events can't be read");
-            })
-            .ok()?
+    fn take(&self, ahead: &mut Ahead) -> Option<Batch> {
+        let taken = self.spool.take(self.lane().limits);
+        let mut batch = taken.map_err(|error| self.unread(&error)).ok()??;
+        batch.events.retain(|event| !ahead.has_gone(&event.parcel));
+        Some(batch)
     }
 
-    /// Takes out of all pieces of `batch` that wait, and were read long ago, who has been deleted meanwhile: one look
+    /// The newest event, where nobody has been given it yet.
+    fn newest(&self) -> Option<Event> {
+        self.spool.newest().map_err(|error| self.unread(&error)).ok()?
+    }
+
+    fn unread(&self, error: &std::io::Error) {
+        if let Some(unsaid) = self.unreadable.may_say() {
+            tracing::error!(lane = &*self.lane().name, %error, unsaid, "events can't be read");
+        }
+    }
+
+    /// Takes out of all pieces of a batch that wait, and were read long ago, who has been deleted meanwhile: one look
     /// for all of them.
-    fn look_again(&self, batch: &Batch, pieces: &mut [Piece]) {
-        let old = |piece: &Piece| !piece.flying && piece.read.elapsed() > FRESH;
-        if !pieces.iter().any(old) {
+    fn look_again(&self, Work { batch, pieces }: &mut Work) {
+        if !pieces.iter().any(|piece| !piece.flying && piece.read.elapsed() > FRESH) {
             return;
         }
         let now = Instant::now();
@@ -194,9 +216,7 @@ impl Delivery {
                     piece.read = now;
                 }
             }
-            Err(error) => {
-                tracing::error!(lane = &*self.lane().name, %error, "events can't be read again");
-            }
+            Err(error) => self.unread(&error),
         }
     }
 
@@ -209,30 +229,37 @@ impl Delivery {
                 events.extract_if(.., |event| !kept.contains(&event.parcel)).collect()
             }
             Err(error) => {
-                tracing::error!(lane = &*self.lane().name, %error, "events can't be read again");
+                self.unread(&error);
                 Vec::new()
             }
         }
     }
 
-    /// Tells the spool of what has wholly ended, in order.
-    fn advance(&self, work: &mut VecDeque<Work>) {
-        while work.front().is_some_and(|first| first.pieces.is_empty()) {
-            let Some(ended) = work.pop_front() else { return };
-            self.spool.done(&ended.batch);
+    async fn send(
+        &self,
+        id: Option<u64>,
+        batch: Option<Batch>,
+        mut events: Vec<Event>,
+    ) -> (Option<u64>, Vec<Event>, Outcome) {
+        if let Some(batch) = batch {
+            events = match self.without_expired(&batch, events).await {
+                Ok(events) => events,
+                Err(events) => {
+                    let outcome = Outcome::Failed { fault: Fault::Site, told: None, answer: None };
+                    return (id, events, outcome);
+                }
+            };
         }
-    }
-
-    async fn send(&self, id: u64, batch: Batch, events: Vec<Event>) -> (u64, Vec<Event>, Outcome) {
-        let events = match self.without_expired(&batch, events).await {
-            Ok(events) => events,
-            Err(events) => return (id, events, Outcome::Again(None)),
-        };
         if events.is_empty() {
             return (id, events, Outcome::Nothing);
         }
+        let outcome = self.call(&events).await;
+        (id, events, outcome)
+    }
+
+    async fn call(&self, events: &[Event]) -> Outcome {
         let lane = self.lane();
-        let request = lane.request(&events);
+        let request = lane.request(events);
         let call = Call {
             method: request.method,
             path: &request.path,
@@ -242,7 +269,7 @@ impl Delivery {
         };
         let asked = Instant::now();
         let answer = self.client.send(&lane.upstream, call, self.timing.timeout).await;
-        let outcome = match answer {
+        match answer {
             Ok(answer) => {
                 self.lane().metrics.seconds.observe(asked.elapsed().as_secs_f64());
                 let call = matches!(events.first(), Some(Event { parcel, .. }) if parcel.way != Way::Batched);
@@ -250,10 +277,9 @@ impl Delivery {
             }
             Err(error) => {
                 tracing::debug!(lane = &*self.lane().name, %error, "the vendor did not answer");
-                Outcome::Again(None)
+                Outcome::Failed { fault: Fault::Vendor, told: None, answer: None }
             }
-        };
-        (id, events, outcome)
+        }
     }
 
     /// Puts aside what has been tried for too long. All of `events`, when that fails.
@@ -305,11 +331,8 @@ impl Delivery {
                     "events are put aside"
                 );
                 if gone > 0 {
-                    tracing::error!(
-                        lane = &*lane.name,
-                        bytes = gone,
-                        "the oldest dead letters had to go"
-                    );
+                    let lane = &*lane.name;
+                    tracing::error!(lane, bytes = gone, "the oldest dead letters had to go");
                 }
                 let end = match reason {
                     Reason::Refused => EventEnd::Refused,
@@ -319,7 +342,10 @@ impl Delivery {
                 true
             }
             Ok(Err(error)) => {
-                tracing::error!(lane = &*self.lane().name, %error, "dead letters can't be written");
+                if let Some(unsaid) = self.unwritable.may_say() {
+                    let lane = self.lane();
+                    tracing::error!(lane = &*lane.name, %error, unsaid, "dead letters can't be written");
+                }
                 false
             }
             Err(_) => false,
@@ -344,79 +370,68 @@ impl Delivery {
         }
     }
 
-    /// What comes of the call for piece `id`.
+    /// What comes of a call.
     async fn ended(
         &self,
-        work: &mut VecDeque<Work>,
-        pace: &mut Pace,
-        next_id: &mut u64,
-        id: u64,
+        schedule: &mut Schedule,
+        ahead: &mut Ahead,
+        id: Option<u64>,
         events: Vec<Event>,
         outcome: Outcome,
     ) {
-        let holds = |work: &&mut Work| work.pieces.iter().any(|piece| piece.id == id);
-        let Some(work) = work.iter_mut().find(holds) else { return };
-        let Some(at) = work.pieces.iter().position(|piece| piece.id == id) else { return };
-        let mut rest = Vec::new();
         match outcome {
-            Outcome::Delivered => {
-                pace.succeeded();
-                self.lane().metrics.ended(EventEnd::Delivered, events.len());
-            }
-            Outcome::Nothing => {}
-            Outcome::Again(told) => {
-                pace.failed(told);
-                self.lane().metrics.retried.inc();
-                rest.push(events);
-            }
-            Outcome::Refused(answer) => {
-                // It answers: whatever it was asked, it is there.
-                pace.succeeded();
-                if let [_] = &*events {
-                    if !self.bury(&work.batch, &events, Reason::Refused, Some(&answer)).await {
-                        pace.failed(None);
-                        rest.push(events);
-                    }
-                } else {
-                    let mut first = events;
-                    let second = first.split_off(first.len() / 2);
-                    rest.extend([first, second]);
-                }
-            }
+            Outcome::Delivered => self.lane().metrics.ended(EventEnd::Delivered, events.len()),
+            Outcome::Failed { .. } => self.lane().metrics.retried.inc(),
+            Outcome::Nothing | Outcome::Refused(_) => {}
         }
-        let read = work.pieces.get(at).map_or_else(Instant::now, |piece| piece.read);
-        let rest = rest.into_iter().map(|events| Piece::new(events, read, next_id));
-        work.pieces.splice(at..=at, rest);
+        let Some(id) = id else {
+            if matches!(outcome, Outcome::Delivered) {
+                ahead.went(events);
+            }
+            return schedule.scout_ended(&outcome);
+        };
+        if let Some(aside) = schedule.ended(id, events, outcome) {
+            let Aside { id, batch, events, answer } = aside;
+            let buried = self.bury(&batch, &events, Reason::Refused, answer.as_ref()).await;
+            schedule.put_aside(id, (!buried).then_some(events));
+        }
     }
 }
 
-/// What the vendor's answer means. A batch can be refused for what is in it; any other refusal is of
-/// the site as a whole (a wrong key, a wrong address) and waits for somebody to mend it.
+/// Events that were delivered ahead of the others, and are still to come out of the spool: the last ones. Of what is
+/// not known any more, the vendor knows the `messageId`.
+#[derive(Default)]
+struct Ahead(VecDeque<Parcel>);
+
+/// One goes ahead when much has failed: more are seldom.
+const MAX_AHEAD: usize = 16;
+
+impl Ahead {
+    fn went(&mut self, events: Vec<Event>) {
+        self.0.extend(events.into_iter().map(|event| event.parcel));
+        while self.0.len() > MAX_AHEAD {
+            self.0.pop_front();
+        }
+    }
+
+    /// Whether `parcel` has been delivered. It is asked once.
+    fn has_gone(&mut self, parcel: &Parcel) -> bool {
+        let at = self.0.iter().position(|gone| gone == parcel);
+        at.and_then(|at| self.0.remove(at)).is_some()
+    }
+}
+
+/// What the vendor's answer means. A batch can be refused for what is in it. Too many calls and a wrong key are of the
+/// site as a whole; any other answer can be of either.
 fn judge(answer: Answer, call: bool) -> Outcome {
-    match answer.status.as_u16() {
-        200..300 => Outcome::Delivered,
-        400 | 413 | 422 => Outcome::Refused(answer),
-        401 | 403 | 407 | 408 | 425 | 429 => Outcome::Again(after(&answer)),
-        400..500 if call => Outcome::Refused(answer),
-        _ => Outcome::Again(after(&answer)),
-    }
-}
-
-fn after(answer: &Answer) -> Option<Duration> {
-    answer.retry_after.as_deref().and_then(retry_after)
-}
-
-impl Work {
-    fn new(mut batch: Batch, next_id: &mut u64) -> Self {
-        let events = std::mem::take(&mut batch.events);
-        Self { batch, pieces: vec![Piece::new(events, Instant::now(), next_id)] }
-    }
-}
-
-impl Piece {
-    fn new(events: Vec<Event>, read: Instant, next_id: &mut u64) -> Self {
-        *next_id += 1;
-        let since = events.first().map(|event| event.at);
-        Self { id: *next_id, events, since, read, flying: false }
-    }
+    let told = answer.retry_after.as_deref().and_then(retry_after);
+    let fault = match answer.status.as_u16() {
+        200..300 => return Outcome::Delivered,
+        400 | 413 | 422 => return Outcome::Refused(answer),
+        401 | 407 | 408 | 425 | 429 => Fault::Site,
+        404..500 if call => return Outcome::Refused(answer),
+        300..500 => Fault::Answer,
+        _ => Fault::Vendor,
+    };
+    Outcome::Failed { fault, told, answer: Some(answer) }
 }

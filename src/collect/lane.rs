@@ -37,6 +37,12 @@ pub(super) struct Request {
 }
 
 impl Lane {
+    /// Whose events go this way.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        self.name.split_once('.').map_or(&*self.name, |(site, _)| site)
+    }
+
     /// The call that delivers `events`: one, or several that go in a batch.
     pub(super) fn request(&self, events: &[Event]) -> Request {
         let mut headers = self.headers.clone();
@@ -57,6 +63,8 @@ impl Lane {
     }
 }
 
+/// Most bytes that an event gets in a batch: `"sentAt":"2026-11-26T12:00:00.000Z",`.
+pub const STAMP_BYTES: usize = 40;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `sentAt` is when this batch is sent: by it the vendor corrects clocks, and ours is the sender's.

@@ -12,23 +12,27 @@ mod outbox;
 mod pace;
 mod parcel;
 mod person;
+mod reports;
+mod schedule;
 pub mod spool;
 
 pub use dead::{DeadLetter, DeadLetters, Reason};
 pub use delivery::{Delivery, Timing};
 pub use forget::{forget, lanes};
-pub use lane::Lane;
+pub use lane::{Lane, STAMP_BYTES};
 pub use object::{Object, is_deeper};
 pub use outbox::{FOLDER, Keeping, Outbox};
 pub use parcel::{Call, Parcel, Way};
 pub use person::Person;
-pub use spool::{Durability, Event, Limits, SpoolError};
+pub use spool::{Durability, Event, Limits, Sender, SpoolError};
 
 /// What clients may ask of the events' route. 0 for no bound.
 #[derive(Debug, Clone, Copy)]
 pub struct EventLimits {
     /// Requests of one address a second.
     pub per_client: usize,
+    /// Bytes of one address a second, as they are kept.
+    pub bytes_per_client: usize,
     /// Requests at one time.
     pub at_once: usize,
 }

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::dead::DeadLetters;
 use super::delivery::{Delivery, Timing};
 use super::lane::Lane;
-use super::spool::{Durability, Room, Spool, SpoolError};
+use super::reports::Reports;
+use super::spool::{Durability, Room, Sender, Spool, SpoolError};
 use super::{Parcel, Person, forget};
 use crate::profile::store::{DELETED_FOR, StoreError};
 use crate::profile::{ProfileKey, Resolver, now_millis};
-use crate::telemetry::Feature;
 use crate::telemetry::metrics::{EVENTS_CAPACITY, PANICS};
+use crate::telemetry::{Feature, Seldom};
 use crate::upstream::Client;
 
 /// How events are kept.
@@ -66,7 +68,7 @@ impl Outbox {
         let outbox = Self {
             data: data.to_owned(),
             keeping,
-            room: Arc::new(Room::new(keeping.disk)),
+            room: Room::new(keeping.disk),
             client: Arc::new(Client::default()),
             deliveries: ArcSwap::default(),
             new,
@@ -104,13 +106,17 @@ impl Outbox {
 
     fn delivery(&self, lane: &Arc<Lane>) -> io::Result<Delivery> {
         let folder = self.data.join(FOLDER).join(&*lane.name);
+        let room = self.room.share(lane.site());
         Ok(Delivery {
-            spool: Arc::new(Spool::open(&folder, self.keeping.durability, &self.room)?),
+            spool: Arc::new(Spool::open(&folder, self.keeping.durability, room)?),
             dead: DeadLetters::new(&folder, self.keeping.dead_letters),
             client: Arc::clone(&self.client),
             timing: self.keeping.timing,
             paused: false.into(),
             flying: 0.into(),
+            reports: Reports::default(),
+            unreadable: Seldom::default(),
+            unwritable: Seldom::default(),
             lane: ArcSwap::new(Arc::clone(lane)),
         })
     }
@@ -120,17 +126,36 @@ impl Outbox {
     ///
     /// # Errors
     /// When there is no room, or the disk fails.
-    pub async fn accept(&self, lane: &Lane, parcels: &[Parcel]) -> Result<(), SpoolError> {
+    pub async fn accept(
+        &self,
+        lane: &Lane,
+        parcels: &[Parcel],
+        sender: Sender,
+    ) -> Result<(), SpoolError> {
         let delivery = self.of(lane)?;
-        delivery.spool.append(parcels).await
+        delivery.spool.append(parcels, sender).await
     }
 
     /// The same without waiting until they are safe.
     ///
     /// # Errors
     /// When there is no room.
-    pub fn accept_later(&self, lane: &Lane, parcels: &[Parcel]) -> Result<(), SpoolError> {
-        self.of(lane)?.spool.append_later(parcels).map(drop)
+    pub fn accept_later(
+        &self,
+        lane: &Lane,
+        parcels: &[Parcel],
+        sender: Sender,
+    ) -> Result<(), SpoolError> {
+        self.of(lane)?.spool.append_later(parcels, sender).map(drop)
+    }
+
+    /// Takes what SDKs report about themselves, as far as there is room. Tells how many had none.
+    #[must_use]
+    pub fn report(&self, lane: &Lane, series: Vec<Box<RawValue>>) -> usize {
+        match self.of(lane) {
+            Ok(delivery) => delivery.reports.add(series),
+            Err(_) => series.len(),
+        }
     }
 
     fn of(&self, lane: &Lane) -> Result<Arc<Delivery>, SpoolError> {
@@ -251,6 +276,8 @@ impl Outbox {
         loop {
             tokio::select! {
                 Some(delivery) = begins.recv() => {
+                    let reports = Arc::clone(&delivery);
+                    running.spawn(async move { reports.report().await });
                     running.spawn(without_end(delivery));
                 }
                 Some(_) = running.join_next() => {}

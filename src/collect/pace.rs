@@ -29,10 +29,20 @@ impl Pace {
         if self.until.is_some_and(|until| until > now) && told.is_none() {
             return;
         }
-        let backoff = jittered((FIRST_PAUSE * 2_u32.pow(self.failures.min(10))).min(LONGEST_PAUSE));
+        let backoff = Self::backoff(self.failures);
         self.failures += 1;
         let pause = told.map_or(backoff, |told| told.min(LONGEST_RETRY_AFTER));
         self.until = Some(self.until.map_or(now + pause, |until| until.max(now + pause)));
+    }
+
+    /// The pause after so many failures before.
+    pub(super) fn backoff(failures: u32) -> Duration {
+        jittered((FIRST_PAUSE * 2_u32.pow(failures.min(10))).min(LONGEST_PAUSE))
+    }
+
+    /// How often it has failed since it last answered as it should.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// The last call failed: one at a time finds out whether it is over.

@@ -76,13 +76,16 @@ impl Parcel {
             BATCHED => Some(Self { way: Way::Batched, body: bytes.slice(1..) }),
             CALL => {
                 let length = u32::from_le_bytes(*bytes.get(1..)?.first_chunk()?) as usize;
-                let head = std::str::from_utf8(bytes.get(5..5 + length)?).ok()?;
-                let mut lines = head.lines();
-                let (method, path) = lines.next()?.split_once(' ')?;
+                // Bytes, not text: a header of a browser's may have any (RFC 9110, 5.5).
+                let head = bytes.get(5..5 + length)?.strip_suffix(b"\n")?;
+                let mut lines = head.split(|byte| *byte == b'\n');
+                let (method, path) = std::str::from_utf8(lines.next()?).ok()?.split_once(' ')?;
                 let headers = lines
                     .map(|line| {
-                        let (name, value) = line.split_once(':')?;
-                        Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?))
+                        let colon = memchr::memchr(b':', line)?;
+                        let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+                        let name = HeaderName::from_bytes(name).ok()?;
+                        Some((name, HeaderValue::from_bytes(value).ok()?))
                     })
                     .collect::<Option<_>>()?;
                 let call = Call { method: method.parse().ok()?, path: path.into(), headers };
@@ -95,6 +98,8 @@ impl Parcel {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -116,6 +121,28 @@ mod tests {
         }
         for wrong in [&b""[..], b"\x02", b"\x01", b"\x01\x05\0\0\0a", b"\x01\x02\0\0\0a\n"] {
             assert_eq!(Parcel::decode(&Bytes::copy_from_slice(wrong)), None, "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever can be taken can be read back: a call with any header that a browser can send.
+        #[test]
+        fn any_call_is_read_back(
+            method in "GET|POST|PUT|PATCH|DELETE",
+            path in "/[!-~\u{80}-\u{2fff}]{0,20}",
+            headers in proptest::collection::vec(
+                ("[a-z-]{1,9}", proptest::collection::vec(any::<u8>(), 0..20)), 0..4),
+            body in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let headers = headers.into_iter().filter_map(|(name, value)| {
+                Some((name.parse().ok()?, HeaderValue::from_bytes(&value).ok()?))
+            });
+            let (method, headers) = (method.parse().unwrap(), headers.collect());
+            let call = Call { method, path: path.into(), headers };
+            let parcel = Parcel { way: Way::Call(Box::new(call)), body: body.into() };
+            let mut bytes = Vec::new();
+            parcel.encode(&mut bytes);
+            prop_assert_eq!(Parcel::decode(&bytes.into()), Some(parcel));
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod frame;
 mod look;
+mod room;
 mod segment;
 mod writer;
 
@@ -14,7 +15,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,10 +22,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use frame::Event;
 pub use look::{Waiting, erase, status};
+pub use room::{Room, Sender, Share};
 
 use super::{Parcel, Way};
+use crate::private;
 use crate::profile::now_millis;
-use crate::telemetry::metrics::{EVENTS_BYTES, EVENTS_DAMAGED, EVENTS_WAITING};
+use crate::telemetry::Seldom;
+use crate::telemetry::metrics::{EVENTS_DAMAGED, EVENTS_WAITING};
 use frame::{Step, Walk};
 use segment::{SUFFIX, Segment, keep_cursor, read_part};
 
@@ -38,17 +41,10 @@ pub enum Durability {
     Relaxed,
 }
 
-/// Room on the disk for all spools of a process.
-#[derive(Debug)]
-pub struct Room {
-    capacity: u64,
-    used: AtomicU64,
-}
-
 /// Why an event was not taken. It is the sender's again.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpoolError {
-    /// No room on the disk that the configuration gives.
+    /// No room on the disk that the configuration gives, or none for this site and sender.
     #[error(
         "{used} of {capacity} bytes of `events.disk` are in use: is the tracking API up, or does it refuse?"
     )]
@@ -58,6 +54,9 @@ pub enum SpoolError {
         /// Bytes that may be.
         capacity: u64,
     },
+    /// One event has more bytes than any may have.
+    #[error("an event has more than {} bytes", frame::MAX_BODY_BYTES)]
+    TooLarge,
     /// Events come faster than the disk takes them.
     #[error("the disk does not keep up with the events")]
     Busy,
@@ -73,6 +72,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Most events of a batch.
     pub events: usize,
+    /// Bytes that each event gets on the way.
+    pub added: usize,
 }
 
 /// Events of one file that stand one behind the other: a batch, or one call.
@@ -87,6 +88,14 @@ pub struct Batch {
     pub events: Vec<Event>,
 }
 
+#[cfg(test)]
+impl Batch {
+    /// One that is in no file.
+    pub(super) fn of(events: Vec<Event>) -> Self {
+        Self { segment: "".into(), from: 0, to: 0, frames: events.len(), events }
+    }
+}
+
 /// One lane's events.
 pub struct Spool {
     shared: Arc<Shared>,
@@ -96,11 +105,15 @@ pub struct Spool {
 struct Shared {
     folder: PathBuf,
     durability: Durability,
-    room: Arc<Room>,
+    room: Share,
     segment_bytes: u64,
+    /// A file that is wholly delivered is removed early when it is larger.
+    small_bytes: u64,
     state: Mutex<State>,
     news: Notify,
     sync: fn(&File) -> io::Result<()>,
+    unreadable: Seldom,
+    unwritable: Seldom,
 }
 
 #[derive(Default)]
@@ -120,65 +133,44 @@ struct Append {
 /// Appends that may wait for the writer.
 const MAX_WAITING: usize = 2048;
 const MAX_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-/// A file that is wholly delivered is removed early when it is larger.
+/// As much is read to find the newest event.
+const MAX_NEWEST_BYTES: usize = 1024 * 1024;
+/// One of that size is not removed early.
 const SMALL_BYTES: u64 = 1024 * 1024;
 /// The longest that a sender waits for the disk.
 const DEADLINE: Duration = Duration::from_secs(10);
-
-impl Room {
-    /// Room for `capacity` bytes.
-    #[must_use]
-    pub fn new(capacity: u64) -> Self {
-        Self { capacity, used: AtomicU64::new(0) }
-    }
-
-    fn take(&self, bytes: u64) -> Result<(), SpoolError> {
-        let fits = |used: u64| used.checked_add(bytes).filter(|total| *total <= self.capacity);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        taken.map_err(|used| SpoolError::Full { used, capacity: self.capacity })?;
-        EVENTS_BYTES.add(i64::try_from(bytes).unwrap_or(0));
-        Ok(())
-    }
-
-    /// What is there already, whether or not there was room for it.
-    fn count(&self, bytes: u64) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-        EVENTS_BYTES.add(i64::try_from(bytes).unwrap_or(0));
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-        EVENTS_BYTES.sub(i64::try_from(bytes).unwrap_or(0));
-    }
-}
 
 impl Spool {
     /// Opens the spool in `folder`, which is made when missing, and starts its writer.
     ///
     /// # Errors
     /// When the folder can't be made.
-    pub fn open(folder: &Path, durability: Durability, room: &Arc<Room>) -> io::Result<Self> {
+    pub fn open(folder: &Path, durability: Durability, room: Share) -> io::Result<Self> {
         Self::open_with(folder, durability, room, File::sync_data)
     }
 
     fn open_with(
         folder: &Path,
         durability: Durability,
-        room: &Arc<Room>,
+        room: Share,
         sync: fn(&File) -> io::Result<()>,
     ) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+        private::make_folder(folder)?;
         for parent in folder.ancestors().skip(1).take(2) {
             File::open(parent)?.sync_all()?;
         }
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
             durability,
-            room: Arc::clone(room),
-            segment_bytes: (room.capacity / 8).min(MAX_SEGMENT_BYTES),
+            // Room comes back a file at a time.
+            segment_bytes: (room.own() / 4).min(MAX_SEGMENT_BYTES),
+            small_bytes: (room.own() / 8).min(SMALL_BYTES),
+            room,
             state: Mutex::default(),
             news: Notify::new(),
             sync,
+            unreadable: Seldom::default(),
+            unwritable: Seldom::default(),
         });
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let for_writer = Arc::clone(&shared);
@@ -192,8 +184,8 @@ impl Spool {
     ///
     /// # Errors
     /// When there is no room, or the disk fails: nothing is promised then.
-    pub async fn append(&self, parcels: &[Parcel]) -> Result<(), SpoolError> {
-        let told = self.append_later(parcels)?;
+    pub async fn append(&self, parcels: &[Parcel], sender: Sender) -> Result<(), SpoolError> {
+        let told = self.append_later(parcels, sender)?;
         let ended = || SpoolError::Failed("its writer has ended".into());
         match tokio::time::timeout(DEADLINE, told).await {
             Ok(told) => told.map_err(|_| ended())?,
@@ -208,15 +200,16 @@ impl Spool {
     pub fn append_later(
         &self,
         parcels: &[Parcel],
+        sender: Sender,
     ) -> Result<oneshot::Receiver<Result<(), SpoolError>>, SpoolError> {
         let at = now_millis();
         let bytes = parcels.iter().map(|parcel| parcel.body.len() + 128).sum();
         let mut frames = Vec::with_capacity(bytes);
         for parcel in parcels {
-            frame::write(parcel, at, &mut frames);
+            frame::write(parcel, at, &mut frames).ok_or(SpoolError::TooLarge)?;
         }
         let taken = frames.len() as u64;
-        self.shared.room.take(taken)?;
+        self.shared.room.take(taken, sender)?;
         let (reply, told) = oneshot::channel();
         let append = Append { frames, events: parcels.len(), reply };
         self.queue.try_send(append).map_err(|_| {
@@ -270,7 +263,10 @@ impl Spool {
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::error!(file = %entry.path().display(), %error, "events can't be read");
+                    if let Some(unsaid) = self.shared.unreadable.may_say() {
+                        let file = entry.path();
+                        tracing::error!(file = %file.display(), %error, unsaid, "events can't be read");
+                    }
                 }
             }
         }
@@ -305,7 +301,7 @@ impl Spool {
                     Some(Step::Lost(some)) => lost += some,
                     Some(Step::Erased) => batch.frames += 1,
                     Some(Step::Event(event)) => {
-                        let size = event.parcel.body.len() + 1;
+                        let size = event.parcel.body.len() + 1 + limits.added;
                         let alone = matches!(event.parcel.way, Way::Call(_));
                         let full =
                             bytes + size > limits.bytes || batch.events.len() >= limits.events;
@@ -337,6 +333,31 @@ impl Spool {
             }
             return Ok(Some(batch));
         }
+    }
+
+    /// The newest event, or one of those that came with it, where nobody has been given it. It comes in its turn all
+    /// the same. Waits for the disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn newest(&self) -> io::Result<Option<Event>> {
+        let state = self.shared.lock();
+        let newest = state.segments.iter().rev().find(|segment| segment.end > segment.newest);
+        let Some(segment) = newest.filter(|segment| segment.newest >= segment.handed_out) else {
+            return Ok(None);
+        };
+        let (file, from, end) = (Arc::clone(&segment.file), segment.newest, segment.end);
+        drop(state);
+        let most = usize::try_from(end - from).unwrap_or(usize::MAX).min(MAX_NEWEST_BYTES);
+        let mut walk = Walk::over(read_part(&file, from, most)?);
+        while let Some(step) = walk.step() {
+            match step {
+                Step::Event(event) => return Ok(Some(event)),
+                Step::Short(_) => break,
+                Step::Erased | Step::Lost(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// What is still to be sent of `batch`: some of it may have been erased since it was handed out.
@@ -379,7 +400,7 @@ impl Spool {
         EVENTS_WAITING.sub(i64::try_from(gone).unwrap_or(0));
         let file = Arc::clone(&segment.file);
         let all = segment.cursor >= segment.end;
-        segment.sealed |= all && !writing && segment.end > SMALL_BYTES;
+        segment.sealed |= all && !writing && segment.end > self.shared.small_bytes;
         let removed = if all && segment.sealed { state.segments.remove(at) } else { None };
         drop(state);
         match removed {
@@ -460,5 +481,7 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

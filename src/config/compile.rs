@@ -190,6 +190,7 @@ impl Checking<'_> {
             vendor_timeout: file.events.timeout.get(),
             event_limits: EventLimits {
                 per_client: file.events.per_client,
+                bytes_per_client: file.events.bytes_per_client.bytes(),
                 at_once: file.events.at_once,
             },
             access_log: AccessLog::new(file.access_log.sample),

@@ -201,7 +201,8 @@ pub struct Events {
     /// How long an event is tried before it is put aside as a dead letter. At most 8 days.
     pub retain: Duration,
     /// Most bytes of waiting events on the disk. When it is full, new events are answered 503 with
-    /// `Retry-After`, and the SDK keeps them in the browser. At least 4MiB.
+    /// `Retry-After`, and the SDK keeps them in the browser. Half of it is shared out evenly among the sites, the
+    /// other half is anyone's. At least 4MiB.
     pub disk: ByteSize,
     /// Most bytes of dead letters of each site and vendor; then the oldest go.
     pub dead_letters: ByteSize,
@@ -213,7 +214,10 @@ pub struct Events {
     /// Most requests with events of one address (IPv6: one /64) a second; 0 for no bound. More are
     /// answered 429.
     pub per_client: usize,
-    /// Most requests with events at one time; 0 for no bound. More are answered 503.
+    /// Most bytes of events of one address a second, without compression; 0 for no bound. More are answered 429.
+    pub bytes_per_client: ByteSize,
+    /// Most requests with events at one time; 0 for no bound. More are answered 503. One address has an eighth of
+    /// them: more are answered 429.
     pub at_once: usize,
 }
 
@@ -237,6 +241,7 @@ impl Default for Events {
             in_flight: 4,
             timeout: Duration::secs(10),
             per_client: 100,
+            bytes_per_client: ByteSize::mib(1),
             at_once: 4096,
         }
     }

@@ -17,7 +17,7 @@ use super::context::Context;
 use super::settle::{end_traits, settle, signed};
 use super::source::{Source, source};
 use super::who::Who;
-use crate::collect::{Lane, SpoolError};
+use crate::collect::{Lane, Sender, SpoolError};
 use crate::decide::Consent;
 use crate::html::Coding;
 use crate::identity::{Confirmed, Visitor};
@@ -25,10 +25,12 @@ use crate::profile::store::{LinkedBy, Stored};
 use crate::profile::{ProfileKey, Trait, now_millis};
 use crate::site::{IpDetail, Site};
 use crate::telemetry::{EventDrop, EventRefusal, Feature, guard};
-use crate::vendor::{Enriched, Given, Ip, Kind, KnownProfile, Vendor, enrich};
+use crate::vendor::{BadEvent, Enriched, Given, Ids, Ip, Kind, KnownProfile, Vendor, enrich};
 
 /// A browser sends an event in one go: one that takes longer is not sending.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
+/// So many refused events of a batch are named.
+const MAX_NAMED: usize = 100;
 
 impl Edge {
     /// Takes an event.
@@ -72,34 +74,14 @@ impl Edge {
         kind: Kind,
         request: &RequestHeader,
     ) -> Answer {
-        let limits = context.snapshot.event_limits;
-        if self.limits.is_too_fast(context.client.address, limits) {
-            site.metrics.event_refused(EventRefusal::Rate);
-            let why = "too many events of this client";
-            return Answer::error(StatusCode::TOO_MANY_REQUESTS, "rate", why)
-                .with(header::RETRY_AFTER, "1")
-                .closing();
-        }
-        let Some(_room) = self.limits.take(limits) else {
-            return not_taken(site, &SpoolError::Busy).closing();
+        let (client, limits) = (context.client.address, context.snapshot.event_limits);
+        let _room = match self.limits.admit(client, limits) {
+            Ok(room) => room,
+            Err(why) => return refused(site, why).closing(),
         };
-        if let Err(answer) = readable(request) {
-            site.metrics.event_refused(EventRefusal::MediaType);
-            return answer;
-        }
-        let body = match read_body(session, kind.limit(), BODY_DEADLINE).await {
+        let body = match self.read_event(session, context, site, kind, request).await {
             Ok(body) => body,
-            Err(unread) => {
-                site.metrics.event_refused(unread.refusal());
-                return unread.answer(kind.limit());
-            }
-        };
-        let body = match unpacked(request, body, kind.limit()) {
-            Ok(body) => body,
-            Err(answer) => {
-                site.metrics.event_refused(EventRefusal::Malformed);
-                return answer;
-            }
+            Err(answer) => return answer,
         };
         let who = self.who(site, request, context);
         let bot = self.is_true(("bots", site.bots.as_ref()), site, &who.visitor, request, context);
@@ -123,10 +105,7 @@ impl Edge {
         };
         let enriched = match guard(Feature::Event, || enrich(kind, &body, &given, vendor.spec())) {
             Some(Ok(enriched)) => enriched,
-            Some(Err(why)) => {
-                site.metrics.event_refused(EventRefusal::Malformed);
-                return Answer::error(StatusCode::BAD_REQUEST, "malformed", &why.to_string());
-            }
+            Some(Err(why)) => return bad(site, &why),
             None => {
                 return Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "failed", "try again");
             }
@@ -134,8 +113,38 @@ impl Edge {
         let Some(sdk) = site.sdk(vendor) else {
             return Answer::error(StatusCode::NOT_FOUND, "not_found", "no such route");
         };
-        self.deliver(context, site, &sdk.lane, (kind, request), (&who, &confirmation), enriched)
-            .await
+        // What stands in each event of a batch is written as often.
+        let leaves: usize = enriched.parcels.iter().map(|parcel| parcel.body.len()).sum();
+        let sender = self.limits.add(client, leaves.saturating_sub(body.len()));
+        let asked = (kind, request, sender);
+        self.deliver(context, site, &sdk.lane, asked, (&who, &confirmation), enriched).await
+    }
+
+    /// The body of an event, or of several, without its coding.
+    async fn read_event(
+        &self,
+        session: &mut Session,
+        context: &Context,
+        site: &Site,
+        kind: Kind,
+        request: &RequestHeader,
+    ) -> Result<Vec<u8>, Answer> {
+        let (client, limits) = (context.client.address, context.snapshot.event_limits);
+        if let Err(answer) = readable(request) {
+            site.metrics.event_refused(EventRefusal::MediaType);
+            return Err(answer);
+        }
+        let body = read_body(session, kind.limit(), BODY_DEADLINE).await.map_err(|unread| {
+            site.metrics.event_refused(unread.refusal());
+            unread.answer(kind.limit())
+        })?;
+        let body = unpacked(request, body, kind.limit()).inspect_err(|_| {
+            site.metrics.event_refused(EventRefusal::Malformed);
+            // As much of it was unpacked.
+            self.limits.add(client, kind.limit());
+        })?;
+        let charged = self.limits.charge(client, body.len(), limits);
+        charged.map(|_| body).map_err(|why| refused(site, why).closing())
     }
 
     /// What counts of who asks, where an event of this kind has to do with it: nothing waits for a check
@@ -160,22 +169,36 @@ impl Edge {
         context: &Context,
         site: &Site,
         lane: &Lane,
-        (kind, request): (Kind, &RequestHeader),
+        (kind, request, sender): (Kind, &RequestHeader, Sender),
         (who, confirmation): (&Who, &Confirmation),
         enriched: Enriched,
     ) -> Answer {
-        if enriched.parcels.is_empty() {
+        let Enriched { parcels, reports, refused, ids } = enriched;
+        if !reports.is_empty() {
+            for _ in 0..self.outbox.report(lane, reports) {
+                site.metrics.event_dropped(EventDrop::Report);
+            }
+            return taken();
+        }
+        for (_, why) in &refused {
+            site.metrics.event_refused(refusal(why));
+        }
+        if parcels.is_empty() {
+            if !refused.is_empty() {
+                return none_taken(&refused);
+            }
             site.metrics.event_dropped(EventDrop::Consent);
             return taken();
         }
-        if let Err(error) = self.outbox.accept(lane, &enriched.parcels).await {
+        if let Err(error) = self.outbox.accept(lane, &parcels, sender).await {
             return not_taken(site, &error);
         }
-        site.metrics.events_accepted.inc_by(enriched.parcels.len() as u64);
-        let Enriched { user, anonymous, user_hash, made, links, .. } = enriched;
+        site.metrics.events_accepted.inc_by(parcels.len() as u64);
+        let answer = some_taken(&refused);
+        let Ids { user, anonymous, user_hash, made, links } = ids;
         // What was made before an identity ended does not bring it back.
         if who.ended.covers(anonymous.as_ref(), made) {
-            return taken();
+            return answer;
         }
         let named = Visitor { user, anonymous, minted: false };
         let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
@@ -192,7 +215,7 @@ impl Edge {
         } else {
             told_ids(site, context, kind, who, &named, confirmation.until)
         };
-        taken().with_cookies(cookies)
+        answer.with_cookies(cookies)
     }
 
     /// Lets what is known of the browser be found under the user. Who is not known to be a user is not linked to
@@ -302,6 +325,47 @@ fn taken() -> Answer {
     Answer::json(StatusCode::OK, &json!({ "success": true }))
 }
 
+/// All events of a request but those that are `refused`.
+fn some_taken(refused: &[(usize, BadEvent)]) -> Answer {
+    if refused.is_empty() {
+        return taken();
+    }
+    Answer::json(StatusCode::OK, &json!({ "success": true, "refused": named(refused) }))
+}
+
+/// None of a batch.
+fn none_taken(refused: &[(usize, BadEvent)]) -> Answer {
+    let (status, code) = status(refused.iter().all(|(_, why)| why.is_too_large()));
+    let why = "no event of the batch can be taken";
+    let error = json!({ "code": code, "message": why });
+    Answer::json(status, &json!({ "error": error, "refused": named(refused) }))
+}
+
+/// Which events can't be taken, and why: the first of them.
+fn named(refused: &[(usize, BadEvent)]) -> Vec<serde_json::Value> {
+    let first = refused.iter().take(MAX_NAMED);
+    first.map(|(index, why)| json!({ "index": index, "message": why.to_string() })).collect()
+}
+
+/// What is no event at all.
+fn bad(site: &Site, why: &BadEvent) -> Answer {
+    site.metrics.event_refused(refusal(why));
+    let (status, code) = status(why.is_too_large());
+    Answer::error(status, code, &why.to_string())
+}
+
+fn refusal(why: &BadEvent) -> EventRefusal {
+    if why.is_too_large() { EventRefusal::TooLarge } else { EventRefusal::Malformed }
+}
+
+fn status(too_large: bool) -> (StatusCode, &'static str) {
+    if too_large {
+        (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+    } else {
+        (StatusCode::BAD_REQUEST, "malformed")
+    }
+}
+
 /// The visitor's address, as much of it as a vendor may know.
 pub(super) fn ip(context: &Context, site: &Site, consent: Consent) -> Ip {
     match (context.client.address, site.enrich.ip) {
@@ -333,14 +397,36 @@ fn unpacked(request: &RequestHeader, body: Vec<u8>, limit: usize) -> Result<Vec<
 
 /// The sender keeps it, and comes again.
 pub(super) fn not_taken(site: &Site, error: &SpoolError) -> Answer {
-    let (reason, why) = match error {
-        SpoolError::Full { .. } => (EventRefusal::Full, "too many events wait"),
-        SpoolError::Busy => (EventRefusal::Busy, "too many events at one time"),
-        SpoolError::Failed(_) => (EventRefusal::Failed, "events can't be kept at the moment"),
-    };
-    site.metrics.event_refused(reason);
     tracing::debug!(site = &*site.name, %error, "an event was not taken");
-    Answer::error(StatusCode::SERVICE_UNAVAILABLE, "try_again", why).with(header::RETRY_AFTER, "5")
+    let reason = match error {
+        SpoolError::Full { .. } => EventRefusal::Full,
+        SpoolError::Busy => EventRefusal::Busy,
+        SpoolError::TooLarge => EventRefusal::TooLarge,
+        SpoolError::Failed(_) => EventRefusal::Failed,
+    };
+    refused(site, reason)
+}
+
+/// An event that is not read, or can't be kept.
+pub(super) fn refused(site: &Site, reason: EventRefusal) -> Answer {
+    site.metrics.event_refused(reason);
+    let why = match reason {
+        EventRefusal::Rate => "too many events of this client",
+        EventRefusal::Bytes => "too many bytes of this client",
+        EventRefusal::Open => "too many events of this client at one time",
+        EventRefusal::TooLarge => "the event is too large to be kept",
+        EventRefusal::Full => "too many events wait",
+        EventRefusal::Busy => "too many events at one time",
+        _ => "events can't be kept at the moment",
+    };
+    match reason {
+        EventRefusal::TooLarge => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", why),
+        EventRefusal::Rate | EventRefusal::Bytes | EventRefusal::Open => {
+            Answer::error(StatusCode::TOO_MANY_REQUESTS, "rate", why).with(header::RETRY_AFTER, "1")
+        }
+        _ => Answer::error(StatusCode::SERVICE_UNAVAILABLE, "try_again", why)
+            .with(header::RETRY_AFTER, "5"),
+    }
 }
 
 /// What a browser is told before a page of another host sends anything.

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora_proxy::Session;
 
 use super::Edge;
 use super::answer::{Answer, read_body};
 use super::context::Context;
-use super::event::{ip, not_taken};
+use super::event::{ip, not_taken, refused};
 use super::visitor::admitted;
 use crate::collect::{Call as Kept, Parcel, Way};
 use crate::decide::Consent;
 use crate::site::Site;
-use crate::telemetry::{EventDrop, EventRefusal};
+use crate::telemetry::EventDrop;
 use crate::upstream::Call;
 use crate::vendor::{Generic, Ip, Rule};
 
@@ -59,16 +59,10 @@ impl Edge {
         rule: &Rule,
         path: &str,
     ) -> Answer {
-        let limits = context.snapshot.event_limits;
-        if self.limits.is_too_fast(context.client.address, limits) {
-            site.metrics.event_refused(EventRefusal::Rate);
-            let why = "too many requests of this client";
-            return Answer::error(StatusCode::TOO_MANY_REQUESTS, "rate", why)
-                .with(header::RETRY_AFTER, "1")
-                .closing();
-        }
-        let Some(_room) = self.limits.take(limits) else {
-            return not_taken(site, &crate::collect::SpoolError::Busy).closing();
+        let (client, limits) = (context.client.address, context.snapshot.event_limits);
+        let _room = match self.limits.admit(client, limits) {
+            Ok(room) => room,
+            Err(why) => return refused(site, why).closing(),
         };
         let body = match read_body(session, rule.body, BODY_DEADLINE).await {
             Ok(body) => body,
@@ -76,6 +70,10 @@ impl Edge {
                 site.metrics.event_refused(unread.refusal());
                 return unread.answer(rule.body);
             }
+        };
+        let sender = match self.limits.charge(client, body.len(), limits) {
+            Ok(sender) => sender,
+            Err(why) => return refused(site, why).closing(),
         };
         let request = session.req_header();
         let who = self.who(site, request, context);
@@ -101,7 +99,7 @@ impl Edge {
         }
         let call = Kept { method, path: target.into(), headers };
         let parcel = Parcel { way: Way::Call(Box::new(call)), body: body.into() };
-        match self.outbox.accept(&vendor.lane, &[parcel]).await {
+        match self.outbox.accept(&vendor.lane, &[parcel], sender).await {
             Ok(()) => {
                 site.metrics.events_accepted.inc();
                 Answer::empty(StatusCode::NO_CONTENT)

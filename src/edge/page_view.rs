@@ -104,7 +104,14 @@ impl Edge {
             if enriched.parcels.is_empty() {
                 continue;
             }
-            match self.outbox.accept_later(&sdk.lane, &enriched.parcels) {
+            // Pages that somebody asks for without end make no more events than that client may send.
+            let bytes = enriched.parcels.iter().map(|parcel| parcel.body.len()).sum();
+            let (client, limits) = (context.client.address, context.snapshot.event_limits);
+            let Ok(sender) = self.limits.charge(client, bytes, limits) else {
+                site.metrics.event_refused(EventRefusal::Edge);
+                continue;
+            };
+            match self.outbox.accept_later(&sdk.lane, &enriched.parcels, sender) {
                 Ok(()) => {
                     site.metrics.events_accepted.inc();
                     heard = true;

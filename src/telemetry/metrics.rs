@@ -275,7 +275,7 @@ pub static EVENTS_RETRIED: Counters =
 /// Events that nobody wanted taken.
 pub static EVENTS_DROPPED: Counters = counter!(
     "events_dropped_total",
-    "Events answered and thrown away, by reason: consent, bot.",
+    "Events answered and thrown away, by reason: consent, bot, report (an SDK's about itself).",
     "site",
     "reason"
 );

@@ -6,6 +6,7 @@ mod lines;
 mod log;
 pub mod metrics;
 mod outcome;
+mod seldom;
 mod site;
 
 pub use access_log::{AccessLog, Record};
@@ -15,4 +16,5 @@ pub use outcome::{
     AssetLookup, Edits, EventDrop, EventEnd, EventRefusal, Feature, Personalization, ProfileResult,
     Rewrite, RouteName, Tier,
 };
+pub use seldom::Seldom;
 pub use site::{LaneMetrics, SiteMetrics};

@@ -164,6 +164,10 @@ labels! {
         Failed = "failed",
         /// Its sender sends too many.
         Rate = "rate",
+        /// Its sender sends too many bytes.
+        Bytes = "bytes",
+        /// Its sender sends too many at one time.
+        Open = "open",
         /// A page of another site sent it.
         Foreign = "foreign",
         /// It is not of a kind that is read.
@@ -187,6 +191,8 @@ labels! {
         Consent = "consent",
         /// No person sent it.
         Bot = "bot",
+        /// What an SDK reports about itself, where too much of that waits.
+        Report = "report",
     }
 }
 labels! {

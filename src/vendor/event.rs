@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::value::RawValue;
 
-use crate::collect::{Object, Parcel, clock, is_deeper};
+use crate::collect::{Object, Parcel, STAMP_BYTES, clock, is_deeper};
 use crate::decide::Consent;
 use crate::identity::{AnonymousId, UserId, Visitor};
 use ids::Named;
@@ -18,6 +18,8 @@ use ids::Named;
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Largest batch, in bytes (Tracking API's limit).
 pub const MAX_BATCH_BYTES: usize = 500 * 1024;
+/// Most bytes of an event as it leaves the spool: the vendor counts what the edge adds and says on the way as well.
+const MAX_LEAVING_EVENT_BYTES: usize = MAX_EVENT_BYTES - STAMP_BYTES;
 /// Most bytes of a batch's events as they leave: what the batch says of all of them, and what the edge knows, stands in
 /// each.
 const MAX_LEAVING_BYTES: usize = 4 * MAX_BATCH_BYTES;
@@ -25,8 +27,6 @@ const MAX_LEAVING_BYTES: usize = 4 * MAX_BATCH_BYTES;
 const MAX_BATCH_EVENTS: usize = 2500;
 /// Deepest event. What is only passed on is not parsed, so its depth has to be counted.
 const MAX_DEPTH: usize = 64;
-/// Where the SDK's reports about itself go, below the API's base.
-const METRICS_PATH: &str = "/m";
 
 /// What is particular to a vendor's events.
 #[derive(Debug, Clone, Copy)]
@@ -148,10 +148,21 @@ impl Ip {
 }
 
 /// Events ready for the vendor, and whose they say they are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Enriched {
     /// What the Tracking API gets.
     pub parcels: Vec<Parcel>,
+    /// What the SDK reports about itself.
+    pub reports: Vec<Box<RawValue>>,
+    /// Events of a batch that can't be taken, by their place in it.
+    pub refused: Vec<(usize, BadEvent)>,
+    /// Whose they say they are.
+    pub ids: Ids,
+}
+
+/// Whose events say they are.
+#[derive(Debug, Default, Clone)]
+pub struct Ids {
     /// The user id that the payload itself names.
     pub user: Option<UserId>,
     /// The anonymous id that the payload itself names.
@@ -176,14 +187,30 @@ pub enum BadEvent {
     /// A batch without events.
     #[error("expected `batch` to be a list of 1 to {MAX_BATCH_EVENTS} events")]
     NoBatch,
-    /// One event of a batch is too large.
-    #[error("an event has at most {MAX_EVENT_BYTES} bytes, number {0} of the batch has more")]
-    TooLarge(usize),
+    /// No list of reports.
+    #[error("expected `series` to be a list")]
+    NoSeries,
+    /// An event of a batch that no page sends.
+    #[error("expected `type` to be one of {}", TYPES.join(", "))]
+    NoType,
+    /// An event, with what the edge adds, and what its batch says of all its events.
+    #[error(
+        "an event has at most {MAX_EVENT_BYTES} bytes, with what its batch says of all events and what the edge adds"
+    )]
+    TooLarge,
     /// What a batch says of all its events leaves with each of them.
     #[error(
         "the events of a batch have at most {MAX_LEAVING_BYTES} bytes, with what stands in each of them: its `context` and what the edge adds"
     )]
     BatchTooLarge,
+}
+
+impl BadEvent {
+    /// Whether it is for its size alone.
+    #[must_use]
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge | Self::BatchTooLarge)
+    }
 }
 
 /// The events that SDKs of pages send.
@@ -199,14 +226,7 @@ pub fn enrich(
     given: &Given<'_>,
     spec: &Spec,
 ) -> Result<Enriched, BadEvent> {
-    let mut out = Enriched {
-        parcels: Vec::new(),
-        user: None,
-        anonymous: None,
-        user_hash: None,
-        links: false,
-        made: None,
-    };
+    let mut out = Enriched::default();
     if is_deeper(body, MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
     }
@@ -217,22 +237,18 @@ pub fn enrich(
     match kind {
         // Whatever a page has written into it would pass unread.
         Kind::Metrics if given.is_limited() => {}
-        Kind::Metrics => out.parcels.push(Parcel::post(METRICS_PATH, root.to_vec())),
+        Kind::Metrics => {
+            let series = root.get("series").map(|raw| serde_json::from_str(raw.get()));
+            out.reports = series.and_then(Result::ok).ok_or(BadEvent::NoSeries)?;
+        }
         Kind::Batch => {
-            let sent_at = root.text("sentAt");
             let mut bytes = 0;
             for (number, raw) in batch(&root)?.iter().enumerate() {
-                let mut event = of_batch(&root, number, raw)?;
-                if !may_leave(&event, given) {
-                    continue;
+                match of_batch(&root, raw, given, spec, &mut out.ids, &mut bytes) {
+                    Ok(Some(event)) => out.parcels.push(Parcel::batched(event)),
+                    Ok(None) => {}
+                    Err(why) => out.refused.push((number, why)),
                 }
-                one(&mut event, sent_at.as_deref(), given, spec, &mut out);
-                let event = event.to_vec();
-                bytes += event.len();
-                if bytes > MAX_LEAVING_BYTES {
-                    return Err(BadEvent::BatchTooLarge);
-                }
-                out.parcels.push(Parcel::batched(event));
             }
         }
         _ => {
@@ -240,8 +256,8 @@ pub fn enrich(
                 root.set_text("type", name);
             }
             if may_leave(&root, given) {
-                one(&mut root, None, given, spec, &mut out);
-                out.parcels.push(Parcel::batched(root.to_vec()));
+                let event = one(root, None, given, spec, &mut out.ids)?;
+                out.parcels.push(Parcel::batched(event));
             }
         }
     }
@@ -258,20 +274,39 @@ fn batch(root: &Object) -> Result<Vec<Box<RawValue>>, BadEvent> {
     fits.then_some(events).ok_or(BadEvent::NoBatch)
 }
 
-/// One event of a batch, with what the batch says of all of them.
-fn of_batch(root: &Object, number: usize, raw: &RawValue) -> Result<Object, BadEvent> {
-    let mut bytes = raw.get().len();
+/// One event of a batch, with what the batch says of all of them, ready to leave. `None` where the visitor does not
+/// allow it. `bytes`: of those before it.
+fn of_batch(
+    root: &Object,
+    raw: &RawValue,
+    given: &Given<'_>,
+    spec: &Spec,
+    ids: &mut Ids,
+    bytes: &mut usize,
+) -> Result<Option<Vec<u8>>, BadEvent> {
     let mut event: Object = serde_json::from_str(raw.get())?;
     for name in ["context", "integrations"] {
         if let Some(common) = root.get(name)
             && !event.has(name)
         {
-            bytes += common.get().len();
             event.set(name, common.to_owned());
         }
     }
-    // With what is common: it leaves with each of them.
-    if bytes > MAX_EVENT_BYTES { Err(BadEvent::TooLarge(number)) } else { Ok(event) }
+    if !event.text("type").is_some_and(|kind| TYPES.contains(&kind.as_str())) {
+        return Err(BadEvent::NoType);
+    }
+    if !may_leave(&event, given) {
+        return Ok(None);
+    }
+    // What an event says that is not taken is not said.
+    let mut own = ids.clone();
+    let event = one(event, root.text("sentAt").as_deref(), given, spec, &mut own)?;
+    if *bytes + event.len() > MAX_LEAVING_BYTES {
+        return Err(BadEvent::BatchTooLarge);
+    }
+    *bytes += event.len();
+    *ids = own;
+    Ok(Some(event))
 }
 
 /// Whether pages send events of this type, and the visitor allows it: `delete` is for servers.
@@ -280,27 +315,28 @@ fn may_leave(event: &Object, given: &Given<'_>) -> bool {
     event.text("type").is_some_and(|kind| types.contains(&kind.as_str()))
 }
 
-/// Adds what only the edge knows. What the page has said itself stays, as far as the visitor allows.
+/// Adds what only the edge knows. What the page has said itself stays, as far as the visitor allows. What the edge
+/// adds must not make an event too large that is not: then it does without what it has no need of.
 fn one(
-    event: &mut Object,
+    mut event: Object,
     sent_at: Option<&str>,
     given: &Given<'_>,
     spec: &Spec,
-    out: &mut Enriched,
-) {
+    ids: &mut Ids,
+) -> Result<Vec<u8>, BadEvent> {
     event.remove("writeKey");
-    let made = keep_time(event, spec.time, sent_at);
-    name_visitor(event, given, made, out);
+    let made = keep_time(&mut event, spec.time, sent_at);
+    name_visitor(&mut event, given, made, ids);
     if !event.has("messageId") {
         event.set_text("messageId", &format!("edge-{}", AnonymousId::mint().as_str()));
     }
     let mut context = event.object("context").unwrap_or_default();
     if let Some(hash) = context.text("user_hash").filter(|_| !given.is_limited()) {
-        out.user_hash = Some(hash);
+        ids.user_hash = Some(hash);
     }
     context.remove("user_hash");
     ids::settle_context(&mut context);
-    let profile = given.profile.filter(|profile| profile.is_of(event, given.visitor));
+    let profile = given.profile.filter(|profile| profile.is_of(&event, given.visitor));
     describe(&mut context, given, profile.map(|profile| profile.traits));
     event.set_object("context", &context);
     if spec.marks {
@@ -310,14 +346,29 @@ fn one(
     }
     if given.is_limited() {
         // Last, so that nothing of what stands in it by now gets around the list.
-        *event = limited::limited(event);
-        keep_time(event, spec.time, None);
+        event = limited::limited(&event);
+        keep_time(&mut event, spec.time, None);
     }
+    fitting(event, [("profile", profile.is_some()), ("edge", given.place.is_some())])
+}
+
+/// `event` as it leaves, where it has to be without those of its context that the edge has `added`.
+fn fitting(mut event: Object, added: [(&str, bool); 2]) -> Result<Vec<u8>, BadEvent> {
+    let mut leaves = event.to_vec();
+    for (name, _) in added.into_iter().filter(|(_, added)| *added) {
+        if leaves.len() > MAX_LEAVING_EVENT_BYTES {
+            let mut context = event.object("context").unwrap_or_default();
+            context.remove(name);
+            event.set_object("context", &context);
+            leaves = event.to_vec();
+        }
+    }
+    if leaves.len() > MAX_LEAVING_EVENT_BYTES { Err(BadEvent::TooLarge) } else { Ok(leaves) }
 }
 
 /// Completes whose event it is, and notes whom the page names: of a batch the last browser that is named, with the
 /// user that is named for it. `made`: when the event was.
-fn name_visitor(event: &mut Object, given: &Given<'_>, made: Option<i64>, out: &mut Enriched) {
+fn name_visitor(event: &mut Object, given: &Given<'_>, made: Option<i64>, out: &mut Ids) {
     let named = ids::settle(event);
     let anonymous = event.text("anonymousId").filter(|id| !id.is_empty());
     let known = given.visitor;

@@ -13,7 +13,7 @@ pub mod segment;
 mod snippet;
 
 pub use event::{
-    BadEvent, Enriched, Given, Ip, Kind, KnownProfile, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Spec,
+    BadEvent, Enriched, Given, Ids, Ip, Kind, KnownProfile, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Spec,
     enrich,
 };
 pub use file::SdkFile;

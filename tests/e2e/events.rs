@@ -1,12 +1,14 @@
 //! Events: taken, enriched, delivered.
 
 use std::io::Write;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::client::Connection;
 use crate::support::edge::{Setup, WRITE_KEY};
+use crate::support::eventually;
 use crate::support::server::{Reply, Server};
 use crate::support::vendor::Vendor;
 
@@ -56,10 +58,90 @@ async fn every_method_arrives_with_the_real_key_and_without_the_sites_cookies() 
         );
         assert!(call.json()["sentAt"].is_string());
     }
-    // The SDK's reports about itself go as they are.
-    assert_eq!(edge.event("m", &json!({"series": []})).send().await.status, 200);
-    vendor.server.until("/v1/m", 1).await;
-    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 9.0).await;
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 8.0).await;
+}
+
+/// What an SDK reports about itself stands before no event.
+#[tokio::test]
+async fn reports_go_together_in_few_calls_and_wait_in_no_spool() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let report = |n: usize| json!({"series": [{"type": "Counter", "metric": "m", "value": n}]});
+    for n in 0..100 {
+        assert_eq!(edge.event("m", &report(n)).send().await.status, 200);
+    }
+    assert_eq!(edge.event("t", &json!({"event": "x"})).send().await.status, 200);
+    vendor.until(1).await;
+    let values = || {
+        let calls = vendor.events().into_iter().filter(|call| call.target == "/v1/m");
+        let series = calls.flat_map(|call| call.json()["series"].as_array().unwrap().clone());
+        series.map(|one| one["value"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    eventually("all reports", || async { (values().len() == 100).then_some(()) }).await;
+    assert_eq!(values(), (0..100).collect::<Vec<_>>());
+    let calls = vendor.events().iter().filter(|call| call.target == "/v1/m").count();
+    assert!(calls <= 5, "{calls}");
+    assert_eq!(edge.event("m", &json!({"metrics": 1})).send().await.status, 400);
+    // While the vendor is away they are dropped, and no event is.
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    assert_eq!(edge.event("t", &json!({"event": "y"})).send().await.status, 200);
+    edge.becomes("doorstep_events_paused", &[], 1.0).await;
+    let large = json!({"series": [{"metric": "x".repeat(20_000)}]});
+    for _ in 0..10 {
+        assert_eq!(edge.event("m", &large).send().await.status, 200);
+    }
+    edge.reaches("doorstep_events_dropped_total", &[("reason", "report")], 5.0).await;
+    edge.becomes("doorstep_events_waiting", &[], 1.0).await;
+}
+
+#[tokio::test]
+async fn an_event_of_a_batch_that_can_not_be_taken_costs_no_other_one() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let event = |id: &str| json!({"type": "track", "event": "e", "messageId": id});
+    let mut large = event("large");
+    large["properties"] = json!({"x": "x".repeat(33_000)});
+    let batch = json!({"batch": [event("a"), 5, large, event("b")]});
+    let answer = edge.event("b", &batch).send().await;
+    assert_eq!((answer.status, answer.json()["success"].as_bool()), (200, Some(true)));
+    let refused = answer.json()["refused"].clone();
+    let places: Vec<_> = refused.as_array().unwrap().iter().map(|one| &one["index"]).collect();
+    assert_eq!(places, [1, 2]);
+    assert!(refused[1]["message"].as_str().unwrap().contains("32768 bytes"), "{refused}");
+    let taken = vendor.until(2).await;
+    let ids: Vec<_> = taken.iter().map(|event| &event["messageId"]).collect();
+    assert_eq!(ids, ["a", "b"]);
+    // None of them: what is wrong with all.
+    for (batch, status, code) in [
+        (json!([large]), 413, "too_large"),
+        (json!([large, 5]), 400, "malformed"),
+        (json!([{"type": "delete", "userId": "john"}]), 400, "malformed"),
+    ] {
+        let answer = edge.event("b", &json!({ "batch": batch })).send().await;
+        let told = answer.json();
+        assert_eq!((answer.status, told["error"]["code"].as_str()), (status, Some(code)));
+        assert_eq!(told["refused"][0]["index"], 0);
+    }
+    edge.reaches("doorstep_events_refused_total", &[("reason", "too_large")], 3.0).await;
+    edge.becomes("doorstep_events_accepted_total", &[], 2.0).await;
+}
+
+/// A vendor counts what the edge adds.
+#[tokio::test]
+async fn an_event_is_refused_before_it_is_too_large_for_the_vendor() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    let mut statuses = std::collections::BTreeSet::new();
+    for bytes in (32_000..32_700).step_by(20) {
+        let body = json!({"event": "x", "properties": {"x": "x".repeat(bytes)}}).to_string();
+        assert!(body.len() < 32_768);
+        statuses.insert(edge.request("POST", "/seg/evs/t").body(body).send().await.status);
+    }
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [200, 413]);
+    edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+    for event in vendor.delivered() {
+        assert!(event.to_string().len() <= 32 * 1024);
+    }
 }
 
 #[tokio::test]
@@ -162,9 +244,9 @@ async fn what_is_no_event_gets_a_clear_answer() {
         ),
         (
             post("/seg/evs/b")
-                .body(format!("{{\"batch\":[{{\"a\":\"{}\"}}]}}", "x".repeat(33_000))),
-            400,
-            "malformed",
+                .body(json!({"batch": [{"type": "track", "a": "x".repeat(33_000)}]}).to_string()),
+            413,
+            "too_large",
         ),
         (post("/seg/evs/b").body(" ".repeat(501 * 1024)), 413, "too_large"),
         (
@@ -315,22 +397,78 @@ async fn a_flood_is_stopped_and_others_are_served() {
     assert_eq!(edge.get("/").await.status, 200);
     edge.reaches("doorstep_events_refused_total", &[("reason", "rate")], 1.0).await;
 
-    // Bodies that do not come take room from one another, not from pages.
+    // Bodies that do not come take room from those of the same address first, then from one another, not from pages.
     let mut slow = Vec::new();
-    for _ in 0..2 {
+    for n in 0..2_u8 {
         let mut connection = Connection::open(edge.port).await;
-        connection.write("POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 192.0.2.9\r\nContent-Length: 9\r\n\r\n{").await;
+        connection.write(format!("POST /seg/evs/t HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 198.51.100.{n}\r\nContent-Length: 9\r\n\r\n{{")).await;
         slow.push(connection);
+        edge.becomes("doorstep_requests_in_flight", &[], f64::from(n + 1)).await;
+        if n == 0 {
+            eventually("no room for the same", || async {
+                (from("198.51.100.0").send().await.status == 429).then_some(())
+            })
+            .await;
+            assert_eq!(from("192.0.2.3").send().await.status, 200);
+            edge.reaches("doorstep_events_refused_total", &[("reason", "open")], 1.0).await;
+        }
     }
-    edge.becomes("doorstep_requests_in_flight", &[], 2.0).await;
-    crate::support::eventually("no room", || async {
+    eventually("no room", || async {
         (from("192.0.2.3").send().await.status == 503).then_some(())
     })
     .await;
     assert_eq!(edge.get("/").await.status, 200);
     drop(slow);
-    crate::support::eventually("room again", || async {
+    eventually("room again", || async {
         (from("192.0.2.4").send().await.status == 200).then_some(())
     })
     .await;
+}
+
+/// Gzip makes half a megabyte of some hundred bytes: what is kept counts.
+#[tokio::test]
+async fn one_address_can_not_fill_the_room_of_others() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let other = "- name: other\n  hosts: [other.example]\n  origin: { address: '127.0.0.1:1' }\n  vendor: { segment: { write_key: other-write-key, cdn: 'http://127.0.0.1:1', tracking_api: 'http://127.0.0.1:1/v1' } }";
+    let edge = Setup::new(1)
+        .vendor(vendor.port())
+        .node("events: { disk: 8MiB, per_client: 0, bytes_per_client: 100KiB }\ntrusted_proxies: [127.0.0.1]")
+        .another_site(other)
+        .start()
+        .await;
+    let event = json!({"type": "track", "properties": {"x": "x".repeat(32_000)}});
+    let batch = gzip(json!({ "batch": vec![event; 15] }).to_string().as_bytes());
+    assert!(batch.len() < 8000, "{}", batch.len());
+    let flood = |address: String| {
+        let request = edge.request("POST", "/seg/evs/b").header("X-Forwarded-For", &address);
+        request.header("Content-Encoding", "gzip").body(batch.clone())
+    };
+    // Of one address some of it a second.
+    let mut seen = std::collections::BTreeMap::<u16, usize>::new();
+    for _ in 0..40 {
+        let answer = flood("192.0.2.1".into()).send().await;
+        assert!(answer.status != 429 || answer.header("retry-after") == Some("1"));
+        *seen.entry(answer.status).or_default() += 1;
+    }
+    assert!(seen[&429] > seen[&200], "{seen:?}");
+    edge.reaches("doorstep_events_refused_total", &[("reason", "bytes")], 1.0).await;
+    // Many addresses fill what this site may have of the room, and leave the last of it to visitors.
+    for n in 2..60 {
+        flood(format!("192.0.2.{n}")).send().await;
+    }
+    edge.reaches("doorstep_events_refused_total", &[("reason", "full")], 1.0).await;
+    let small = |host: &str, n: usize| {
+        let body = json!({"event": "x"}).to_string();
+        let asked = format!(
+            "POST /seg/evs/t HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: 198.51.100.{n}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        edge.raw(asked)
+    };
+    for n in 0..50 {
+        for host in ["shop.example", "other.example"] {
+            assert_eq!(small(host, n).await.unwrap().status, 200, "{host} {n}");
+        }
+    }
 }

@@ -99,6 +99,12 @@ async fn what_is_spooled_is_delivered_as_it_came() {
         (Some("B/1"), Some("text/plain"))
     );
     assert_eq!(asked.header("x-forwarded-for"), Some("127.0.0.1"));
+    // A header is bytes.
+    let odd = [&b"POST /seg/matomo.php HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: M \xe9\xff\r\nContent-Length: 1\r\n\r\n"[..], b"x"];
+    assert_eq!(edge.raw(odd.concat()).await.unwrap().status, 204);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 2.0).await;
+    assert_eq!(last(&vendor, "/base/track").body, b"x");
+    assert!(edge.metric("doorstep_events_spool_damaged_bytes_total", &[]).await < 1.0);
     // What is not known can't be limited: it is not sent at all.
     assert_eq!(hit().header("Cookie", "no=1").send().await.status, 204);
     edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 1.0).await;

@@ -205,6 +205,139 @@ async fn poison_is_put_aside_and_blocks_nobody() {
     assert!(out.contains("0 dead"), "{out}");
 }
 
+/// A firewall or a gateway before the vendor refuses one event, in its own way.
+#[tokio::test]
+async fn one_event_that_is_never_taken_holds_no_other_one() {
+    for status in [403, 404, 406, 451, 500] {
+        let vendor = Vendor::start().await;
+        *vendor.mood.poison.lock().unwrap() = Some("poison".into());
+        vendor.mood.poison_status.store(status, Ordering::SeqCst);
+        let edge = Setup::new(1).vendor(vendor.port()).start().await;
+        let mut taken = Vec::new();
+        assert_eq!(edge.event("t", &event("poison")).send().await.status, 200);
+        for n in 0..20 {
+            let id = format!("m{n}");
+            assert_eq!(edge.event("t", &event(&id)).send().await.status, 200);
+            taken.push(id);
+        }
+        edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 20.0).await;
+        all_arrive(&vendor, &taken).await;
+        edge.becomes("doorstep_events_paused", &[], 0.0).await;
+        if status == 500 {
+            // What may be of the vendor is tried more often.
+            continue;
+        }
+        // It is known by what passes while it does not.
+        let dead = edge.folder.path().join("data/events/shop.segment/dead.ndjson");
+        let letters = eventually("a dead letter", || async {
+            assert_eq!(edge.event("t", &event("more")).send().await.status, 200);
+            std::fs::read_to_string(&dead).ok().filter(|letters| letters.ends_with('\n'))
+        })
+        .await;
+        edge.becomes("doorstep_events_waiting", &[], 0.0).await;
+        let letter: Value = serde_json::from_str(letters.trim()).unwrap();
+        let said = (&letter["status"], &letter["event"]["messageId"]);
+        assert_eq!(said, (&json!(status), &json!("poison")));
+    }
+}
+
+/// Whatever the umask: what waits is people's, and what root replays is the service's to deliver.
+#[tokio::test]
+async fn files_of_events_are_for_the_service_alone() {
+    use std::os::unix::fs::{MetadataExt, chown};
+
+    let vendor = Vendor::start().await;
+    *vendor.mood.poison.lock().unwrap() = Some("poison".into());
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    for id in ["poison", "good"] {
+        assert_eq!(edge.event("t", &event(id)).send().await.status, 200);
+    }
+    edge.becomes("doorstep_events_ended_total", &[("end", "refused")], 1.0).await;
+    let lane = edge.folder.path().join("data/events/shop.segment");
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        chown(&lane, Some(12_345), Some(12_345)).unwrap();
+    }
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    *vendor.mood.poison.lock().unwrap() = None;
+    let people = edge.folder.path().join("people.ndjson");
+    for command in [
+        format!("events replay --config {}", edge.file.display()),
+        format!("profile export {} --config {}", people.display(), edge.file.display()),
+    ] {
+        let binary = env!("CARGO_BIN_EXE_doorstep");
+        let mut shell = tokio::process::Command::new("bash");
+        let ended = shell.args(["-c", &format!("umask 0; {binary} {command}")]).status().await;
+        assert!(ended.unwrap().success(), "{command}");
+    }
+    let mut seen = 0;
+    for folder in [edge.folder.path().join("data/events"), lane.clone()] {
+        assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700, "{folder:?}");
+    }
+    for entry in std::fs::read_dir(&lane).unwrap() {
+        let about = entry.unwrap().metadata().unwrap();
+        assert_eq!(about.mode() & 0o777, 0o600);
+        seen += usize::from(about.uid() == 12_345);
+    }
+    assert!(!is_root || seen > 0, "what was replayed is the folder's owner's");
+    assert_eq!(std::fs::metadata(&people).unwrap().mode() & 0o777, 0o600);
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 2.0).await;
+}
+
+#[tokio::test]
+async fn a_site_that_is_not_there_is_named_with_those_that_are() {
+    let edge = Setup::new(1).start().await;
+    for command in [
+        &["events", "--site", "shpo", "status"][..],
+        &["events", "--site", "shpo", "replay"],
+        &["events", "--site", "shpo", "purge"],
+        &["profile", "--site", "shpo", "get", "user_id:john"],
+    ] {
+        let (good, said) = edge.cli(command).await;
+        assert!(!good && said.contains("there is no site `shpo`: one of shop"), "{said}");
+    }
+    let (good, said) = edge.cli(&["events", "--site", "shop", "status"]).await;
+    assert!(good, "{said}");
+}
+
+/// A fault that lasts fills no log.
+#[tokio::test]
+async fn a_lasting_fault_is_said_once() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    assert_eq!(edge.event("t", &event("first")).send().await.status, 200);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 1.0).await;
+    // A folder of such a name can't be read as a file of events, whoever asks.
+    let lane = edge.folder.path().join("data/events/shop.segment");
+    std::fs::create_dir(lane.join("00000000000000-1-0.events")).unwrap();
+    eventually("the fault", || async { edge.log().contains("events can't be read").then_some(()) })
+        .await;
+    // It was looked at again, more than once.
+    for n in 0..3 {
+        let left = lane.join(format!(".{n:014}-1-0.events"));
+        std::fs::write(&left, "").unwrap();
+        eventually("another look", || async { (!left.exists()).then_some(()) }).await;
+    }
+    assert_eq!(edge.log().matches("events can't be read").count(), 1);
+    std::fs::remove_dir(lane.join("00000000000000-1-0.events")).unwrap();
+}
+
+/// What a vendor refuses costs it a call for each event, and little more.
+#[tokio::test]
+async fn refusals_are_not_paid_twice() {
+    let vendor = Vendor::start().await;
+    *vendor.mood.poison.lock().unwrap() = Some("poison".into());
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    for request in 0..10 {
+        let batch: Vec<Value> = (0..100).map(|n| event(&format!("poison{request}-{n}"))).collect();
+        assert_eq!(edge.event("b", &json!({ "batch": batch })).send().await.status, 200);
+    }
+    edge.becomes("doorstep_events_ended_total", &[("end", "refused")], 1000.0).await;
+    let calls = vendor.events().len();
+    assert!(calls <= 1150, "{calls}");
+}
+
 #[tokio::test]
 async fn what_is_too_old_is_put_aside() {
     let vendor = Vendor::start().await;

@@ -17,7 +17,7 @@ const MAGIC: &[u8; STATE_AT] = b"DSe";
 const KEPT: u8 = b'+';
 pub(super) const ERASED: u8 = b'-';
 /// No event is larger, so nothing that says so is one.
-const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// A frame as it stands at the beginning of some bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,13 +41,16 @@ pub struct Event {
     pub parcel: Parcel,
 }
 
-/// Adds the frame of `parcel`, taken at `at`, to `out`.
-pub(super) fn write(parcel: &Parcel, at: i64, out: &mut Vec<u8>) {
+/// Adds the frame of `parcel`, taken at `at`, to `out`. `None` where no reader would believe it.
+pub(super) fn write(parcel: &Parcel, at: i64, out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
     parcel.encode(out);
     let (before, body) = out.split_at_mut(start + HEAD_BYTES);
-    let Some(head) = before.last_chunk_mut::<HEAD_BYTES>() else { return };
+    let head = before.last_chunk_mut::<HEAD_BYTES>()?;
+    if body.len() > MAX_BODY_BYTES {
+        return None;
+    }
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
     let said = [&length[..], &at.to_le_bytes()].concat();
     let parts: [&[u8]; 6] = [
@@ -61,6 +64,7 @@ pub(super) fn write(parcel: &Parcel, at: i64, out: &mut Vec<u8>) {
     for (to, from) in head.iter_mut().zip(parts.into_iter().flatten()) {
         *to = *from;
     }
+    Some(())
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "half of the hash is enough for twelve bytes")]
@@ -165,7 +169,7 @@ mod tests {
 
     fn frame(body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        write(&Parcel::batched(body.to_vec()), 7, &mut out);
+        write(&Parcel::batched(body.to_vec()), 7, &mut out).unwrap();
         out
     }
 

@@ -1,13 +1,13 @@
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::*;
 
-const LIMITS: Limits = Limits { bytes: 10_000, events: 100 };
+const LIMITS: Limits = Limits { bytes: 10_000, events: 100, added: 0 };
 
-fn open(folder: &Path) -> (Spool, Arc<Room>) {
-    let room = Arc::new(Room::new(4 * 1024 * 1024));
-    (Spool::open(folder, Durability::Sync, &room).unwrap(), room)
+fn open(folder: &Path) -> (Spool, Share) {
+    let room = Room::new(4 * 1024 * 1024).share("shop");
+    (Spool::open(folder, Durability::Sync, room.clone()).unwrap(), room)
 }
 
 fn parcel(text: &str) -> Parcel {
@@ -28,9 +28,9 @@ async fn events_come_out_in_order_once_and_their_files_go() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, room) = open(folder.path());
     assert!(spool.take(LIMITS).unwrap().is_none());
-    spool.append(&[parcel("1"), parcel("2")]).await.unwrap();
-    spool.append(&[Parcel::post("/m", b"3".to_vec())]).await.unwrap();
-    spool.append(&[parcel("4")]).await.unwrap();
+    spool.append(&[parcel("1"), parcel("2")], Sender::Light).await.unwrap();
+    spool.append(&[Parcel::post("/m", b"3".to_vec())], Sender::Light).await.unwrap();
+    spool.append(&[parcel("4")], Sender::Light).await.unwrap();
     assert_eq!(spool.waiting(), 4);
     let batches: Vec<Batch> = std::iter::from_fn(|| spool.take(LIMITS).unwrap()).collect();
     // A call of its own stands alone.
@@ -44,7 +44,7 @@ async fn events_come_out_in_order_once_and_their_files_go() {
     // Full files are made and go again.
     let large = parcel(&"x".repeat(200_000));
     for _ in 0..4 {
-        spool.append(std::slice::from_ref(&large)).await.unwrap();
+        spool.append(std::slice::from_ref(&large), Sender::Light).await.unwrap();
     }
     assert_eq!(files(folder.path()), 2);
     while let Some(batch) = spool.take(LIMITS).unwrap() {
@@ -52,7 +52,7 @@ async fn events_come_out_in_order_once_and_their_files_go() {
         spool.done(&batch);
     }
     assert_eq!(files(folder.path()), 1);
-    assert!(room.used.load(Ordering::Relaxed) < 400_000);
+    assert!(room.used() < 400_000);
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn what_was_taken_can_be_erased_as_soon_as_it_is_settled() {
     let (spool, _room) = open(folder.path());
     for number in 0..50 {
         // Nobody waits for these, as for what the edge tells itself.
-        drop(spool.append_later(&[parcel(&format!("john {number}"))]).unwrap());
+        drop(spool.append_later(&[parcel(&format!("john {number}"))], Sender::Light).unwrap());
     }
     spool.settle().await.unwrap();
     let is_his = |event: &Event| event.parcel.body.starts_with(b"john");
@@ -78,13 +78,16 @@ async fn batches_keep_their_limits() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path());
     let parcels: Vec<Parcel> = (0..250).map(|n| parcel(&n.to_string())).collect();
-    spool.append(&parcels).await.unwrap();
+    spool.append(&parcels, Sender::Light).await.unwrap();
     let sizes: Vec<usize> = std::iter::from_fn(|| spool.take(LIMITS).unwrap())
         .map(|batch| batch.events.len())
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 250);
     assert!(sizes.iter().all(|size| *size <= 100), "{sizes:?}");
-    spool.append(&(0..30).map(|_| parcel(&"y".repeat(999))).collect::<Vec<_>>()).await.unwrap();
+    spool
+        .append(&(0..30).map(|_| parcel(&"y".repeat(999))).collect::<Vec<_>>(), Sender::Light)
+        .await
+        .unwrap();
     while let Some(batch) = spool.take(LIMITS).unwrap() {
         assert!(
             batch.events.iter().map(|event| event.parcel.body.len() + 1).sum::<usize>() <= 10_000
@@ -96,8 +99,8 @@ async fn batches_keep_their_limits() {
 async fn what_a_process_leaves_is_taken_over_from_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = open(folder.path());
-    first.append(&[parcel("1"), parcel("2")]).await.unwrap();
-    first.append(&[parcel("3")]).await.unwrap();
+    first.append(&[parcel("1"), parcel("2")], Sender::Light).await.unwrap();
+    first.append(&[parcel("3")], Sender::Light).await.unwrap();
     let limits = Limits { events: 2, ..LIMITS };
     let batch = first.take(limits).unwrap().unwrap();
     first.done(&batch);
@@ -112,7 +115,7 @@ async fn what_a_process_leaves_is_taken_over_from_where_it_was() {
         second.adopt().unwrap();
         std::thread::yield_now();
     }
-    second.append(&[parcel("4")]).await.unwrap();
+    second.append(&[parcel("4")], Sender::Light).await.unwrap();
     let batch = second.take(LIMITS).unwrap().unwrap();
     assert_eq!(bodies(&batch), ["3"]);
     second.rewind();
@@ -120,7 +123,7 @@ async fn what_a_process_leaves_is_taken_over_from_where_it_was() {
     second.done(&batch);
     assert_eq!(bodies(&second.take(LIMITS).unwrap().unwrap()), ["4"]);
     assert_eq!(files(folder.path()), 1);
-    assert!(room.used.load(Ordering::Relaxed) < 1000);
+    assert!(room.used() < 1000);
 }
 
 static BROKEN: AtomicBool = AtomicBool::new(false);
@@ -135,18 +138,18 @@ fn sync(file: &File) -> io::Result<()> {
 #[tokio::test]
 async fn after_a_failed_sync_nothing_is_taken_until_another_file_stands() {
     let folder = tempfile::tempdir().unwrap();
-    let room = Arc::new(Room::new(4 * 1024 * 1024));
-    let spool = Spool::open_with(folder.path(), Durability::Sync, &room, sync).unwrap();
-    spool.append(&[parcel("before")]).await.unwrap();
-    let used = room.used.load(Ordering::Relaxed);
+    let room = Room::new(4 * 1024 * 1024).share("shop");
+    let spool = Spool::open_with(folder.path(), Durability::Sync, room.clone(), sync).unwrap();
+    spool.append(&[parcel("before")], Sender::Light).await.unwrap();
+    let used = room.used();
     BROKEN.store(true, Ordering::SeqCst);
     for _ in 0..3 {
-        let refused = spool.append(&[parcel("lost")]).await.unwrap_err();
+        let refused = spool.append(&[parcel("lost")], Sender::Light).await.unwrap_err();
         assert!(matches!(refused, SpoolError::Failed(why) if why.contains("the disk is gone")));
     }
-    assert_eq!(room.used.load(Ordering::Relaxed), used);
+    assert_eq!(room.used(), used);
     BROKEN.store(false, Ordering::SeqCst);
-    spool.append(&[parcel("after")]).await.unwrap();
+    spool.append(&[parcel("after")], Sender::Light).await.unwrap();
     assert_eq!(files(folder.path()), 2, "the file whose sync failed gets no more");
     let all: Vec<String> = std::iter::from_fn(|| spool.take(LIMITS).unwrap())
         .flat_map(|batch| bodies(&batch))
@@ -160,21 +163,24 @@ async fn room_is_bounded() {
     let (spool, _) = open(folder.path());
     let large = parcel(&"x".repeat(1_000_000));
     for _ in 0..4 {
-        spool.append(std::slice::from_ref(&large)).await.unwrap();
+        spool.append(std::slice::from_ref(&large), Sender::Light).await.unwrap();
     }
-    let full = spool.append(std::slice::from_ref(&large)).await.unwrap_err();
+    let full = spool.append(std::slice::from_ref(&large), Sender::Light).await.unwrap_err();
     assert!(matches!(full, SpoolError::Full { capacity, .. } if capacity == 4 * 1024 * 1024));
     while let Some(batch) = spool.take(LIMITS).unwrap() {
         spool.done(&batch);
     }
-    spool.append(&[large]).await.unwrap();
+    spool.append(&[large], Sender::Light).await.unwrap();
 }
 
 #[tokio::test]
 async fn any_process_can_look_and_erase() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path());
-    spool.append(&[parcel("mine"), parcel("theirs"), parcel("mine too")]).await.unwrap();
+    spool
+        .append(&[parcel("mine"), parcel("theirs"), parcel("mine too")], Sender::Light)
+        .await
+        .unwrap();
     let about = status(folder.path()).unwrap();
     assert_eq!((about.events, about.damaged), (3, 0));
     assert!(about.oldest.is_some_and(|at| at <= now_millis()));
@@ -199,13 +205,13 @@ async fn any_process_can_look_and_erase() {
 async fn a_file_that_shrinks_under_us_ends_where_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path());
-    spool.append(&[parcel("1"), parcel("2")]).await.unwrap();
+    spool.append(&[parcel("1"), parcel("2")], Sender::Light).await.unwrap();
     let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     File::options().write(true).open(file).unwrap().set_len(segment::HEAD_BYTES).unwrap();
     let batch = spool.take(LIMITS).unwrap().unwrap();
     assert!(batch.events.is_empty());
     spool.done(&batch);
     assert!(spool.take(LIMITS).unwrap().is_none());
-    spool.append(&[parcel("3")]).await.unwrap();
+    spool.append(&[parcel("3")], Sender::Light).await.unwrap();
     assert_eq!(bodies(&spool.take(LIMITS).unwrap().unwrap()), ["3"]);
 }

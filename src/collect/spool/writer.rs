@@ -43,8 +43,10 @@ impl Shared {
             if let Err(error) = &written {
                 SPOOL_FAILURES.inc();
                 self.room.give_back(buffer.len() as u64);
-                let folder = self.folder.display();
-                tracing::error!(%folder, %error, "events were not taken");
+                if let Some(unsaid) = self.unwritable.may_say() {
+                    let folder = self.folder.display();
+                    tracing::error!(%folder, %error, unsaid, "events were not taken");
+                }
             }
             for append in group.drain(..) {
                 // The browser may have gone; what is written is delivered all the same.
@@ -82,6 +84,7 @@ impl Shared {
             }
             return Err(failed(error));
         }
+        segment.newest = end;
         segment.end = end + bytes.len() as u64;
         segment.waiting += events;
         segment.sealed = segment.end >= self.segment_bytes;

@@ -77,7 +77,7 @@ impl Embedded {
         let unavailable = |error: &dyn std::fmt::Display| {
             StoreError::Unavailable(format!("{}: {error}", directory.display()))
         };
-        std::fs::create_dir_all(directory).map_err(|error| unavailable(&error))?;
+        crate::private::make_folder(directory).map_err(|error| unavailable(&error))?;
         let tables = Tables::open(directory, map_size).map_err(|error| unavailable(&error))?;
         let known = Mutex::new(tables.last_transaction());
         let residency = Residency::new();

@@ -41,30 +41,76 @@ fn what_is_no_event_is_refused() {
         (Kind::Track, "\u{feff}{}"),
         (Kind::Batch, "{}"),
         (Kind::Batch, r#"{"batch":[]}"#),
-        (Kind::Batch, r#"{"batch":[1]}"#),
+        (Kind::Metrics, "{}"),
     ] {
         assert!(enrich(kind, body.as_bytes(), &given, SPEC).is_err(), "{body}");
     }
-    let large = json!({"batch": [{"a": "x".repeat(MAX_EVENT_BYTES)}]}).to_string();
-    assert!(matches!(
-        enrich(Kind::Batch, large.as_bytes(), &given, SPEC),
-        Err(BadEvent::TooLarge(0))
-    ));
+}
+
+#[test]
+fn an_event_of_a_batch_costs_no_other_one() {
+    let nobody = Visitor::default();
+    let taken = |batch: &Value| {
+        let enriched = enrich(Kind::Batch, batch.to_string().as_bytes(), &given(&nobody), SPEC);
+        let enriched = enriched.unwrap();
+        let why = |(place, why): &(usize, BadEvent)| (*place, why.is_too_large());
+        let refused: Vec<(usize, bool)> = enriched.refused.iter().map(why).collect();
+        (enriched.parcels.len(), refused, enriched.ids)
+    };
+    let track = |user: &str| json!({"type": "track", "userId": user, "anonymousId": "b"});
+    let mut large = track("mary");
+    large["a"] = "x".repeat(MAX_EVENT_BYTES).into();
+    let batch = json!({"batch": [track("john"), 1, large, {"type": "delete"}, track("john"), {}]});
+    let (parcels, refused, ids) = taken(&batch);
+    assert_eq!((parcels, refused), (2, vec![(1, false), (2, true), (3, false), (5, false)]));
+    assert_eq!(ids.user.unwrap().as_str(), "john");
+    let mut large = track("mary");
+    large["a"] = "x".repeat(MAX_EVENT_BYTES).into();
+    let (_, _, ids) = taken(&json!({"batch": [track("john"), large]}));
+    assert_eq!(ids.user.unwrap().as_str(), "john", "who is refused has said nothing");
     // What is common leaves with each: it counts for each.
-    let common =
-        json!({"context": {"a": "x".repeat(MAX_EVENT_BYTES)}, "batch": [{"context": {}}, {}]});
-    assert!(matches!(
-        enrich(Kind::Batch, common.to_string().as_bytes(), &given, SPEC),
-        Err(BadEvent::TooLarge(1))
-    ));
+    let common = json!({"context": {"a": "x".repeat(MAX_EVENT_BYTES)},
+        "batch": [{"type": "track", "context": {}}, {"type": "track"}]});
+    assert_eq!(taken(&common).1, [(1, true)]);
     // And for all of them together.
     let event = json!({"type": "track"});
     let many =
         json!({"context": {"a": "x".repeat(MAX_EVENT_BYTES - 1000)}, "batch": vec![event; 100]});
-    assert!(matches!(
-        enrich(Kind::Batch, many.to_string().as_bytes(), &given, SPEC),
-        Err(BadEvent::BatchTooLarge)
-    ));
+    let (parcels, refused, _) = taken(&many);
+    assert!((60..64).contains(&parcels) && refused.len() == 100 - parcels, "{parcels}");
+}
+
+/// An event that is not too large is not made so: what the edge adds is left out, or the sender is told.
+#[test]
+fn what_leaves_is_no_larger_than_a_vendor_takes() {
+    let visitor = visitor();
+    let raw = |json: Value| RawValue::from_string(json.to_string()).unwrap();
+    let place = raw(json!({"city": "y".repeat(2000)}));
+    let traits = raw(json!({"plan": "z".repeat(2000)}));
+    let known = KnownProfile { traits: &traits, user: visitor.user.as_ref() };
+    for spec in [SPEC, &crate::vendor::rudderstack::EVENTS] {
+        let mut seen = std::collections::BTreeSet::new();
+        for bytes in (25_000..MAX_EVENT_BYTES).step_by(97) {
+            let body = json!({"properties": {"x": "x".repeat(bytes)}}).to_string();
+            let given = Given { place: Some(&place), profile: Some(known), ..given(&visitor) };
+            let Ok(enriched) = enrich(Kind::Track, body.as_bytes(), &given, spec) else {
+                seen.insert("refused");
+                continue;
+            };
+            let leaves = &enriched.parcels[0].body;
+            assert!(leaves.len() + STAMP_BYTES <= MAX_EVENT_BYTES);
+            let event: Value = serde_json::from_slice(leaves).unwrap();
+            let has = |name: &str| event["context"].get(name).is_some();
+            seen.insert(match (has("profile"), has("edge")) {
+                (true, true) => "whole",
+                (false, true) => "without the profile",
+                (false, false) => "bare",
+                (true, false) => "without the place",
+            });
+        }
+        let all = ["bare", "refused", "whole", "without the profile"];
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
+    }
 }
 
 #[test]
@@ -101,13 +147,13 @@ fn the_edge_adds_what_the_page_lacks_and_keeps_what_it_says() {
     assert_eq!((&event["userId"], &event["messageId"]), (&json!("mary"), &json!("m1")));
     assert_eq!(event["context"]["ip"], "0.0.0.0");
     assert_eq!(event["context"]["userAgent"], "own");
-    assert_eq!(enriched.user.unwrap().as_str(), "mary");
+    assert_eq!(enriched.ids.user.unwrap().as_str(), "mary");
 }
 
 #[test]
 fn after_a_reset_nobody_is_taken_for_the_last_user() {
     let (event, enriched) = sent(Kind::Page, &json!({"anonymousId": "new", "userId": null}));
-    assert_eq!((&event["userId"], enriched.user), (&Value::Null, None));
+    assert_eq!((&event["userId"], enriched.ids.user), (&Value::Null, None));
     let (event, _) = sent(Kind::Page, &json!({"anonymousId": "browser", "userId": null}));
     assert_eq!(event["userId"], "john");
 }
@@ -126,9 +172,12 @@ fn every_event_of_a_batch_is_enriched() {
     assert_eq!(event(0)["context"]["ip"], "192.0.2.7");
     assert_eq!(event(1)["context"]["ip"], "198.51.100.1");
     assert!(event(1).get("writeKey").is_none() && event(1)["timestamp"].is_string());
-    let (report, enriched) = sent(Kind::Metrics, &json!({"series": []}));
-    assert_eq!(report, json!({"series": []}));
-    assert_eq!(enriched.parcels[0], Parcel::post("/m", br#"{"series":[]}"#.to_vec()));
+    let reports = br#"{"series":[{"value":1.50},{}]}"#;
+    let nobody = Visitor::default();
+    let enriched = enrich(Kind::Metrics, reports, &given(&nobody), SPEC).unwrap();
+    assert!(enriched.parcels.is_empty(), "no event");
+    let reports: Vec<&str> = enriched.reports.iter().map(|report| report.get()).collect();
+    assert_eq!(reports, [r#"{"value":1.50}"#, "{}"]);
 }
 
 fn limited(visitor: &Visitor) -> Given<'_> {
@@ -189,8 +238,8 @@ fn who_may_not_be_known_is_not() {
             "_metadata": {"bundled": ["Segment.io"], "jsRuntime": "doorstep"},
         })
     );
-    assert!(track.user.is_none() && track.user_hash.is_none());
-    assert_eq!(track.anonymous.unwrap().as_str(), "browser");
+    assert!(track.ids.user.is_none() && track.ids.user_hash.is_none());
+    assert_eq!(track.ids.anonymous.unwrap().as_str(), "browser");
 }
 
 #[test]
@@ -283,8 +332,8 @@ fn ids_leave_in_one_form() {
         assert_eq!(event["context"]["externalIds"], json!([{"id": "9", "type": "crm"}]));
         assert_eq!(event["context"]["externalId"], json!([{"id": "1.5", "type": "crm"}]));
         assert_eq!(event["context"]["groupId"], "8");
-        assert_eq!(enriched.user.unwrap().as_str(), user);
-        assert_eq!(enriched.anonymous.unwrap().as_str(), "5");
+        assert_eq!(enriched.ids.user.unwrap().as_str(), user);
+        assert_eq!(enriched.ids.anonymous.unwrap().as_str(), "5");
     }
     // A script that knows nobody: the browser's own user. What is no id: nobody else in its place.
     for (written, user) in [
@@ -298,7 +347,7 @@ fn ids_leave_in_one_form() {
         (json!("a\nb"), Value::Null),
     ] {
         let (event, enriched) = sent(Kind::Track, &json!({"userId": written}));
-        assert_eq!((&event["userId"], enriched.user), (&user, None), "{written}");
+        assert_eq!((&event["userId"], enriched.ids.user), (&user, None), "{written}");
     }
 }
 

@@ -10,7 +10,7 @@ pub use asset::{Asset, rewrite};
 pub use cookies::{BadRequest, Wanted, wanted};
 
 use super::Spec;
-use crate::collect::Limits;
+use crate::collect::{Limits, STAMP_BYTES};
 use crate::identity::{CookieForm, CookieNames};
 
 /// What the SDK calls its identity cookies.
@@ -21,7 +21,7 @@ pub const COOKIES: CookieNames =
 pub const EVENTS: Spec = Spec { time: "originalTimestamp", marks: false };
 
 /// What one batch of ours may hold.
-pub const LIMITS: Limits = Limits { bytes: 500 * 1024 - 1024, events: 1000 };
+pub const LIMITS: Limits = Limits { bytes: 500 * 1024 - 1024, events: 1000, added: STAMP_BYTES };
 
 /// The snippet's function.
 pub const SNIPPET: &str =

@@ -21,7 +21,7 @@ pub const COOKIES: CookieNames =
 pub const EVENTS: Spec = Spec { time: "timestamp", marks: true };
 
 /// What one batch of ours may hold (Tracking API's limits).
-pub const LIMITS: Limits = Limits { bytes: 500 * 1024 - 1024, events: 2500 };
+pub const LIMITS: Limits = Limits { bytes: 500 * 1024 - 1024, events: 2500, added: 0 };
 
 /// The snippet's function.
 pub const SNIPPET: &str =

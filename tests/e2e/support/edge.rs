@@ -129,8 +129,8 @@ impl Setup {
         // Tests come from one address, and fast.
         let node = match node.contains("events: {") {
             true if node.contains("per_client") => node.clone(),
-            true => node.replace("events: {", "events: { per_client: 0,"),
-            false => format!("{node}events: {{ per_client: 0 }}\n"),
+            true => node.replace("events: {", "events: { per_client: 0, bytes_per_client: 0,"),
+            false => format!("{node}events: {{ per_client: 0, bytes_per_client: 0 }}\n"),
         };
         let origin = match origin.as_str() {
             "none" => "none".to_owned(),
@@ -161,7 +161,7 @@ impl Setup {
             "admin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
              data: {{ path: {at}/data, size: 64MiB }}\n\
              shutdown: {{ drain: 10s }}\n\
-             events: {{ per_client: 0 }}\n{text}"
+             events: {{ per_client: 0, bytes_per_client: 0 }}\n{text}"
         );
         let local = format!("http://127.0.0.1:{vendor}");
         for (from, to) in [

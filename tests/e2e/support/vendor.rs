@@ -19,8 +19,10 @@ pub struct Mood {
     pub no_bundles: AtomicBool,
     /// The tracking API answers this instead of 200.
     pub api_status: AtomicU16,
-    /// It refuses every call with this in it.
+    /// It refuses every call with this in it,
     pub poison: Mutex<Option<String>>,
+    /// with this status instead of 400.
+    pub poison_status: AtomicU16,
 }
 
 /// The vendor.
@@ -94,7 +96,11 @@ impl Vendor {
                 let poison = own.poison.lock().unwrap().clone();
                 let text = String::from_utf8_lossy(&asked.body);
                 let poisoned = poison.is_some_and(|poison| text.contains(&poison));
-                let status = if poisoned { 400 } else { status };
+                let refusal = match own.poison_status.load(Ordering::SeqCst) {
+                    0 => 400,
+                    status => status,
+                };
+                let status = if poisoned { refusal } else { status };
                 return Reply::new(
                     status,
                     &["Content-Type: application/json"],

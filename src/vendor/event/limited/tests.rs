@@ -406,7 +406,7 @@ fn left(kind: Kind, body: &str, spec: &Spec) -> Vec<Vec<u8>> {
         consent: Some(Consent::Limited),
     };
     let Ok(enriched) = enrich(kind, body.as_bytes(), &given, spec) else { return Vec::new() };
-    assert!(enriched.user.is_none() && enriched.user_hash.is_none());
+    assert!(enriched.ids.user.is_none() && enriched.ids.user_hash.is_none());
     enriched.parcels.into_iter().map(|parcel| parcel.body.to_vec()).collect()
 }
 
