@@ -33,6 +33,9 @@ enum Command {
     Check {
         /// The file.
         file: PathBuf,
+        /// Warnings are problems as well.
+        #[arg(long)]
+        strict: bool,
     },
     /// Let the running node take its configuration.
     Reload(reload::Reload),
@@ -208,9 +211,12 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Run(run) => run.run(),
-            Command::Check { file } => {
+            Command::Check { file, strict } => {
                 let config = load(&file)?;
                 let warned = if config.warnings.is_empty() { "" } else { ", with warnings" };
+                if strict && !config.warnings.is_empty() {
+                    return Err(Failure::Configuration(config.warnings.into()));
+                }
                 eprint!("{}", config.warnings.text());
                 say(format_args!("{}: good{warned}", file.display()))
             }

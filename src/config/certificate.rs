@@ -22,7 +22,10 @@ pub enum CertificateError {
     /// There is no certificate in it.
     #[error("`{0}` holds no certificate")]
     Empty(String),
-    /// Key and certificate don't belong together, or the key is of an unknown kind.
+    /// Key and certificate don't belong together.
+    #[error("key `{0}` does not belong to certificate `{1}`")]
+    Another(String, String),
+    /// The key is of an unknown kind.
     #[error("key `{0}` can't be used: {1}")]
     Key(String, rustls::Error),
     /// The certificate itself is broken.
@@ -35,6 +38,8 @@ pub enum CertificateError {
 pub struct Certificates {
     by_name: Hosts<Arc<CertifiedKey>>,
     first: Arc<CertifiedKey>,
+    /// Of each pair: the certificate's names, and what is wrong with its time.
+    facts: Vec<(Vec<HostPattern>, Option<&'static str>)>,
     /// Each file, and when its certificate ends, in seconds since 1970.
     ends: Vec<(String, i64)>,
 }
@@ -46,10 +51,12 @@ impl Certificates {
     /// Everything that is wrong with any of them, by its position in `files`.
     pub fn load(files: &[CertificateFiles]) -> Result<Self, Vec<(usize, CertificateError)>> {
         let mut by_name = Hosts::default();
-        let (mut first, mut ends, mut wrong) = (None, Vec::new(), Vec::new());
+        let (mut first, mut wrong) = (None, Vec::new());
+        let (mut facts, mut ends) = (Vec::new(), Vec::new());
         for (index, pair) in files.iter().enumerate() {
             match read(pair) {
-                Ok((key, names, end)) => {
+                Ok(Read { key, names, time, end }) => {
+                    facts.push((names.clone(), time));
                     ends.push((pair.certificate.clone(), end));
                     for name in names {
                         // The first certificate for a name counts.
@@ -61,9 +68,30 @@ impl Certificates {
             }
         }
         match first {
-            Some(first) if wrong.is_empty() => Ok(Self { by_name, first, ends }),
+            Some(first) if wrong.is_empty() => Ok(Self { by_name, first, facts, ends }),
             _ => Err(wrong),
         }
+    }
+
+    /// What clients will mind, by the position of the pair: `hosts` are the sites'.
+    pub(super) fn doubts(&self, hosts: &[HostPattern]) -> Vec<(usize, String)> {
+        let covers = |name: &HostPattern| hosts.iter().any(|host| meet(name, host));
+        let doubts = self.facts.iter().enumerate().flat_map(|(index, (names, time))| {
+            let strange = !names.iter().any(covers);
+            let strange = strange.then_some("this certificate names no host of any site");
+            time.iter().copied().chain(strange).map(move |why| (index, why.to_owned()))
+        });
+        doubts.collect()
+    }
+}
+
+/// Whether there is a host that both name.
+fn meet(one: &HostPattern, other: &HostPattern) -> bool {
+    match (one, other) {
+        (HostPattern::Exact(name), pattern) | (pattern, HostPattern::Exact(name)) => {
+            pattern.matches(name)
+        }
+        _ => one == other,
     }
 }
 
@@ -101,20 +129,28 @@ impl ResolvesServerCert for LiveCertificates {
     }
 }
 
-fn read(
-    pair: &CertificateFiles,
-) -> Result<(Arc<CertifiedKey>, Vec<HostPattern>, i64), CertificateError> {
+/// A pair of files as they were read.
+struct Read {
+    key: Arc<CertifiedKey>,
+    names: Vec<HostPattern>,
+    /// What is wrong with the certificate's time.
+    time: Option<&'static str>,
+    /// When it ends, in seconds since 1970.
+    end: i64,
+}
+
+fn read(pair: &CertificateFiles) -> Result<Read, CertificateError> {
     let pem = |file: &str, error| CertificateError::Pem(file.into(), error);
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_file_iter(Path::new(&pair.certificate))
             .and_then(Iterator::collect)
             .map_err(|error| pem(&pair.certificate, error))?;
     let leaf = chain.first().ok_or_else(|| CertificateError::Empty(pair.certificate.clone()))?;
-    let names = webpki::EndEntityCert::try_from(leaf)
-        .map_err(|error| CertificateError::Broken(pair.certificate.clone(), format!("{error:?}")))?
-        .valid_dns_names()
-        .filter_map(|name| HostPattern::parse(name).ok())
-        .collect();
+    let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|error| {
+        CertificateError::Broken(pair.certificate.clone(), format!("{error:?}"))
+    })?;
+    let time = wrong_time(&parsed);
+    let names = parsed.valid_dns_names().filter_map(|name| HostPattern::parse(name).ok()).collect();
     let end = x509_parser::parse_x509_certificate(leaf)
         .map_err(|error| CertificateError::Broken(pair.certificate.clone(), error.to_string()))?
         .1
@@ -124,7 +160,70 @@ fn read(
     let key = PrivateKeyDer::from_pem_file(Path::new(&pair.key))
         .map_err(|error| pem(&pair.key, error))?;
     let provider = rustls::crypto::ring::default_provider();
-    let key = CertifiedKey::from_der(chain, key, &provider)
-        .map_err(|error| CertificateError::Key(pair.key.clone(), error))?;
-    Ok((Arc::new(key), names, end))
+    let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            CertificateError::Another(pair.key.clone(), pair.certificate.clone())
+        }
+        error => CertificateError::Key(pair.key.clone(), error),
+    })?;
+    Ok(Read { key: Arc::new(key), names, time, end })
+}
+
+/// What is wrong with a certificate's time. That nobody has signed it is not looked at.
+fn wrong_time(certificate: &webpki::EndEntityCert<'_>) -> Option<&'static str> {
+    let judged = certificate.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &[],
+        &[],
+        rustls::pki_types::UnixTime::now(),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    match judged {
+        Err(webpki::Error::CertExpired { .. }) => Some("this certificate has ended"),
+        Err(webpki::Error::CertNotValidYet { .. }) => Some("this certificate does not count yet"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(folder: &Path, name: &str, until: i32) -> CertificateFiles {
+        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = parameters.self_signed(&key).unwrap();
+        let file = |kind: &str, text: String| {
+            let path = folder.join(format!("{name}.{until}.{kind}"));
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        CertificateFiles {
+            certificate: file("pem", made.pem()),
+            key: file("key", key.serialize_pem()),
+        }
+    }
+
+    #[test]
+    fn what_clients_will_mind_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = |name, until| pair(folder.path(), name, until);
+        let hosts =
+            ["www.shop.example", "*.b.example"].map(|host| HostPattern::parse(host).unwrap());
+        let (good, below) = (pair("www.shop.example", 2999), pair("a.b.example", 2999));
+        let (old, other) = (pair("*.shop.example", 2020), pair("b.example", 2999));
+        let files = [good.clone(), below, old, other.clone()];
+        let doubts = Certificates::load(&files).unwrap().doubts(&hosts);
+        let told: Vec<_> = doubts.iter().map(|(index, why)| (*index, why.as_str())).collect();
+        assert_eq!(
+            told,
+            [(2, "this certificate has ended"), (3, "this certificate names no host of any site")]
+        );
+        let mixed = CertificateFiles { certificate: good.certificate, key: other.key };
+        let wrong = Certificates::load(&[mixed]).unwrap_err();
+        assert!(wrong[0].1.to_string().contains("does not belong to"), "{wrong:?}");
+    }
 }

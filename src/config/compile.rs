@@ -13,9 +13,11 @@ use super::fixed::Fixed;
 use super::problem::{Problem, Problems};
 use super::profiles::compile_store;
 use super::remains::{Remains, follows};
+use super::shown::without_secrets;
 use super::site::compile_site;
 use super::snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot};
 use super::source::Source;
+use super::units::ByteSize;
 use crate::collect::{Durability, EventLimits, Keeping, Timing};
 use crate::profile::Lifetimes;
 use crate::profile::store::DELETED_FOR;
@@ -32,9 +34,14 @@ pub fn load(
     text: &str,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    let complain = |list| Problems::new(name, text, list);
-    let (source, mut problems) =
-        Source::parse(name, text, env).map_err(|error| complain(vec![error]))?;
+    let (source, mut problems) = Source::parse(name, text, env).map_err(|error| {
+        let shown = without_secrets(text, &[]);
+        Problems::new(name, &shown, vec![error])
+    })?;
+    let secrets = super::schema::secrets(&source.value);
+    let secrets: Vec<_> = secrets.iter().map(|pointer| source.place(pointer)).collect();
+    let shown = without_secrets(text, &secrets);
+    let complain = |list| Problems::new(name, &shown, list);
     let (file, mut wrong) = super::schema::read(&source);
     wrong.retain(|one| problems.iter().all(|lacks| lacks.pointer() != one.pointer()));
     problems.append(&mut wrong);
@@ -55,6 +62,18 @@ pub fn load(
         })
     });
     config.filter(|_| problems.is_empty()).ok_or_else(|| complain(problems))
+}
+
+const MOST_MEMORY: ByteSize = ByteSize::mib(4 * 1024 * 1024);
+/// As much as a process can map.
+const MOST_DISK: ByteSize = ByteSize::mib(64 * 1024 * 1024);
+
+/// Whether two sockets can't listen on these at one time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || (any && one.is_ipv4() == other.is_ipv4()))
 }
 
 /// Descriptors that are not for visitors: stores, vendors, files.
@@ -132,8 +151,13 @@ impl Checking<'_> {
     }
 
     fn compile(&mut self, file: &File) -> Option<(Node, Snapshot)> {
-        let listeners = self.listeners(&file.listeners);
+        let hosts = file.sites.iter().flat_map(|site| &site.hosts);
+        let hosts: Vec<_> = hosts.filter_map(|host| HostPattern::parse(host).ok()).collect();
+        let listeners = self.listeners(&file.listeners, &hosts);
         let admin = self.address("/admin/address", &file.admin.address);
+        if let Some(admin) = admin {
+            self.admin(admin, &listeners);
+        }
         let trusted = file
             .trusted_proxies
             .iter()
@@ -161,14 +185,20 @@ impl Checking<'_> {
             Threads::Word(_) => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let events = self.events(&file.events);
+        let capacity = file.profiles.memory.capacity;
+        let profile_bytes = self.size("/profiles/memory/capacity", capacity, MOST_MEMORY);
+        let cache_bytes = self.size("/cache/memory", file.cache.memory, MOST_MEMORY);
+        // The store maps whole pages.
+        let data_bytes = self.size("/data/size", file.data.size, MOST_DISK);
+        let data_bytes = data_bytes.map(|bytes| bytes.next_multiple_of(rustix::param::page_size()));
         let geo = self.geo(&file.geoip);
         let node = Node {
             listeners,
             admin: admin?,
             threads,
             data: file.data.path.clone().into(),
-            data_bytes: file.data.size.bytes(),
-            profile_bytes: file.profiles.memory.capacity.bytes(),
+            data_bytes: data_bytes?,
+            profile_bytes: profile_bytes?,
             profile_lifetimes: Lifetimes {
                 fresh: file.profiles.memory.fresh_for.get(),
                 missing: file.profiles.memory.missing_for.get(),
@@ -176,7 +206,7 @@ impl Checking<'_> {
             },
             profile_store: profile_store?,
             profile_expire: file.profiles.expire_after.map(super::units::Duration::get),
-            cache_bytes: file.cache.memory.bytes(),
+            cache_bytes: cache_bytes?,
             events: events?,
             geo,
             fixed: Fixed::of(&self.source.value),
@@ -206,6 +236,31 @@ impl Checking<'_> {
         Some((node, snapshot))
     }
 
+    /// A size of at most `most`: more than any machine has is a typing error.
+    fn size(&mut self, pointer: &str, size: ByteSize, most: ByteSize) -> Option<usize> {
+        if size > most {
+            self.problem(pointer, format!("expected at most {most:?}"));
+            return None;
+        }
+        Some(size.bytes())
+    }
+
+    /// The operator's listener has no login: it must not be where visitors are.
+    fn admin(&mut self, admin: SocketAddr, listeners: &[ListenOn]) {
+        let place = "/admin/address";
+        if let Some(taken) =
+            listeners.iter().map(|one| one.address).find(|one| overlap(*one, admin))
+        {
+            self.problem(
+                place,
+                format!("visitors are listened for on `{taken}`: take another port"),
+            );
+        } else if admin.ip().is_unspecified() {
+            let why = "this listens on every network, and the operator's listener has no login: name one address";
+            self.warn(place, why);
+        }
+    }
+
     fn geo(&mut self, geoip: &file::Geoip) -> Vec<PathBuf> {
         let one = geoip.database.iter().map(|path| ("/geoip/database".to_owned(), path));
         let more = geoip.databases.iter().enumerate();
@@ -220,7 +275,8 @@ impl Checking<'_> {
     }
 
     fn events(&mut self, events: &file::Events) -> Option<Keeping> {
-        let disk = events.disk.bytes() as u64;
+        let disk = self.size("/events/disk", events.disk, MOST_DISK)? as u64;
+        let dead_letters = self.size("/events/dead_letters", events.dead_letters, MOST_DISK)?;
         if disk < 4 * 1024 * 1024 {
             self.problem("/events/disk", "expected at least 4MiB");
             return None;
@@ -236,7 +292,7 @@ impl Checking<'_> {
                 file::EventDurability::Relaxed => Durability::Relaxed,
             },
             disk,
-            dead_letters: events.dead_letters.bytes() as u64,
+            dead_letters: dead_letters as u64,
             timing: Timing {
                 timeout: events.timeout.get(),
                 retain: events.retain.get(),
@@ -245,19 +301,26 @@ impl Checking<'_> {
         })
     }
 
-    fn listeners(&mut self, listeners: &[file::Listener]) -> Vec<ListenOn> {
+    fn listeners(&mut self, listeners: &[file::Listener], hosts: &[HostPattern]) -> Vec<ListenOn> {
         let mut out = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen: Vec<SocketAddr> = Vec::new();
         for (index, listener) in listeners.iter().enumerate() {
             let at = format!("/listeners/{index}");
             let place = format!("{at}/address");
             let address = self.address(&place, &listener.address);
-            if let Some(address) = address
-                && !seen.insert(address)
-            {
-                self.problem(&place, format!("`{address}` is listed twice"));
+            if let Some(address) = address {
+                match seen.iter().find(|one| overlap(**one, address)) {
+                    Some(one) if *one == address => {
+                        self.problem(&place, format!("`{address}` is listed twice"));
+                    }
+                    Some(one) => {
+                        self.problem(&place, format!("`{one}` above takes this address as well"));
+                    }
+                    None => seen.push(address),
+                }
             }
-            let tls = listener.tls.as_ref().map(|tls| (self.certificates(&at, tls), tls.http2));
+            let tls =
+                listener.tls.as_ref().map(|tls| (self.certificates(&at, tls, hosts), tls.http2));
             if listener.redirect_to_https && tls.is_some() {
                 let place = format!("{at}/redirect_to_https");
                 self.problem(&place, "a TLS listener can't redirect to https");
@@ -273,7 +336,12 @@ impl Checking<'_> {
         out
     }
 
-    fn certificates(&mut self, at: &str, tls: &file::Tls) -> Option<Certificates> {
+    fn certificates(
+        &mut self,
+        at: &str,
+        tls: &file::Tls,
+        hosts: &[HostPattern],
+    ) -> Option<Certificates> {
         let at = format!("{at}/tls");
         let mut pairs = tls.certificates.clone();
         match (&tls.certificate, &tls.key) {
@@ -287,16 +355,21 @@ impl Checking<'_> {
                 return None;
             }
         }
+        let inline = usize::from(tls.certificate.is_some());
+        let place = |index: usize| match index.checked_sub(inline) {
+            Some(listed) => format!("{at}/certificates/{listed}"),
+            None => at.clone(),
+        };
         match Certificates::load(&pairs) {
-            Ok(certificates) => Some(certificates),
+            Ok(certificates) => {
+                for (index, why) in certificates.doubts(hosts) {
+                    self.warn(&place(index), why);
+                }
+                Some(certificates)
+            }
             Err(wrong) => {
-                let inline = usize::from(tls.certificate.is_some());
                 for (index, error) in wrong {
-                    let place = match index.checked_sub(inline) {
-                        Some(listed) => format!("{at}/certificates/{listed}"),
-                        None => at.clone(),
-                    };
-                    self.problem(&place, error.to_string());
+                    self.problem(&place(index), error.to_string());
                 }
                 None
             }

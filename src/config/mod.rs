@@ -14,6 +14,7 @@ mod remains;
 mod rules;
 mod schema;
 mod secret;
+mod shown;
 mod site;
 mod snapshot;
 mod source;

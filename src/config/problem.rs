@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_saphyr::Location;
 
+use super::shown::without_logins;
+
 /// A position in a file. Lines and columns count from 1; `width` is in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -116,7 +118,12 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// About the file `name`, whose `text` may be shown.
     pub(super) fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
+        for problem in &mut list {
+            // Of an address that came from the environment, too.
+            problem.message = without_logins(&problem.message).into_owned();
+        }
         list.sort_by_key(|problem| (problem.place, problem.message.clone()));
         list.dedup();
         Self { name: name.into(), text: text.into(), list }
@@ -128,11 +135,12 @@ impl Problems {
         self.list.is_empty()
     }
 
-    /// All of them, for people: each with the line that it is about.
+    /// All of them as warnings, for people: each with the line that it is about.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
         for problem in &self.list {
+            out.push_str("warning: ");
             // Writing to a String can't fail.
             let _ = problem.write(&mut out, &self.name, &self.text);
         }

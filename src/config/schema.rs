@@ -19,7 +19,32 @@ pub fn schema() -> Value {
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<File>();
     schema.insert("title".into(), "Doorstep configuration".into());
-    schema.to_value()
+    let mut schema = schema.to_value();
+    bound_integers(&mut schema);
+    schema
+}
+
+/// Whole numbers that JSON has, and a machine does not: without a bound they are found out where nobody knows any
+/// more which key had them.
+fn bound_integers(rule: &mut Value) {
+    match rule {
+        Value::Object(members) => {
+            let format = members.get("format").and_then(Value::as_str);
+            let most: Option<u64> = match format {
+                Some("uint8") => Some(u8::MAX.into()),
+                Some("uint16") => Some(u16::MAX.into()),
+                Some("uint32") => Some(u32::MAX.into()),
+                Some("uint" | "uint64" | "int64") => Some((1 << 53) - 1),
+                _ => None,
+            };
+            if let Some(most) = most {
+                members.entry("maximum").or_insert_with(|| most.into());
+            }
+            members.values_mut().for_each(bound_integers);
+        }
+        Value::Array(rules) => rules.iter_mut().for_each(bound_integers),
+        _ => {}
+    }
 }
 
 /// Everything that is wrong with the shape of `source`, and the file that is left without it, if one is.
@@ -115,6 +140,11 @@ fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
     let expected =
         schema.pointer(rule).and_then(|rule| rule.get("x-expected")).and_then(Value::as_str);
     let found = error.instance();
+    if is_secret(schema.pointer(rule))
+        && !matches!(error.kind(), ValidationErrorKind::Required { .. })
+    {
+        return format!("expected {}, found something else", expected.unwrap_or("text"));
+    }
     match (expected, error.kind()) {
         (_, ValidationErrorKind::Required { property }) => {
             format!("`{}` is missing here", property.as_str().unwrap_or_default())
@@ -136,11 +166,59 @@ fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
         (None, ValidationErrorKind::Pattern { pattern }) => {
             format!("expected text like {pattern}, found {}", shown(found))
         }
+        (None, ValidationErrorKind::Maximum { limit }) => {
+            format!("expected at most {limit}, found {}", shown(found))
+        }
+        (None, ValidationErrorKind::Minimum { limit }) => {
+            format!("expected at least {limit}, found {}", shown(found))
+        }
         (None, ValidationErrorKind::MinItems { .. }) => "expected at least one entry".into(),
         (None, ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }) => {
             format!("expected {}, found {}", forms(schema.pointer(&path)), shown(found))
         }
         (None, _) => error.to_string(),
+    }
+}
+
+/// Whether values that `rule` is about are never shown.
+fn is_secret(rule: Option<&Value>) -> bool {
+    rule.is_some_and(|rule| rule.get("x-secret").is_some())
+}
+
+/// Where in `value` secrets stand, whatever form they have there (RFC 6901).
+pub(super) fn secrets(value: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    find_secrets(&schema(), value, "", &mut out);
+    out
+}
+
+fn find_secrets(rule: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
+    if is_secret(Some(rule)) {
+        out.push(at.to_owned());
+        return;
+    }
+    for forms in ["anyOf", "oneOf", "allOf"] {
+        for form in rule.get(forms).and_then(Value::as_array).into_iter().flatten() {
+            find_secrets(form, value, at, out);
+        }
+    }
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+                let known = rule.get("properties").and_then(|known| known.get(key));
+                if let Some(rule) = known.or_else(|| rule.get("additionalProperties")) {
+                    find_secrets(rule, value, &at, out);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(rule) = rule.get("items") else { return };
+            for (index, value) in items.iter().enumerate() {
+                find_secrets(rule, value, &format!("{at}/{index}"), out);
+            }
+        }
+        _ => {}
     }
 }
 

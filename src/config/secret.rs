@@ -42,7 +42,7 @@ impl JsonSchema for Secret {
         "Secret".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "x-expected": "text, best as ${NAME} from the environment" })
+        json_schema!({ "type": "string", "minLength": 1, "x-secret": true, "x-expected": "text, best as ${NAME} from the environment" })
     }
 }
 

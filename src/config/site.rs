@@ -394,7 +394,11 @@ fn about_requests(
 /// A path as it can stand in a request line. Its query is the visitor's.
 pub(super) fn page_path(checking: &mut Checking<'_>, place: &str, path: &str) -> Option<Box<str>> {
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
-    if !plain || path.starts_with("//") || http::Uri::try_from(path).is_err() {
+    if !plain
+        || !path.starts_with('/')
+        || path.starts_with("//")
+        || http::Uri::try_from(path).is_err()
+    {
         checking.problem(
             place,
             format!(

@@ -180,6 +180,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Number(value.into()))
     }
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        // `1e9` is a whole number as well. Beyond 2^53 none of them is exact.
+        #[allow(clippy::cast_possible_truncation, reason = "whole, and small enough")]
+        if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+            return Ok(Node::Number((value as i64).into()));
+        }
         Ok(serde_json::Number::from_f64(value).map_or(Node::Null, Node::Number))
     }
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {

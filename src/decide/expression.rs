@@ -181,7 +181,47 @@ fn has_as_in(source: &str) -> String {
     out
 }
 
+/// What other languages have, and what it is called here.
+const FOREIGN: [(&str, &str); 5] =
+    [("=", "=="), ("and", "&&"), ("or", "||"), ("not", "!"), ("===", "==")];
+
+/// The first word of another language in `source`, outside of its texts: where it is, in characters.
+fn foreign_word(source: &str) -> Option<(usize, &'static str, &'static str)> {
+    let chars: Vec<char> = source.chars().collect();
+    let (mut at, mut quote) = (0, None);
+    while let Some(&char) = chars.get(at) {
+        match (quote, char) {
+            (Some(_), '\\') => at += 1,
+            (Some(open), _) if open == char => quote = None,
+            (None, '"' | '\'') => quote = Some(char),
+            (None, _) => {
+                let kind = |char: &char| match char {
+                    '=' | '!' | '<' | '>' => 1,
+                    _ if char.is_alphanumeric() || matches!(char, '_' | '.') => 2,
+                    _ => 0,
+                };
+                if kind(&char) > 0 {
+                    let rest = chars.iter().skip(at);
+                    let word: String = rest.take_while(|next| kind(next) == kind(&char)).collect();
+                    let found = FOREIGN.iter().find(|(foreign, _)| *foreign == word);
+                    if let Some((foreign, own)) = found {
+                        return Some((at, foreign, own));
+                    }
+                    at += word.chars().count().saturating_sub(1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
 fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExpressionError {
+    if let Some((at, foreign, own)) = foreign_word(source) {
+        let message = format!("`{foreign}` is `{own}` in CEL");
+        return ExpressionError { message, at: (at, foreign.len()) };
+    }
     let first = errors.errors.first();
     let message = first.map_or("not an expression", |error| error.msg.as_str());
     let (line, column) = first.map_or((1, 1), |error| error.pos);
@@ -212,6 +252,29 @@ mod tests {
     use crate::geo::Place;
     use crate::identity::{UserId, Visitor};
     use crate::profile::{Profile, Update};
+
+    #[test]
+    fn words_of_other_languages_are_told_by_name() {
+        for (source, message, at) in [
+            ("traits.a = 1", "`=` is `==` in CEL", (9, 1)),
+            ("traits.a and traits.b", "`and` is `&&` in CEL", (9, 3)),
+            ("traits.a == 'x = y' or traits.b", "`or` is `||` in CEL", (20, 2)),
+            ("traits.a === 1", "`===` is `==` in CEL", (9, 3)),
+            ("not traits.a", "`not` is `!` in CEL", (0, 3)),
+        ] {
+            let error = Expression::compile(source).err().unwrap();
+            assert_eq!((&*error.message, error.at), (message, at), "{source}");
+        }
+        for fine in
+            ["traits.and == 1", "traits.a == 'and'", "traits.a <= 1 && traits.b != \"or = \""]
+        {
+            assert!(Expression::compile(fine).is_ok(), "{fine}");
+        }
+        assert!(
+            Expression::compile("traits.a ==")
+                .is_err_and(|error| !error.message.contains("in CEL"))
+        );
+    }
 
     struct Asked;
     impl RequestFacts for Asked {

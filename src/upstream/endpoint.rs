@@ -23,8 +23,8 @@ pub enum EndpointError {
     #[error("`{0}` has a scheme other than http and https")]
     Scheme(String),
     /// Parts that an upstream can't have.
-    #[error("`{0}` has a user, query or fragment, which an upstream can't have")]
-    Extra(String),
+    #[error("this has a user, query or fragment, which an upstream can't have")]
+    Extra,
 }
 
 impl Endpoint {
@@ -47,7 +47,7 @@ impl Endpoint {
         };
         let authority = uri.authority().ok_or_else(not_an_address)?;
         if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
-            return Err(EndpointError::Extra(text.into()));
+            return Err(EndpointError::Extra);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {

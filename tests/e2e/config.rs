@@ -235,7 +235,7 @@ d.yaml:7:11: sites[0].prefix
     |           ^^^
 d.yaml:8:35: sites[0].vendor.segment.write_key
   a write key has 8 to 128 letters, digits, `-` and `_`; this one has 5 characters
-  8 |   vendor: { segment: { write_key: short } }
+  8 |   vendor: { segment: { write_key: …     } }
     |                                   ^^^^^
 d.yaml:12:16: sites[0].variations[0].choose[0].when
   unknown name `trait`; did you mean `traits`?
@@ -259,7 +259,63 @@ fn secrets_are_never_shown() {
     let told = complaints(
         "listeners: [{ address: '127.0.0.1:1' }]\nsites: [{ name: a, hosts: [a.example], origin: { address: 'x:1' }, vendor: { segment: { write_key: 'secret with spaces' } } }]\n",
     );
-    assert!(told.contains("has 18 characters"), "{told}");
+    assert!(told.contains("has 18 characters") && !told.contains("with spaces"), "{told}");
+    let told = complaints(
+        "listeners: [{ address: '127.0.0.1:1' }]
+profiles: { store: { redis: { urls: ['redis://u:hunter2@h:1/0', 'http://u:hunter2@h'], nonsense: 1 } } }
+sites:
+- name: a
+  hosts: [a.example]
+  origin: { address: 'http://u:hunter2@h:1' }
+  vendor: { segment: { write_key: hunter2 } }
+  webhook: { username: u, password: 7777777, pasword: hunter2 }
+  signing_keys: [hunter2]
+  profile_source: { http_json: { url: 'http://h/{id}', headers: { authorization: Bearer hunter2, 'a b': hunter2 } } }
+",
+    );
+    assert!(!told.contains("hunter2") && !told.contains("7777777"), "{told}");
+    assert!(told.contains("can't have") && told.contains("expected text"), "{told}");
+    let told = complaints("webhook: { password: hunter2 }\n  b: [\nx: 'hunter3\n");
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+/// What only a start would find out.
+#[test]
+fn a_check_judges_what_a_start_would() {
+    let file = |listeners: &str, more: &str| {
+        complaints(&format!(
+            "listeners: {listeners}\n{more}\nsites: [{{ name: a, hosts: [a.example], origin: {{ address: 'x:1' }}, \
+             vendor: {{ segment: {{ write_key: long-enough-1 }} }} }}]\n"
+        ))
+    };
+    for (listeners, more, why) in [
+        ("[{ address: '0.0.0.0:81' }]", "admin: { address: '127.0.0.1:81' }", "admin.address"),
+        ("[{ address: '127.0.0.1:81' }]", "admin: { address: '127.0.0.1:81' }", "another port"),
+        ("[{ address: '0.0.0.0:81' }, { address: '127.0.0.1:81' }]", "", "takes this address"),
+        ("[{ address: '127.0.0.1:81' }]", "data: { size: 99999999999999999999GiB }", "at most 64"),
+        ("[{ address: '127.0.0.1:81' }]", "cache: { memory: 1PiB }", "cache.memory"),
+        ("[{ address: '127.0.0.1:81' }]", "events: { per_client: 1e30 }", "events.per_client"),
+        ("[{ address: '127.0.0.1:81' }]", "events: { at_once: 18446744073709551616 }", "at most"),
+    ] {
+        let told = file(listeners, more);
+        assert!(told.contains(why) && told.contains("1 problem"), "{more}: {told}");
+    }
+    // Sizes that are no pages, and numbers written in another way. What is doubtful is told, and a problem where asked for.
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = folder.path().join("d.yaml");
+    let text = "listeners: [{ address: '0.0.0.0:81' }, { address: '[::]:81' }, { address: '127.0.0.1:82' }]
+admin: { address: '0.0.0.0:9180' }
+data: { size: 10GB }
+events: { per_client: 1e3 }
+sites: [{ name: a, hosts: [a.example], origin: { address: 'x:1' }, vendor: { segment: { write_key: long-enough-1 } } }]
+";
+    std::fs::write(&yaml, text).unwrap();
+    let yaml = yaml.to_str().unwrap();
+    let output = doorstep(&["check", yaml]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.starts_with("warning: "), "{output:?}");
+    assert!(told.contains("admin.address") && told.contains("no login"), "{told}");
+    assert_eq!(doorstep(&["check", "--strict", yaml]).status.code(), Some(1));
 }
 
 #[test]
