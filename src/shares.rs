@@ -19,6 +19,16 @@ pub(crate) enum NoPlace {
     OfOne,
 }
 
+impl NoPlace {
+    /// How metrics call it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::OfOne => "client",
+        }
+    }
+}
+
 impl Shares {
     /// Takes one of `most` for `asker`, who may hold `of_one`. Whoever is nobody in particular has no share of its own.
     pub(crate) fn take(

@@ -15,7 +15,7 @@ use super::profiles::compile_store;
 use super::remains::{Remains, follows};
 use super::shown::without_secrets;
 use super::site::compile_site;
-use super::snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot};
+use super::snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot, UnreadBounds};
 use super::source::Source;
 use super::units::ByteSize;
 use crate::collect::{Durability, EventLimits, Keeping, Timing};
@@ -230,6 +230,10 @@ impl Checking<'_> {
                     0 => usize::MAX,
                     bound => bound,
                 },
+            },
+            unread: UnreadBounds {
+                most: file.connections.unread.bytes(),
+                per_client: file.connections.unread_per_client.bytes(),
             },
             shutdown: End { delay: file.shutdown.delay.get(), drain: file.shutdown.drain.get() },
         };

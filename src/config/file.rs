@@ -255,11 +255,17 @@ pub struct Connections {
     pub most: usize,
     /// One address (IPv6: one /64); 0 for no bound. Addresses of `trusted_proxies` have none.
     pub per_client: usize,
+    /// What has come of answers and visitors have not read: memory that they hold, all together. An answer for which
+    /// there is no room is a 503.
+    pub unread: ByteSize,
+    /// One address, as above. A long answer that is read slowly counts as 704 KiB.
+    pub unread_per_client: ByteSize,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { most: 0, per_client: 2000 }
+        let (unread, unread_per_client) = (ByteSize::mib(1024), ByteSize::mib(256));
+        Self { most: 0, per_client: 2000, unread, unread_per_client }
     }
 }
 
@@ -412,6 +418,9 @@ pub struct Origin {
     /// The longest pause of the origin while it takes a request.
     #[serde(default = "default_write_timeout")]
     pub write_timeout: Duration,
+    /// How long a page that was chosen for a visitor may take to begin: then they get the one that everybody gets.
+    #[serde(default = "default_fallback_after")]
+    pub fallback_after: Duration,
     /// For how long an idle connection is kept for the next request.
     #[serde(default = "default_idle_timeout")]
     pub keepalive: Duration,
@@ -595,6 +604,9 @@ fn default_connect_timeout() -> Duration {
 }
 fn default_read_timeout() -> Duration {
     Duration::secs(60)
+}
+fn default_fallback_after() -> Duration {
+    Duration::secs(5)
 }
 fn default_write_timeout() -> Duration {
     Duration::secs(60)

@@ -29,6 +29,8 @@ pub use load::{LoadError, load_file};
 pub use problem::{Place, Problem, Problems};
 pub use schema::schema;
 pub use secret::Secret;
-pub use snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot, StoreChoice};
+pub use snapshot::{
+    Config, ConnectionBounds, End, ListenOn, Node, Snapshot, StoreChoice, UnreadBounds,
+};
 pub use source::Source;
 pub use units::{ByteSize, Duration};

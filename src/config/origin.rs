@@ -30,6 +30,7 @@ pub(super) fn timeouts(origin: &file::Origin) -> Timeouts {
         read: origin.read_timeout.get(),
         write: origin.write_timeout.get(),
         idle: origin.keepalive.get(),
+        fallback: origin.fallback_after.get(),
     }
 }
 

@@ -197,7 +197,7 @@ fn upstream(
         connect: pull.timeout.get(),
         read: pull.timeout.get(),
         write: pull.timeout.get(),
-        idle: std::time::Duration::from_mins(1),
+        ..Timeouts::default()
     };
     Some(Arc::new(Upstream::new(endpoint, timeouts, None, true)))
 }

@@ -97,6 +97,8 @@ pub struct Snapshot {
     pub access_log: AccessLog,
     /// How many connections visitors may hold.
     pub connections: ConnectionBounds,
+    /// What they may leave unread.
+    pub unread: UnreadBounds,
     /// The end of a process.
     pub shutdown: End,
 }
@@ -104,6 +106,15 @@ pub struct Snapshot {
 /// How many connections visitors may hold at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionBounds {
+    /// All together.
+    pub most: usize,
+    /// One address; of IPv6, one /64.
+    pub per_client: usize,
+}
+
+/// What visitors may leave unread of their answers, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct UnreadBounds {
     /// All together.
     pub most: usize,
     /// One address; of IPv6, one /64.

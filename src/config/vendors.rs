@@ -224,10 +224,9 @@ fn vendor_upstream(
 ) -> Option<Arc<Upstream>> {
     let endpoint = checking.take(place, Endpoint::parse(address))?;
     let timeouts = Timeouts {
-        connect: std::time::Duration::from_secs(5),
         read: file.events.timeout.get(),
         write: file.events.timeout.get(),
-        idle: std::time::Duration::from_mins(1),
+        ..Timeouts::default()
     };
     Some(Arc::new(Upstream::new(endpoint, timeouts, None, true)))
 }

@@ -12,6 +12,7 @@ use pingora::{ErrorType, OrErr, Result};
 
 use super::claims::claims;
 use super::context::RequestId;
+use super::limits::household;
 
 /// The client as far as it can be believed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +45,13 @@ impl Client {
             secure: forwarded_proto(headers).unwrap_or(tls),
             trusted: true,
         }
+    }
+
+    /// The visitor's network, which has a share. None where that is a proxy of one's own: behind it are all of its
+    /// visitors.
+    pub(super) fn network(&self) -> Option<u128> {
+        let own_proxy = self.trusted && self.address == self.peer;
+        self.address.filter(|_| !own_proxy).map(household)
     }
 
     /// `http` or `https`.

@@ -16,6 +16,7 @@ use super::page_view::View;
 use super::preview::Given;
 use super::raw_request::RawRequest;
 use super::target::Authority;
+use super::unread::Held;
 use super::who::Who;
 use crate::config::Snapshot;
 use crate::decide::{Concerned, Consent, Decision, Target};
@@ -58,6 +59,8 @@ pub struct Context {
     pub(super) raw: Option<RawRequest>,
     /// The connection to the origin that a page's request is on.
     pub(super) origin: OriginConnection,
+    /// What has come of the answer and the visitor has not read.
+    pub(super) unread: Option<Box<Held>>,
     /// Names a request that was refused before it had a site.
     pub(super) refused: Option<&'static str>,
     /// A copy made in the background to renew a cached file: nobody waits for it.
@@ -198,12 +201,16 @@ impl Page {
         self.wants_html && self.decision.as_ref().is_some_and(|decision| !decision.edits.is_empty())
     }
 
+    /// Whether the page that everybody gets can stand in for the one that was chosen.
+    pub(super) fn can_fall_back(&self) -> bool {
+        // What has a body, or changes something, is not asked twice.
+        self.safe && matches!(self.target(), Some(Target::Other { fallback: true, .. }))
+    }
+
     /// Gives the page that was chosen up for the one that everybody gets, once. `false` where that is what
     /// failed.
     pub(super) fn fall_back(&mut self) -> bool {
-        // What has a body, or changes something, is not asked twice.
-        let falls =
-            self.safe && matches!(self.target(), Some(Target::Other { fallback: true, .. }));
+        let falls = self.can_fall_back();
         if falls {
             self.fell_back = true;
         }
@@ -231,6 +238,7 @@ impl Context {
             id: RequestId::default(),
             raw: None,
             origin: OriginConnection::default(),
+            unread: None,
             refused: None,
             background: false,
             logged: false,

@@ -2,7 +2,7 @@
 
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorSource, ErrorType, ImmutStr};
+use pingora::{BError, Error, ErrorSource, ErrorType, ImmutStr};
 
 use super::answer::Answer;
 use super::confirm::{Said, said_by_origin};
@@ -147,14 +147,19 @@ pub(super) fn failure_status(error: &Error, context: &Context) -> u16 {
     }
 }
 
+/// What the first of an error's causes says.
+pub(super) fn said(error: &Error) -> Option<&str> {
+    let first = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<BError>());
+    first.and_then(|first| said(first)).or_else(|| error.context.as_ref().map(ImmutStr::as_str))
+}
+
 /// What a program reads of a failure: of a request that was refused, what is wrong with it. What is wrong with an
 /// upstream is the operator's to know.
 pub(super) fn failure_answer(status: StatusCode, error: &Error, context: &Context) -> Answer {
     match (context.refused, status) {
         (Some(rule), _) => {
-            let said =
-                Some(error).filter(|error| matches!(error.etype(), ErrorType::HTTPStatus(_)));
-            let said = said.and_then(|error| error.context.as_ref()).map(ImmutStr::as_str);
+            let is_own = matches!(error.etype(), ErrorType::HTTPStatus(_));
+            let said = Some(error).filter(|_| is_own).and_then(said);
             Answer::error(status, rule, said.unwrap_or("the request is malformed"))
         }
         (None, StatusCode::SERVICE_UNAVAILABLE) => {

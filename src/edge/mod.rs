@@ -11,6 +11,7 @@ mod client;
 mod confirm;
 mod consent;
 mod context;
+mod deadline;
 mod decide;
 mod event;
 mod exposure;
@@ -19,6 +20,7 @@ mod fetches;
 mod generic;
 mod limits;
 mod origin_connection;
+mod pace;
 mod page;
 mod page_body;
 mod page_view;
@@ -32,6 +34,7 @@ mod settle;
 mod source;
 mod strict;
 mod target;
+mod unread;
 mod visitor;
 mod webhook;
 mod who;
@@ -69,6 +72,9 @@ use crate::telemetry::metrics::REJECTED;
 use crate::upstream::{Client, Upstream};
 
 pub(crate) use limits::household;
+#[cfg(test)]
+pub(crate) use pace::PATIENCE;
+pub(crate) use pace::Pace;
 pub use raw_request::{BadBody, RawRequest};
 pub use strict::MAX_HEAD_BYTES;
 
@@ -98,6 +104,8 @@ pub struct Edge {
     sessions: session_check::Sessions,
     /// Who has seen which variant.
     seen: exposure::Seen,
+    /// What visitors have not read.
+    unread: Arc<unread::Unread>,
     deciders: Vec<Arc<dyn Decide>>,
     leaving: Arc<AtomicBool>,
 }
@@ -106,8 +114,8 @@ pub struct Edge {
 const NOT_IDLE: &str = "idle connection has ended";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
-/// The longest pause of a client while it takes an answer.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest pause of a client while it takes an answer over HTTP/2, which has pauses of its own for each stream.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest pause of a client while it sends.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a client still sends after its answer is read for that long.
@@ -129,7 +137,7 @@ impl Edge {
         let (callers, pushing) = (callers::Callers::default(), Semaphore::new(webhook::PUSHING));
         let (fetches, client) = (fetches::Fetches::default(), Client::default());
         let (sessions, seen) = (session_check::Sessions::default(), exposure::Seen::default());
-        let deciders = Vec::new();
+        let (unread, deciders) = (Arc::default(), Vec::new());
         Self {
             snapshot,
             profiles,
@@ -144,6 +152,7 @@ impl Edge {
             client,
             sessions,
             seen,
+            unread,
             deciders,
             leaving,
         }
@@ -159,6 +168,18 @@ impl Edge {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Room for what the visitor will not have read of the answer.
+    fn begin_answer(&self, context: &mut Context, response: &ResponseHeader) -> Result<()> {
+        // An earlier one has been given up.
+        context.unread = None;
+        let length = response.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let bounds = context.snapshot.unread;
+        let held = self.unread.begin(bounds, context.client.network(), length);
+        context.unread = Some(Box::new(held.or_else(unread::refuse)?));
+        Ok(())
     }
 }
 
@@ -199,7 +220,9 @@ impl ProxyHttp for Edge {
         }
         let leaving = self.leaving.load(Ordering::Relaxed);
         session.set_keepalive((!leaving).then_some(KEEPALIVE_SECONDS));
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        // Over HTTP/1 the connection sees to it: see `Pace`.
+        let streams = session.is_http2();
+        session.set_write_timeout(streams.then_some(WRITE_TIMEOUT));
         // In a tunnel either side may be silent; the origin's own pause bounds it.
         let tunnel = session.req_header().headers.contains_key(header::UPGRADE);
         session.set_read_timeout((!tunnel).then_some(READ_TIMEOUT));
@@ -320,9 +343,14 @@ impl ProxyHttp for Edge {
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
         context.asked = None;
+        let late = context.origin.is_late();
         context.origin.leave();
         let truncated = session.as_ref().retry_buffer_truncated();
         if matches!(error.etype(), ErrorType::Custom(NOT_IDLE)) {
+            return error;
+        }
+        if late && session.response_written().is_none() && falls_back(context) {
+            error.set_retry(true);
             return error;
         }
         if truncated || !session.req_header().method.is_idempotent() {
@@ -360,8 +388,9 @@ impl ProxyHttp for Edge {
         if !reused && let Some(upstream) = upstream(context) {
             upstream.worked(peer);
         }
-        if matches!(context.way, Way::Page(_)) {
-            context.origin.open(socket);
+        if let Way::Page(page) = &context.way {
+            let within = upstream(context).filter(|_| page.can_fall_back());
+            context.origin.open(socket, within.map(|upstream| upstream.fallback_after()));
         }
         Ok(())
     }
@@ -495,10 +524,14 @@ impl ProxyHttp for Edge {
             response::drop_own(response);
             return Ok(());
         }
+        let has_no_body = response::has_no_body(&session.req_header().method, response);
+        if !has_no_body && !context.background {
+            self.begin_answer(context, response)?;
+        }
         match &mut context.way {
             Way::Page(_) => {
                 context.origin.answer_began();
-                if response::has_no_body(&session.req_header().method, response) {
+                if has_no_body {
                     context.origin.answer_ended();
                 }
                 self.to_visitor(session, context, response)
@@ -515,6 +548,9 @@ impl ProxyHttp for Edge {
         end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
+        if let (Some(held), Some(piece)) = (&mut context.unread, &chunk) {
+            held.piece(piece.len()).or_else(unread::refuse)?;
+        }
         match &mut context.way {
             Way::Asset(way) => asset::make(way, chunk, end),
             _ => {

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 
+use super::deadline::Deadline;
+use super::pace::longest;
+
 /// The connection that a page's request is on.
 #[derive(Debug, Default)]
 pub(super) struct OriginConnection {
@@ -19,28 +22,33 @@ pub(super) struct OriginConnection {
     is_early: bool,
     /// Bytes of the request's body that have come from the visitor.
     came: u64,
+    /// The answer has to begin by then.
+    deadline: Option<Deadline>,
 }
 
-/// A body may come as slowly as it wants to for so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// From then on it has to have come with so many bytes a second: it holds a connection of the origin's meanwhile.
-const BYTES_A_SECOND: u64 = 500;
-
 impl OriginConnection {
-    /// The request goes out on `socket`.
-    pub(super) fn open(&mut self, socket: RawFd) {
-        *self = Self { socket: Some(socket), came: self.came, ..Self::default() };
+    /// The request goes out on `socket`, and its answer has to begin `within` that time, where it says so.
+    pub(super) fn open(&mut self, socket: RawFd, within: Option<Duration>) {
+        // Without descriptors for it the origin's own pause bounds the wait.
+        let deadline = within.and_then(|within| Deadline::start(socket, within).ok());
+        *self = Self { socket: Some(socket), came: self.came, deadline, ..Self::default() };
     }
 
     /// The request has left it, with an error.
     pub(super) fn leave(&mut self) {
         self.socket = None;
+        self.deadline = None;
+    }
+
+    /// Whether the answer has not begun in time.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.as_ref().is_some_and(Deadline::is_over)
     }
 
     /// `bytes` of the body have come, of a request that came at `since`. Whether that is too slow by now.
     pub(super) fn is_too_slow(&mut self, bytes: usize, since: Instant) -> bool {
         self.came = self.came.saturating_add(bytes as u64);
-        since.elapsed() > PATIENCE + Duration::from_secs(self.came / BYTES_A_SECOND)
+        since.elapsed() > longest(self.came)
     }
 
     /// All of the request has come from the visitor.
@@ -51,6 +59,7 @@ impl OriginConnection {
     /// The head of the answer has come from the origin.
     pub(super) fn answer_began(&mut self) {
         self.is_early = !self.request_ended;
+        self.deadline = None;
     }
 
     /// All of the answer has come from the origin. Where it began before the request had gone, the rest of that still
@@ -88,7 +97,7 @@ mod tests {
         assert!(!connection.is_too_slow(1, ago(19)));
         assert!(connection.is_too_slow(1, ago(21)));
         assert!(!connection.is_too_slow(10_000, ago(39)));
-        connection.open(1);
+        connection.open(1, None);
         assert!(connection.is_too_slow(1, ago(41)), "another connection changes nothing");
     }
 
@@ -125,7 +134,7 @@ mod tests {
             ours.set_nonblocking(true).unwrap();
             let mut connection = OriginConnection::default();
             connection.request_ended();
-            connection.open(ours.as_raw_fd());
+            connection.open(ours.as_raw_fd(), None);
             if before {
                 connection.request_ended();
             }

@@ -1,10 +1,11 @@
 //! A request in the access log.
 
-use pingora::Error;
 use pingora::protocols::http::ServerSession;
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::{Context, Way};
+use super::failure::said;
 use crate::telemetry::{AccessLog, Personalization, Record};
 
 pub(super) fn write_record(
@@ -38,11 +39,16 @@ pub(super) fn write_record(
         request: std::str::from_utf8(&context.id).unwrap_or_default(),
         personalization: page.and_then(|page| page.outcome).map(Personalization::label),
         stale_profile: page.is_some_and(|page| page.stale),
-        error: error.map(|error| {
-            context.refused.map_or_else(
-                || error.etype().as_str().to_owned(),
-                |rule| format!("refused: {rule}"),
-            )
-        }),
+        error: error.map(|error| cause(error, context)),
     });
+}
+
+/// Why it failed, in a word or a sentence.
+fn cause(error: &Error, context: &Context) -> String {
+    match (context.refused, error.etype()) {
+        (Some(rule), _) => format!("refused: {rule}"),
+        // The status stands beside it.
+        (None, ErrorType::HTTPStatus(_)) => said(error).unwrap_or("failed").to_owned(),
+        (None, kind) => kind.as_str().to_owned(),
+    }
 }

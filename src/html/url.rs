@@ -193,7 +193,9 @@ fn beginning(fixed: &str, its_use: UrlUse) -> Result<Option<Reference<'_>>, UrlE
 
 /// A URL being put together.
 #[derive(Default)]
-struct Composition {
+struct Composition<'s> {
+    /// What stands between URLs, in a list of them.
+    separators: &'s [char],
     text: String,
     /// Where the first value begins.
     begun: Option<usize>,
@@ -203,10 +205,10 @@ struct Composition {
     is_unknown: bool,
 }
 
-impl Composition {
+impl<'s> Composition<'s> {
     /// A value at the beginning, and behind `separators` in a list, is put in as it is, another one as a part.
-    fn of(parts: &[Part<'_>], separators: &[char]) -> Result<Self, UrlError> {
-        let mut own = Self::default();
+    fn of(parts: &[Part<'_>], separators: &'s [char]) -> Result<Self, UrlError> {
+        let mut own = Self { separators, ..Self::default() };
         // Values meet as they are, before what is a part is encoded.
         plain(parts)?;
         for part in parts {
@@ -240,13 +242,17 @@ impl Composition {
 
     /// Whether an encoded value makes a part of the path that leads to another folder: `..`, also as `%2e.`.
     fn leaves_folder(&self) -> bool {
-        let end = self.text.find(['?', '#']).unwrap_or(self.text.len());
-        let path = self.text.get(..end).unwrap_or_default();
-        self.encoded.iter().filter(|value| value.start < end).any(|value| {
-            let before = path.get(..value.start).unwrap_or_default();
-            let from = before.rfind('/').map_or(0, |slash| slash + 1);
-            let rest = path.get(from..).unwrap_or_default();
-            let segment = rest.split('/').next().unwrap_or_default();
+        let separates = |char| self.separators.contains(&char);
+        self.encoded.iter().any(|value| {
+            let (before, _) = self.text.split_at_checked(value.start).unwrap_or_default();
+            let before = before.rsplit(separates).next().unwrap_or_default();
+            if before.contains(['?', '#']) {
+                return false;
+            }
+            let from = value.start - before.rsplit('/').next().map_or(0, str::len);
+            let rest = self.text.get(from..).unwrap_or_default();
+            let ends = |char| matches!(char, '/' | '?' | '#') || separates(char);
+            let segment = rest.split(ends).next().unwrap_or_default();
             let dots = segment.trim().to_ascii_lowercase().replace("%2e", ".");
             matches!(&*dots, "." | "..")
         })
@@ -287,6 +293,9 @@ pub(super) fn urls(parts: &[Part<'_>]) -> Result<String, UrlError> {
             Reference::parse(one, UrlUse::Link)?;
         }
     }
+    if composition.leaves_folder() {
+        return Err(UrlError::Elsewhere);
+    }
     Ok(composition.text)
 }
 
@@ -297,6 +306,9 @@ pub(super) fn urls(parts: &[Part<'_>]) -> Result<String, UrlError> {
 pub(super) fn image_set(parts: &[Part<'_>]) -> Result<String, UrlError> {
     let composition = Composition::of(parts, &[' ', '\t', '\n', '\r', ','])?;
     beginning(composition.beginning(), UrlUse::Media)?;
+    if composition.leaves_folder() {
+        return Err(UrlError::Elsewhere);
+    }
     if composition.is_unknown {
         return Ok(composition.text);
     }

@@ -8,7 +8,7 @@ use pingora::protocols::Stream;
 
 use crate::config::Snapshot;
 use crate::edge::household;
-use crate::shares::{NoPlace, Shares};
+use crate::shares::Shares;
 use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_REFUSED};
 
 /// The connections that there are.
@@ -47,11 +47,7 @@ impl Crowd {
         let network = address.filter(own).map(household);
         let taken = self.held().take(network, bounds.most, bounds.per_client);
         if let Err(why) = taken {
-            let bound = match why {
-                NoPlace::All => "all",
-                NoPlace::OfOne => "client",
-            };
-            CONNECTIONS_REFUSED.with_label_values(&[bound]).inc();
+            CONNECTIONS_REFUSED.with_label_values(&[why.label()]).inc();
             return None;
         }
         CONNECTIONS.inc();

@@ -4,7 +4,7 @@
 //! after each, or its stream keeps the head back until more comes and then sends the two in a call each.
 //! Such a call is the dearest part of a short answer. [`Gathered`] puts a flush off for as long as the
 //! connection's task is at work: see [`Wire::at_work`]. When the task has to wait for something, or
-//! is done, all that it has written leaves at once. So nothing waits for what is yet to come.
+//! is done, all that it has flushed leaves at once, and waits for nothing that is yet to come.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -24,7 +24,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::patience::Patience;
-use crate::edge::{RawRequest, WRITE_TIMEOUT};
+use crate::edge::{Pace, RawRequest};
 use crate::spare::Spare;
 
 /// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
@@ -50,12 +50,15 @@ struct Kept {
     at_work: bool,
     /// A flush has been put off.
     flush: bool,
+    /// How what leaves is read.
+    pace: Pace,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        let (bytes, gone) = (Spare::default(), 0);
-        Self(Arc::new(Mutex::new(Kept { stream, bytes, gone, at_work: false, flush: false })))
+        let (bytes, gone, pace) = (Spare::default(), 0, Pace::default());
+        let (at_work, flush) = (false, false);
+        Self(Arc::new(Mutex::new(Kept { stream, bytes, gone, at_work, flush, pace })))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -85,14 +88,13 @@ impl Wire {
             return;
         }
         let sent = poll_fn(|cx| self.kept().poll_flush(cx));
-        self.within_time(sent).await;
+        self.settle(sent.await);
     }
 
-    /// Waits for the end of an answer to leave, as long as a client may take for any part of it: who has
-    /// written it believes that it has left, and waits no more.
-    async fn within_time(&self, sent: impl Future<Output = io::Result<()>>) {
-        if !matches!(tokio::time::timeout(WRITE_TIMEOUT, sent).await, Ok(Ok(()))) {
-            tracing::debug!("the end of an answer did not leave");
+    /// Gives up what can't leave: who has written it believes that it has left.
+    fn settle(&self, sent: io::Result<()>) {
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the end of an answer did not leave");
             let mut kept = self.kept();
             (kept.bytes, kept.gone, kept.flush) = (Spare::default(), 0, false);
         }
@@ -136,22 +138,38 @@ impl Kept {
                 *piece = *buf;
             }
             let pieces = pieces.get(..=bufs.len()).unwrap_or(&pieces);
-            let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
+            let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+            let n = ready!(self.paced(cx, sent))?;
             let n = self.left(n)?;
             if n > 0 {
                 return Poll::Ready(Ok(n));
             }
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.paced(cx, sent)
+    }
+
+    /// What a call to the system came to, or an error when the visitor reads too slowly for it to come to anything.
+    fn paced<T>(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if sent.is_ready() {
+            self.pace.moves();
+            return sent;
+        }
+        let stream = &self.stream;
+        let read = || {
+            let digest = stream.get_socket_digest();
+            digest.and_then(|digest| digest.tcp_info()).map_or(0, |tcp| tcp.tcpi_bytes_acked)
+        };
+        ready!(self.pace.poll_too_slow(cx, read));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the visitor reads too slowly")))
     }
 
     /// Sends what is kept back by itself.
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
-            let n = ready!(
-                Pin::new(&mut self.stream)
-                    .poll_write(cx, self.bytes.get(self.gone..).unwrap_or_default())
-            )?;
+            let kept = self.bytes.get(self.gone..).unwrap_or_default();
+            let sent = Pin::new(&mut self.stream).poll_write(cx, kept);
+            let n = ready!(self.paced(cx, sent))?;
             self.left(n)?;
         }
         if self.bytes.capacity() > 2 * KEPT {
@@ -163,7 +181,8 @@ impl Kept {
     /// Sends everything. What could not leave is still due.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_kept(cx))?;
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        let sent = Pin::new(&mut self.stream).poll_flush(cx);
+        ready!(self.paced(cx, sent))?;
         self.flush = false;
         Poll::Ready(Ok(()))
     }
@@ -232,7 +251,8 @@ impl AsyncWrite for Gathered {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut kept = self.wire.kept();
         ready!(kept.poll_kept(cx))?;
-        Pin::new(&mut kept.stream).poll_shutdown(cx)
+        let sent = Pin::new(&mut kept.stream).poll_shutdown(cx);
+        kept.paced(cx, sent)
     }
 }
 
@@ -264,8 +284,8 @@ impl AsyncRead for Gathered {
 #[async_trait]
 impl Shutdown for Gathered {
     async fn shutdown(&mut self) {
-        let wire = self.wire.clone();
-        wire.within_time(AsyncWriteExt::shutdown(self)).await;
+        let sent = AsyncWriteExt::shutdown(self).await;
+        self.wire.settle(sent);
     }
 }
 
@@ -326,6 +346,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::edge::PATIENCE;
 
     /// Takes so many bytes a call as it is told, none at times, and remembers each call's.
     #[derive(Debug, Default, Clone)]
@@ -501,7 +522,7 @@ mod tests {
             })
             .await;
             wire.end().await;
-            assert_eq!(began.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
+            assert_eq!(began.elapsed(), PATIENCE);
             drop(visitor);
         }
     }

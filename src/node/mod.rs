@@ -428,6 +428,11 @@ fn listen<A>(
     if http2 {
         tls.enable_h2();
     }
-    service.add_tls_with_settings(&address, Some(socket), tls);
+    service.add_listener(
+        ListenerConfig::tcp(address)
+            .tcp_socket_options(socket)
+            .l4_buffer(L4BufferSettings::unbuffered())
+            .tls(tls),
+    );
     Ok(Some(certificates))
 }

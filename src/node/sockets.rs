@@ -17,6 +17,8 @@ use super::StartError;
 pub(super) const SOCKETS: &str = "DOORSTEP_SOCKETS";
 /// Connections that may wait to be accepted: the system has a bound of its own.
 const BACKLOG: i32 = 65_535;
+/// Bytes of an answer that the system takes and can't send yet, for each connection.
+const UNSENT: u32 = 128 << 10;
 
 /// The sockets of the process before this one.
 #[derive(Debug, Default)]
@@ -114,6 +116,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         // `[::]` and `0.0.0.0` on one port are two listeners.
         socket.set_only_v6(true)?;
     }
+    // Its connections have it as well: a visitor who does not read holds so much of the system's memory, not megabytes.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -248,6 +248,15 @@ pub static CONNECTIONS_REFUSED: Counters = counter!(
     "Connections closed at once: one too many in all, or of one client.",
     "bound"
 );
+/// What of answers waits for visitors to read it.
+pub static UNREAD_BYTES: LazyLock<IntGauge> =
+    gauge!("unread_bytes", "Bytes of answers that wait for their visitors to read them.");
+/// Answers for which there was no room.
+pub static ANSWERS_REFUSED: Counters = counter!(
+    "answers_refused_total",
+    "Answers given up because too much was unread: in all, or by one client.",
+    "bound"
+);
 /// Lines of a log that its output did not take in time.
 pub static LOG_LINES_LOST: Counters =
     counter!("log_lines_lost_total", "Lines of a log that its output did not take in time.", "log");
@@ -413,8 +422,9 @@ pub fn declare() {
     }
     for bound in ["all", "client"] {
         CONNECTIONS_REFUSED.with_label_values(&[bound]);
+        ANSWERS_REFUSED.with_label_values(&[bound]);
     }
-    for gauge in [&CONNECTIONS, &RELOAD_SUCCESSFUL, &RELOAD_SECONDS] {
+    for gauge in [&CONNECTIONS, &UNREAD_BYTES, &RELOAD_SUCCESSFUL, &RELOAD_SECONDS] {
         LazyLock::force(gauge);
     }
     LazyLock::force(&CONFIG_INFO);
@@ -495,6 +505,8 @@ pub fn names() -> Vec<String> {
     for desc in [
         CONNECTIONS.desc(),
         CONNECTIONS_REFUSED.desc(),
+        UNREAD_BYTES.desc(),
+        ANSWERS_REFUSED.desc(),
         LOG_LINES_LOST.desc(),
         RELOAD_SUCCESSFUL.desc(),
         RELOAD_SECONDS.desc(),

@@ -27,12 +27,15 @@ pub struct Timeouts {
     pub write: Duration,
     /// Idle connections are kept that long.
     pub idle: Duration,
+    /// Until a page that everybody's can stand in for has begun.
+    pub fallback: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let minute = Duration::from_mins(1);
-        Self { connect: Duration::from_secs(5), read: minute, write: minute, idle: minute }
+        let (connect, fallback) = (Duration::from_secs(5), Duration::from_secs(5));
+        Self { connect, read: minute, write: minute, idle: minute, fallback }
     }
 }
 
@@ -92,6 +95,11 @@ impl Upstream {
     /// `peer` could not be connected to: the others are asked before it.
     pub fn failed(&self, peer: &HttpPeer) {
         self.addresses.failed(peer);
+    }
+
+    /// How long a page is waited for that everybody's can stand in for.
+    pub fn fallback_after(&self) -> Duration {
+        self.timeouts.fallback
     }
 
     /// `peer` has been connected to.

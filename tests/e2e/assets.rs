@@ -221,7 +221,8 @@ async fn the_cache_is_bounded() {
 #[tokio::test]
 async fn an_old_file_is_renewed_over_http2() {
     let vendor = Vendor::start().await;
-    let (edge, secure, roots, _folder) = crate::tls::site_with(1, vendor.port()).await;
+    let (edge, secure, roots, _folder) =
+        crate::tls::site_of(Setup::new(1).vendor(vendor.port())).await;
     let tls = crate::tls::connect(secure, "shop.example", &roots, b"h2").await;
     let (client, connection) = h2::client::handshake(tls).await.unwrap();
     let driver = tokio::spawn(connection);

@@ -201,7 +201,8 @@ async fn the_sdk_runs_under_the_pages_own_policy() {
 async fn over_tls_everything_stays_on_tls() {
     let vendor = Vendor::real().await;
     let origin = Server::start(|_| Reply::html("<head><title>t</title></head><body>x")).await;
-    let (edge, secure, _roots, _folder) = tls::site_with(origin.port, vendor.port()).await;
+    let (edge, secure, _roots, _folder) =
+        tls::site_of(Setup::new(origin.port).vendor(vendor.port())).await;
     let url = format!("https://www.shop.example:{secure}");
     let seen = visit_at(&url, json!([
         { "open": "/", "until": "/seg/evs/p", "when": "window.analytics && analytics.initialized === true", "value": "document.cookie" },

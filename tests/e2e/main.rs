@@ -36,6 +36,7 @@ mod rewriting;
 mod rudderstack;
 mod shared_computer;
 mod signed_identity;
+mod slow_readers;
 mod sources;
 mod spool;
 mod sub_domain;

@@ -57,19 +57,18 @@ pub(crate) async fn connect(
 pub(crate) async fn site(
     origin: u16,
 ) -> (Edge, u16, Vec<CertificateDer<'static>>, tempfile::TempDir) {
-    site_with(origin, 1).await
+    site_of(Setup::new(origin)).await
 }
 
-pub(crate) async fn site_with(
-    origin: u16,
-    vendor: u16,
+/// A site with certificates, of what `setup` says of it.
+pub(crate) async fn site_of(
+    setup: Setup,
 ) -> (Edge, u16, Vec<CertificateDer<'static>>, tempfile::TempDir) {
     let (folder, secure) = (tempfile::tempdir().unwrap(), port());
     let first = certificate(folder.path(), "shop", &["shop.example", "www.shop.example"]);
     let second = certificate(folder.path(), "wild", &["*.more.example"]);
     let at = folder.path().display();
-    let edge = Setup::new(origin)
-        .vendor(vendor)
+    let edge = setup
         .hosts("[shop.example, '*.shop.example', '*.more.example']")
         .listeners(&format!(
             "[{{ address: '127.0.0.1:PORT', redirect_to_https: true }}, {{ address: '127.0.0.1:{secure}', tls: {{ certificate: {at}/shop.pem, key: {at}/shop.key, \

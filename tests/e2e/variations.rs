@@ -1,9 +1,13 @@
 //! Other pages under the same URL: routes, targets, and what happens when the chosen page fails.
 
-use serde_json::json;
+use std::sync::Arc;
 
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::support::client::Connection;
 use crate::support::edge::{Edge, Setup};
-use crate::support::server::{Reply, Server};
+use crate::support::server::{Piece, Reply, Server};
 
 async fn origin() -> Server {
     Server::start(|asked| match asked.target.split('?').next().unwrap_or_default() {
@@ -118,6 +122,45 @@ async fn a_chosen_page_that_fails_is_replaced_once() {
     edge.becomes("doorstep_variation_fallbacks_total", &[], 3.0).await;
     let head = edge.request("HEAD", "/fails").send().await;
     assert_eq!(head.status, 200);
+}
+
+#[tokio::test]
+async fn a_chosen_page_that_does_not_begin_is_replaced_in_time() {
+    let (never, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let goes = Arc::clone(&go);
+    let origin = Server::start(move |asked| match asked.target.as_str() {
+        "/silent" => Reply(vec![Piece::Wait(Arc::clone(&never))]),
+        "/paused" => {
+            let begins =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n";
+            let begins = Piece::Bytes(begins.into());
+            Reply(vec![begins, Piece::Wait(Arc::clone(&goes)), Piece::Bytes(b"4\r\n end\r\n0\r\n\r\n".into())])
+        }
+        _ => Reply::html(format!("everybody's {}", asked.target)),
+    })
+    .await;
+    let edge = Setup::new(origin.port)
+        .origin("fallback_after: 300ms")
+        .site(
+            "inject: { enabled: false }
+variations:
+- { route: /hangs, choose: [{ path: /silent }] }
+- { route: /pauses, choose: [{ path: /paused }] }",
+        )
+        .start()
+        .await;
+    // The first connection is new, later ones have been used before.
+    let mut pausing = Connection::open(edge.port).await;
+    pausing.write(edge.request("GET", "/pauses").bytes()).await;
+    assert!(pausing.until(b"begun").await.is_some());
+    for _ in 0..3 {
+        assert_eq!(edge.get("/hangs").await.text(), "everybody's /hangs");
+    }
+    edge.becomes("doorstep_variation_fallbacks_total", &[], 3.0).await;
+    go.notify_one();
+    assert!(pausing.until(b" end").await.is_some(), "what has begun may pause");
+    let asked = origin.asked();
+    assert_eq!(asked.iter().filter(|asked| asked.target == "/silent").count(), 3);
 }
 
 #[tokio::test]

@@ -41,6 +41,13 @@ impl<'t> Fragment<'t> {
                 ": a rule changes the page's own by `select`",
             ));
         }
+        if lower == "form" && self.open.iter().any(|outer| outer.name.eq_ignore_ascii_case("form"))
+        {
+            return Err(FragmentError::Unusual(
+                "<form>".into(),
+                " inside another: browsers leave it out",
+            ));
+        }
         let in_picture = self.is_in_picture();
         if in_picture && is_one_of(&lower, BREAKS) {
             return Err(FragmentError::Unusual(

@@ -198,6 +198,10 @@ fn each_url_of_a_list_is_judged() {
         ("@", "a.png 1x, javascript:x 2x", false),
         ("@", "a.png 1x,,data:x", false),
         ("@", "a.png (x, javascript:x", false),
+        ("/a/@/b.png 2x", "..", false),
+        ("/b.png 1x, /a/@ 2x", "..", false),
+        ("/b.png?x 1x, /a/%2E@ 2x", ".", false),
+        ("/b.png 1x, /c?@ 2x", "..", true),
         ("@", "mailto:x", false),
     ] {
         let made = made(text, value);
@@ -207,6 +211,8 @@ fn each_url_of_a_list_is_judged() {
         ("/a @", "https://x.example/", true),
         ("/a@", " javascript:x", true),
         ("/a @", "javascript:x", false),
+        ("/a /b/@ /c", "..", false),
+        ("/a /b?@ /c", "..", true),
         ("@", "/a\njavascript:x", false),
     ] {
         let made = made(text, value);

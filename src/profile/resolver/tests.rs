@@ -92,7 +92,8 @@ impl ProfileSource for Fixed {
 
 fn fixed(traits: Option<Traits>) -> (Arc<dyn ProfileSource>, Arc<Fixed>) {
     let wait = WAIT;
-    let timeouts = Timeouts { connect: wait, read: wait, write: wait, idle: wait };
+    let timeouts =
+        Timeouts { connect: wait, read: wait, write: wait, idle: wait, ..Timeouts::default() };
     let endpoint = Endpoint::parse("127.0.0.1:1").unwrap();
     let upstream = Arc::new(Upstream::new(endpoint, timeouts, None, true));
     let source = Arc::new(Fixed { traits, pulls: AtomicUsize::new(0), upstream });

@@ -1,0 +1,77 @@
+//! Visitors who ask for much and read little of it.
+
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::client::Connection;
+use crate::support::edge::{Edge, Setup};
+use crate::support::eventually;
+use crate::support::nginx::Nginx;
+use crate::tls;
+
+/// Of long answers two fit into it, and small ones beside them.
+const BOUND: &str = "connections: { unread_per_client: 2MiB }";
+
+async fn origin() -> Nginx {
+    let write = |root: &std::path::Path| {
+        std::fs::write(root.join("long"), vec![b'x'; 20 << 20]).unwrap();
+        std::fs::write(root.join("short"), "short").unwrap();
+    };
+    Nginx::start("", write).await
+}
+
+/// What is left to do when two answers of one client are unread.
+async fn is_bounded(edge: &Edge) {
+    let held = edge.metric("doorstep_unread_bytes", &[]).await;
+    assert!(held > 1_000_000.0 && held <= f64::from(2 << 20), "{held}");
+    assert!(edge.metric("doorstep_answers_refused_total", &[("bound", "client")]).await > 0.5);
+}
+
+#[tokio::test]
+async fn what_one_client_leaves_unread_has_a_bound() {
+    let nginx = origin().await;
+    let edge = Setup::new(nginx.port).node(BOUND).start().await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(edge.request("GET", "/long").bytes()).await;
+        assert_eq!(connection.head().await.unwrap().status, 200);
+        slow.push(connection);
+    }
+    assert_eq!(edge.get("/long").await.status, 503);
+    assert_eq!(edge.get("/short").await.text(), "short");
+    is_bounded(&edge).await;
+    let why = "\"error\":\"too much of earlier answers has not been read\"";
+    eventually("why", || async { edge.log().contains(why).then_some(()) }).await;
+    drop(slow);
+    edge.becomes("doorstep_unread_bytes", &[], 0.0).await;
+    assert_eq!(edge.get("/long").await.body.len(), 20 << 20);
+}
+
+type Client = h2::client::SendRequest<bytes::Bytes>;
+
+async fn get(client: &mut Client, path: &str) -> http::Response<h2::RecvStream> {
+    let uri = format!("https://shop.example{path}");
+    let request = http::Request::builder().uri(uri).body(()).unwrap();
+    let mut client = client.clone().ready().await.unwrap();
+    client.send_request(request, true).unwrap().0.await.unwrap()
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_share_the_bound() {
+    let nginx = origin().await;
+    let (edge, secure, roots, _folder) = tls::site_of(Setup::new(nginx.port).node(BOUND)).await;
+    let stream: TlsStream<TcpStream> = tls::connect(secure, "shop.example", &roots, b"h2").await;
+    let mut windows = h2::client::Builder::new();
+    windows.initial_window_size(1000);
+    let (mut client, connection) = windows.handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let unread = [get(&mut client, "/long").await, get(&mut client, "/long").await];
+    assert!(unread.iter().all(|answer| answer.status() == 200));
+    assert_eq!(get(&mut client, "/long").await.status(), 503);
+    assert_eq!(get(&mut client, "/short").await.status(), 200);
+    is_bounded(&edge).await;
+    drop((unread, client));
+    driver.abort();
+    edge.becomes("doorstep_unread_bytes", &[], 0.0).await;
+}
