@@ -45,6 +45,8 @@ pub(super) struct Lifecycle {
     pub(super) closes: Arc<Closes>,
     /// Set once the process is to end by itself.
     pub(super) ending: watch::Sender<bool>,
+    /// The service manager listens to this process, and to no other.
+    pub(super) speaks: Arc<AtomicBool>,
     /// The process that this one is to follow.
     pub(super) predecessor: Option<Predecessor>,
     /// Events that can still be delivered.
@@ -158,7 +160,7 @@ impl Lifecycle {
         let (told, mut successors) = mpsc::channel(1);
         let Some((reload, asks)) = self.reload.take() else { return };
         let reloads = tokio::spawn(reload.run(asks, told));
-        tokio::spawn(keep_alive(Arc::clone(&self.beat)));
+        tokio::spawn(keep_alive(Arc::clone(&self.beat), Arc::clone(&self.speaks)));
         loop {
             tokio::select! {
                 Some(()) = self.begun.recv() => self.begin(),
@@ -193,9 +195,11 @@ impl Lifecycle {
         tracing::info!("ready");
         let Some(predecessor) = self.predecessor.take() else { return notify("READY=1") };
         // Until the other process has let go, this one is one of two.
+        let speaks = Arc::clone(&self.speaks);
         std::thread::spawn(move || {
             if predecessor.lets_go() {
-                notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
+                speaks.store(true, Ordering::Relaxed);
+                notify("READY=1");
             } else {
                 tracing::error!("the process before goes on: this one ends");
                 end(0);
@@ -228,7 +232,9 @@ impl Lifecycle {
 
     /// The next process serves. `again`: it is to read the configuration once more.
     async fn retire(self, successor: Successor, again: bool) {
+        self.speaks.store(false, Ordering::Relaxed);
         if let Some(pid) = successor.pid() {
+            // The last that it hears from this process.
             notify(&format!("MAINPID={pid}"));
         }
         self.ready.store(false, Ordering::Relaxed);
@@ -274,7 +280,7 @@ impl Lifecycle {
 }
 
 /// Tells the service manager that the edge's threads are alive, where it wants to know.
-async fn keep_alive(beat: Arc<AtomicU64>) {
+async fn keep_alive(beat: Arc<AtomicU64>, speaks: Arc<AtomicBool>) {
     let Some(every) = watchdog() else { return };
     let mut ticks = tokio::time::interval(every / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -283,7 +289,8 @@ async fn keep_alive(beat: Arc<AtomicU64>) {
         ticks.tick().await;
         let now = beat.load(Ordering::Relaxed);
         // Nothing has begun yet at 0.
-        if now == 0 || before != Some(now) {
+        let moves = now == 0 || before != Some(now);
+        if moves && speaks.load(Ordering::Relaxed) {
             notify("WATCHDOG=1");
         }
         before = Some(now);

@@ -167,6 +167,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         end_admin,
         closes: Arc::clone(&closes),
         ending,
+        speaks: Arc::new(AtomicBool::new(start.predecessor.is_none())),
         predecessor: start.predecessor,
         outbox,
         snapshot,
