@@ -361,6 +361,27 @@ async fn a_full_redis_refuses_writes_and_goes_on_reading() {
     push_until_taken(&edge, identify("john", json!({"red": false}))).await;
 }
 
+/// No change that takes long stands before a page's question.
+#[tokio::test]
+async fn pages_are_told_while_changes_have_to_wait() {
+    let (redis, origin) = (Redis::start().await, origin().await);
+    let edge = node_with(&origin, &single(&redis.url()), "fresh_for: 0s").await;
+    hears(&edge).await;
+    john_is_red(&edge).await;
+    redis.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let (refused, known) =
+        tokio::join!(push(&edge, identify("john", json!({"red": false}))), async {
+            let mut known = 0;
+            for _ in 0..50 {
+                known += usize::from(in_time(&edge, "john").await == "/red");
+            }
+            known
+        });
+    assert_eq!((refused, known), (503, 50));
+    redis.cli(&["CLIENT", "UNPAUSE"]);
+    push_until_taken(&edge, identify("john", json!({"red": false}))).await;
+}
+
 #[tokio::test]
 async fn a_master_that_becomes_a_replica_is_left() {
     let (redis, origin) = (Redis::start().await, origin().await);
@@ -683,8 +704,12 @@ async fn a_call_that_fails_is_one_line_of_the_log() {
     let request = edge.request("POST", "/seg/profiles-webhook").header("Authorization", LOGIN);
     let told = request.body(many(500)).send().await;
     assert_eq!((told.status, told.header("retry-after")), (503, Some("10")));
-    let logged = edge.log().matches("could not be stored").count();
-    assert_eq!(logged, 1, "{}", edge.log());
+    let logged = || edge.log().matches("could not be stored").count();
+    eventually("the line", || async { (logged() > 0).then_some(()) }).await;
+    // What is said later comes later in the log.
+    edge.signal(Signal::SIGQUIT);
+    eventually("the next line", || async { edge.log().contains("SIGQUIT").then_some(()) }).await;
+    assert_eq!(logged(), 1, "{}", edge.log());
 }
 
 /// What is refused of very many is counted, and the first of it listed.

@@ -97,7 +97,10 @@ impl Options {
 
 /// The store.
 pub struct Redis {
-    connector: Connector,
+    /// Profiles of pages are asked for on it, and nothing else: no change that takes long stands before them.
+    reading: Connector,
+    /// Everything else goes over it.
+    writing: Connector,
     prefix: Box<str>,
     /// Where changes are told.
     channel: String,
@@ -140,7 +143,8 @@ impl Redis {
                 unlink: Script::new(include_str!("redis/unlink.lua")),
                 delete: Script::new(include_str!("redis/delete.lua")),
             },
-            connector: Connector::new(options),
+            reading: Connector::new("pages", options.clone()),
+            writing: Connector::new("changes", options),
         }
     }
 
@@ -162,23 +166,39 @@ impl Redis {
         format!("{}|{micros}|{}", self.node, key.map(record::name).unwrap_or_default())
     }
 
-    /// Runs `call` on the connection that there is, within the deadline.
+    /// Runs `call` on the connection for changes, within the deadline.
     async fn on<T, F>(&self, call: impl FnOnce(Arc<Connected>) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
-        let Some(connected) = self.connector.current() else {
+        self.over(&self.writing, call).await
+    }
+
+    /// Runs `call` on the connection that there is of `connector`, within the deadline.
+    async fn over<T, F>(
+        &self,
+        connector: &Connector,
+        call: impl FnOnce(Arc<Connected>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let Some(connected) = connector.current() else {
             return Err(StoreError::Unavailable("Redis is not connected".into()));
         };
         match tokio::time::timeout(self.timeout, call(Arc::clone(&connected))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                self.connector.judge(&connected, &error);
+                if connector.judge(&connected, &error) {
+                    // The server has gone, or is the wrong one by now: for the other connection as well.
+                    self.reading.give_up_current();
+                    self.writing.give_up_current();
+                }
                 Err(failed(&error))
             }
             Err(_) => {
                 if !matches!(connected.master, Connection::Cluster(_)) {
-                    self.connector.give_up(&connected);
+                    connector.give_up(&connected);
                 }
                 let waited = self.timeout;
                 Err(StoreError::Unavailable(format!("Redis did not answer within {waited:?}")))
@@ -382,14 +402,15 @@ const NOTED_TOGETHER: usize = 1000;
 #[async_trait]
 impl ProfileStore for Redis {
     async fn connect(&self) -> Result<(), StoreError> {
-        self.connector.connect().await.map_err(|error| failed(&error))
+        let both = futures::future::try_join(self.reading.connect(), self.writing.connect());
+        both.await.map(drop).map_err(|error| failed(&error))
     }
 
     async fn get(&self, key: &ProfileKey) -> Result<Option<Stored>, StoreError> {
         let mut command = cmd("HGETALL");
         command.arg(self.hash(key));
         let answer = self
-            .on(async |connected| {
+            .over(&self.reading, async |connected| {
                 if let Some(replica) = &connected.replica
                     && let Ok(answer) = command.query_async(&mut replica.clone()).await
                 {
@@ -516,7 +537,7 @@ impl ProfileStore for Redis {
     async fn part(&self, site: &str, from: Option<&str>) -> Result<Part, StoreError> {
         let (shard, cursor) = from.and_then(|from| from.split_once(' ')).unwrap_or(("0", "0"));
         let shard: usize = shard.parse().unwrap_or(0);
-        let mut shards = self.connector.shards().await.map_err(|error| failed(&error))?;
+        let mut shards = self.writing.shards().await.map_err(|error| failed(&error))?;
         let count = shards.len();
         let Some(connection) = shards.get_mut(shard) else { return Ok(Part::default()) };
         let front = format!("{}{{", self.prefix);
@@ -544,7 +565,7 @@ impl ProfileStore for Redis {
     }
 
     async fn follow(&self, tell: &(dyn Fn(Change) + Send + Sync)) {
-        futures::future::join(self.connector.keep(), self.listen(tell)).await;
+        futures::future::join3(self.reading.keep(), self.writing.keep(), self.listen(tell)).await;
     }
 }
 

@@ -74,7 +74,7 @@ impl Redis {
     pub(super) async fn listen(&self, tell: &(dyn Fn(Change) + Send + Sync)) {
         tell(Change::Deaf);
         loop {
-            match self.connector.subscribe(&self.channel).await {
+            match self.writing.subscribe(&self.channel).await {
                 Ok(listening) => self.hear(listening, tell).await,
                 Err(error) => tracing::debug!(%error, "changes of profiles can't be heard"),
             }
@@ -137,7 +137,7 @@ impl Redis {
 
     /// Says something, without waiting for it: whether it comes back is what counts.
     fn beat(&self) {
-        let Some(connected) = self.connector.current() else { return };
+        let Some(connected) = self.writing.current() else { return };
         let (channel, message) = (self.channel.clone(), self.message(None));
         let timeout = self.timeout.max(BEAT);
         tokio::spawn(async move {

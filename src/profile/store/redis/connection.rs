@@ -60,6 +60,8 @@ pub(super) struct Connected {
 
 /// Makes connections.
 pub(super) struct Connector {
+    /// What its connections are for.
+    purpose: &'static str,
     options: Options,
     current: ArcSwapOption<Connected>,
     numbers: AtomicU64,
@@ -75,8 +77,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Connector {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(purpose: &'static str, options: Options) -> Self {
         Self {
+            purpose,
             options,
             current: ArcSwapOption::empty(),
             numbers: AtomicU64::new(0),
@@ -91,27 +94,33 @@ impl Connector {
         self.current.load_full()
     }
 
-    /// Gives `connected` up if `error` says that nothing more is to be expected of it.
-    pub(super) fn judge(&self, connected: &Connected, error: &RedisError) {
+    /// Gives `connected` up if `error` says that nothing more is to be expected of it, and tells whether it has.
+    pub(super) fn judge(&self, connected: &Connected, error: &RedisError) -> bool {
         // A cluster's connection looks after its parts by itself.
         let broken = match error.kind() {
             ErrorKind::Io
             | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
             _ => error.is_connection_dropped(),
         };
-        if broken && !matches!(connected.master, Connection::Cluster(_)) {
-            self.give_up(connected);
+        broken && !matches!(connected.master, Connection::Cluster(_)) && self.give_up(connected)
+    }
+
+    /// Gives up what is connected, where there is something.
+    pub(super) fn give_up_current(&self) {
+        if let Some(connected) = self.current() {
+            self.give_up(&connected);
         }
     }
 
-    /// Gives `connected` up: it does not answer.
-    pub(super) fn give_up(&self, connected: &Connected) {
+    /// Gives `connected` up: it does not answer. Whether it was still what is connected.
+    pub(super) fn give_up(&self, connected: &Connected) -> bool {
         let is_current =
             self.current.load().as_ref().is_some_and(|now| now.number == connected.number);
         if is_current {
             self.current.store(None);
             self.lost.notify_one();
         }
+        is_current
     }
 
     /// Keeps a connection for as long as it is polled.
@@ -123,13 +132,16 @@ impl Connector {
                 match self.connect().await {
                     Ok(()) => {
                         if told {
-                            tracing::info!("the profile store is connected again");
+                            tracing::info!(
+                                purpose = self.purpose,
+                                "the profile store is connected again"
+                            );
                         }
                         (pause, told) = (FIRST_PAUSE, false);
                     }
                     Err(error) => {
                         if !told {
-                            tracing::warn!(%error, "the profile store can't be connected");
+                            tracing::warn!(%error, purpose = self.purpose, "the profile store can't be connected");
                             told = true;
                         }
                         tokio::time::sleep(jittered(pause)).await;
