@@ -297,6 +297,10 @@ impl ProxyHttp for Edge {
             })?;
             way.fetching = Some(room);
         }
+        if matches!(context.way, Way::Page(_)) {
+            let (bounds, network) = (context.snapshot.unread, context.client.network());
+            self.unread.admit(bounds, network).or_else(unread::refuse)?;
+        }
         let upstream = upstream(context).ok_or_else(|| {
             Error::explain(ErrorType::InternalError, "there is no server to ask for this")
         })?;

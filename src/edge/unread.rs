@@ -60,6 +60,21 @@ impl Unread {
         Ok(held)
     }
 
+    /// Whether somebody in `network` may ask for one more answer, however long it is: one that is refused when it comes
+    /// has cost the origin a connection.
+    ///
+    /// # Errors
+    /// The network has its share.
+    pub(super) fn admit(
+        &self,
+        bounds: UnreadBounds,
+        network: Option<u128>,
+    ) -> std::result::Result<(), NoPlace> {
+        let own = network.and_then(|network| self.of(network)?.get(&network).copied());
+        let full = own.is_some_and(|held| held.saturating_add(MOST) > bounds.per_client);
+        if full { Err(NoPlace::OfOne) } else { Ok(()) }
+    }
+
     fn of(&self, network: u128) -> Option<MutexGuard<'_, HashMap<u128, usize>>> {
         // Addresses of IPv4 differ at their end, those of IPv6 in the middle.
         let place = (network ^ (network >> 64) ^ (network >> 72)) % PLACES as u128;
@@ -172,6 +187,11 @@ mod tests {
         let first = begin(Some(1)).unwrap();
         let second = begin(Some(1)).unwrap();
         assert_eq!(begin(Some(1)).unwrap_err(), NoPlace::OfOne);
+        let admit = |network| unread.admit(BOUNDS, network);
+        assert_eq!(
+            [admit(Some(1)), admit(Some(2)), admit(None)],
+            [Err(NoPlace::OfOne), Ok(()), Ok(())]
+        );
         let other = [begin(Some(2)).unwrap(), begin(None).unwrap()];
         assert_eq!(begin(Some(3)).unwrap_err(), NoPlace::All);
         assert_eq!(begin(None).unwrap_err(), NoPlace::All);
