@@ -113,7 +113,8 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     reload::record(Some(&hash));
 
     show_ends(node.listeners.iter().filter_map(|on| Some(&on.tls.as_ref()?.0)));
-    let Stores { profiles, outbox, geo, cache } = Stores::open(&node, &snapshot, start.prepare)?;
+    let Stores { profiles, redis, outbox, geo, cache } =
+        Stores::open(&node, &snapshot, start.prepare)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let (leaving, ready) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let asks = mpsc::channel(MAX_ASKS);
@@ -152,6 +153,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         snapshot: Arc::clone(&snapshot),
         certificates,
         outbox: Arc::clone(&outbox),
+        redis,
         sockets: Arc::clone(&sockets),
         leaving: Arc::clone(&leaving),
         ending: ends,
@@ -243,6 +245,8 @@ fn add_listening(
 /// What a node keeps.
 struct Stores {
     profiles: Arc<Resolver>,
+    /// Where those are in Redis.
+    redis: Option<Arc<Redis>>,
     outbox: Arc<Outbox>,
     geo: Arc<Geo>,
     cache: Arc<Cache>,
@@ -254,7 +258,13 @@ impl Stores {
         snapshot: &Snapshot,
         prepare: Option<Prepare>,
     ) -> Result<Self, StartError> {
-        let store = open_store(node).map_err(StartError::Store)?;
+        let (store, redis): (Arc<dyn ProfileStore>, _) = match &node.profile_store {
+            StoreChoice::Redis(options) => {
+                let redis = Arc::new(Redis::new((**options).clone()));
+                (Arc::<Redis>::clone(&redis), Some(redis))
+            }
+            StoreChoice::Embedded => (open_store(node).map_err(StartError::Store)?, None),
+        };
         let memory = Memory::new(node.profile_bytes, node.profile_lifetimes);
         let profiles = Arc::new(Resolver::new(memory, store));
         if let Some(prepare) = prepare {
@@ -263,6 +273,7 @@ impl Stores {
         let outbox = Outbox::open(&node.data, snapshot.lanes(), node.events);
         Ok(Self {
             profiles,
+            redis,
             outbox: Arc::new(outbox.map_err(StartError::Events)?),
             geo: Arc::new(Geo::open(node.geo.clone())?),
             cache: Arc::new(Cache::leak(node.cache_bytes)),

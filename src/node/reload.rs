@@ -14,7 +14,10 @@ use super::names::resolve;
 use super::sockets::Sockets;
 use super::succession::{NoSuccessor, Successor};
 use crate::collect::Outbox;
-use crate::config::{Config, Fixed, LiveCertificates, LoadError, Snapshot, load_file, show_ends};
+use crate::config::{
+    Config, Fixed, LiveCertificates, LoadError, Snapshot, StoreChoice, load_file, show_ends,
+};
+use crate::profile::store::Redis;
 use crate::telemetry::metrics;
 
 /// Somebody who wants the configuration to be read again, and may want to know what became of that.
@@ -63,6 +66,8 @@ pub(super) struct Reload {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) certificates: Vec<Arc<LiveCertificates>>,
     pub(super) outbox: Arc<Outbox>,
+    /// Where profiles are kept in Redis.
+    pub(super) redis: Option<Arc<Redis>>,
     /// What the next process gets.
     pub(super) sockets: Arc<Mutex<Sockets>>,
     /// Set while answers close their connections.
@@ -194,6 +199,9 @@ impl Reload {
     async fn take(&self, config: Config) -> Result<(), NotTaken> {
         let Config { node, snapshot, .. } = config;
         self.outbox.take_lanes(snapshot.lanes()).map_err(NotTaken::Events)?;
+        if let (Some(redis), StoreChoice::Redis(options)) = (&self.redis, node.profile_store) {
+            redis.take(*options);
+        }
         let before = self.snapshot.load_full();
         snapshot.adopt_addresses(&before);
         // What is not known by then is looked for as at any time.

@@ -382,6 +382,34 @@ async fn pages_are_told_while_changes_have_to_wait() {
     push_until_taken(&edge, identify("john", json!({"red": false}))).await;
 }
 
+/// Other servers and other passwords are taken by the process that runs.
+#[tokio::test]
+async fn a_reload_goes_over_to_another_redis() {
+    let (redis, other, origin) = (Redis::start().await, Redis::start().await, origin().await);
+    let edge = node_with(&origin, &single(&redis.url()), "fresh_for: 1h, missing_for: 1h").await;
+    hears(&edge).await;
+    john_is_red(&edge).await;
+    assert_eq!(page(&edge, "jane").await, "/");
+    other.cli(&["HSET", "doorstep:{shop:user_id:jane}", "t:red", "1:true"]);
+    redis.cli(&["CONFIG", "SET", "requirepass", "new"]);
+    redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let yaml = std::fs::read_to_string(&edge.file).unwrap();
+    let with_password = redis.url().replace("redis://", "redis://:new@");
+    std::fs::write(&edge.file, yaml.replace(&redis.url(), &with_password)).unwrap();
+    let (taken, told) = edge.cli(&["reload"]).await;
+    assert!(taken && told.contains("by the process that runs"), "{told}");
+    push_until_taken(&edge, identify("john", json!({"red": false}))).await;
+    becomes(&edge, "john", "/").await;
+
+    // A server that has other profiles: what is in memory is asked for again.
+    std::fs::write(&edge.file, yaml.replace(&redis.url(), &other.url())).unwrap();
+    assert!(edge.cli(&["reload"]).await.0);
+    becomes(&edge, "jane", "/red").await;
+    hears(&edge).await;
+    push_until_taken(&edge, identify("jane", json!({"red": false}))).await;
+    becomes(&edge, "jane", "/").await;
+}
+
 #[tokio::test]
 async fn a_master_that_becomes_a_replica_is_left() {
     let (redis, origin) = (Redis::start().await, origin().await);
@@ -435,7 +463,11 @@ async fn a_failover_under_sentinel_is_followed() {
     assert_eq!(in_time(&edge, "john").await, "/red");
     push_until_taken(&edge, identify("john", json!({"red": true, "n": 2}))).await;
     hears(&edge).await;
-    assert_eq!(traits(&edge, "ajs_user_id=john").await, json!({"n": 2}));
+    // The connection for pages follows by itself.
+    eventually("the new master's traits", || async {
+        (traits(&edge, "ajs_user_id=john").await == json!({"n": 2})).then_some(())
+    })
+    .await;
     assert!(watched.replica.cli(&["INFO", "replication"]).contains("role:master"));
 }
 

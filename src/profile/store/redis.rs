@@ -9,8 +9,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use redis::{Cmd, RedisError, Script, TlsCertificates, Value, cmd};
+use tokio::sync::Notify;
 
 use super::{
     CLAIM_FOR, Change, DELETED_FOR, LinkedBy, MAX_CLAIMS, MAX_HOPS, Part, ProfileStore, SAME_LINK,
@@ -42,7 +44,7 @@ pub enum Mode {
 }
 
 /// What TLS to Redis trusts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Certificates in PEM form; `None` for the system's.
     pub authorities: Option<Arc<[u8]>>,
@@ -56,7 +58,7 @@ impl Tls {
 }
 
 /// Where Redis is and how it is used.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Addresses, `redis://` or `rediss://`, with user and password.
     pub urls: Vec<Secret>,
@@ -107,9 +109,10 @@ pub struct Redis {
     /// This process in what it tells.
     node: String,
     start: Instant,
-    timeout: Duration,
+    options: Arc<ArcSwap<Options>>,
+    /// Told when a connection is as they say by now.
+    renewed: Arc<Notify>,
     expire_seconds: u64,
-    read_from_replicas: bool,
     scripts: Scripts,
 }
 
@@ -129,23 +132,38 @@ impl Redis {
     /// A store that connects when it is followed, or by [`ProfileStore::connect`].
     #[must_use]
     pub fn new(options: Options) -> Self {
+        let renewed = Arc::<Notify>::default();
+        let prefix = options.key_prefix.clone();
+        let expire_seconds = options.expire_after.map_or(0, |after| after.as_secs().max(1));
+        let shared = Arc::new(ArcSwap::from_pointee(options));
         Self {
-            prefix: options.key_prefix.clone(),
-            channel: format!("{}changes", options.key_prefix),
+            channel: format!("{prefix}changes"),
+            prefix,
             node: uuid::Uuid::new_v4().simple().to_string(),
             start: Instant::now(),
-            timeout: options.timeout,
-            expire_seconds: options.expire_after.map_or(0, |after| after.as_secs().max(1)),
-            read_from_replicas: options.read_from_replicas,
+            expire_seconds,
+            renewed: Arc::clone(&renewed),
             scripts: Scripts {
                 merge: Script::new(include_str!("redis/merge.lua")),
                 link: Script::new(include_str!("redis/link.lua")),
                 unlink: Script::new(include_str!("redis/unlink.lua")),
                 delete: Script::new(include_str!("redis/delete.lua")),
             },
-            reading: Connector::new("pages", options.clone()),
-            writing: Connector::new("changes", options),
+            reading: Connector::new("pages", Arc::clone(&shared), Arc::clone(&renewed)),
+            writing: Connector::new("changes", Arc::clone(&shared), renewed),
+            options: shared,
         }
+    }
+
+    /// Goes over to other options for the same keys: another password, other servers. What is connected serves until
+    /// something else is; then all that is in memory is asked for again.
+    pub fn take(&self, options: Options) {
+        if **self.options.load() == options {
+            return;
+        }
+        self.options.store(Arc::new(options));
+        self.reading.renew();
+        self.writing.renew();
     }
 
     fn hash(&self, key: &ProfileKey) -> String {
@@ -186,7 +204,8 @@ impl Redis {
         let Some(connected) = connector.current() else {
             return Err(StoreError::Unavailable("Redis is not connected".into()));
         };
-        match tokio::time::timeout(self.timeout, call(Arc::clone(&connected))).await {
+        let wait = self.options.load().timeout;
+        match tokio::time::timeout(wait, call(Arc::clone(&connected))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 if connector.judge(&connected, &error) {
@@ -200,8 +219,7 @@ impl Redis {
                 if !matches!(connected.master, Connection::Cluster(_)) {
                     connector.give_up(&connected);
                 }
-                let waited = self.timeout;
-                Err(StoreError::Unavailable(format!("Redis did not answer within {waited:?}")))
+                Err(StoreError::Unavailable(format!("Redis did not answer within {wait:?}")))
             }
         }
     }

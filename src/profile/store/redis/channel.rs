@@ -103,12 +103,13 @@ impl Redis {
                     Some(message) => {
                         last = Instant::now();
                         if let Some(heard) = read(&message.get_payload::<String>().unwrap_or_default()) {
-                            self.take(&heard, &mut again, tell);
+                            self.note(&heard, &mut again, tell);
                         }
                     }
                     None => break,
                 },
                 _ = beat.tick() => self.beat(),
+                () = self.renewed.notified() => return tell(Change::Deaf),
                 () = tokio::time::sleep(wait) => {}
             }
             again.tell_due(tell);
@@ -122,14 +123,14 @@ impl Redis {
         );
     }
 
-    fn take(&self, heard: &Heard<'_>, again: &mut Again, tell: &(dyn Fn(Change) + Send + Sync)) {
+    fn note(&self, heard: &Heard<'_>, again: &mut Again, tell: &(dyn Fn(Change) + Send + Sync)) {
         let Some(key) = record::key_of(heard.name) else { return };
         if heard.node == self.node {
             let written = Duration::from_micros(u64::try_from(heard.micros).unwrap_or(u64::MAX));
             let took = self.start.elapsed().saturating_sub(written);
             PROFILE_PROPAGATION.observe(took.as_secs_f64());
         }
-        if self.read_from_replicas {
+        if self.options.load().read_from_replicas {
             again.add(key.clone());
         }
         tell(Change::Profile(key));
@@ -139,7 +140,7 @@ impl Redis {
     fn beat(&self) {
         let Some(connected) = self.writing.current() else { return };
         let (channel, message) = (self.channel.clone(), self.message(None));
-        let timeout = self.timeout.max(BEAT);
+        let timeout = self.options.load().timeout.max(BEAT);
         tokio::spawn(async move {
             let mut command = cmd("PUBLISH");
             command.arg(channel).arg(message);

@@ -2,10 +2,10 @@
 //! one to be made: while there is none, the store has failed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster_async::ClusterConnection;
 use redis::{
@@ -62,11 +62,15 @@ pub(super) struct Connected {
 pub(super) struct Connector {
     /// What its connections are for.
     purpose: &'static str,
-    options: Options,
+    options: Arc<ArcSwap<Options>>,
     current: ArcSwapOption<Connected>,
     numbers: AtomicU64,
-    /// Told when the current connection is given up.
+    /// Told when the current connection is given up, or another one is wanted in its place.
     lost: Notify,
+    /// The options have changed since the current connection was made.
+    renew: AtomicBool,
+    /// Told when that has been made up for.
+    renewed: Arc<Notify>,
     sentinel: Mutex<Option<redis::sentinel::Sentinel>>,
     /// Which address of several is tried next.
     turn: AtomicU64,
@@ -77,16 +81,32 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Connector {
-    pub(super) fn new(purpose: &'static str, options: Options) -> Self {
+    pub(super) fn new(
+        purpose: &'static str,
+        options: Arc<ArcSwap<Options>>,
+        renewed: Arc<Notify>,
+    ) -> Self {
         Self {
             purpose,
             options,
             current: ArcSwapOption::empty(),
             numbers: AtomicU64::new(0),
             lost: Notify::new(),
+            renew: AtomicBool::new(false),
+            renewed,
             sentinel: Mutex::default(),
             turn: AtomicU64::new(0),
         }
+    }
+
+    fn options(&self) -> Arc<Options> {
+        self.options.load_full()
+    }
+
+    /// Connects anew, as the options say by now. What is connected serves until then.
+    pub(super) fn renew(&self) {
+        self.renew.store(true, Ordering::Relaxed);
+        self.lost.notify_one();
     }
 
     /// What is connected; `None` while there is nothing.
@@ -128,9 +148,16 @@ impl Connector {
         let mut pause = FIRST_PAUSE;
         let mut told = false;
         loop {
-            if self.current.load().is_none() {
+            let renew = self.renew.swap(false, Ordering::Relaxed);
+            if renew {
+                *self.sentinel.lock().await = None;
+            }
+            if renew || self.current.load().is_none() {
                 match self.connect().await {
                     Ok(()) => {
+                        if renew {
+                            self.renewed.notify_one();
+                        }
                         if told {
                             tracing::info!(
                                 purpose = self.purpose,
@@ -140,6 +167,7 @@ impl Connector {
                         (pause, told) = (FIRST_PAUSE, false);
                     }
                     Err(error) => {
+                        self.renew.fetch_or(renew, Ordering::Relaxed);
                         if !told {
                             tracing::warn!(%error, purpose = self.purpose, "the profile store can't be connected");
                             told = true;
@@ -156,7 +184,7 @@ impl Connector {
 
     /// Makes a connection now.
     pub(super) async fn connect(&self) -> RedisResult<()> {
-        let made = tokio::time::timeout(self.options.connect_timeout * 2, self.make());
+        let made = tokio::time::timeout(self.options().connect_timeout * 2, self.make());
         let (master, replica) = made.await.unwrap_or_else(|_| Err(too_late()))?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.current.store(Some(Arc::new(Connected { master, replica, number })));
@@ -164,18 +192,18 @@ impl Connector {
     }
 
     async fn make(&self) -> RedisResult<(Connection, Option<Connection>)> {
-        match &self.options.mode {
+        match &self.options().mode {
             Mode::Cluster => {
                 let nodes = self.addresses()?;
                 let mut builder = redis::cluster::ClusterClient::builder(nodes)
-                    .connection_timeout(self.options.connect_timeout)
-                    .response_timeout(self.options.timeout)
-                    .overall_response_timeout(Some(self.options.timeout))
+                    .connection_timeout(self.options().connect_timeout)
+                    .response_timeout(self.options().timeout)
+                    .overall_response_timeout(Some(self.options().timeout))
                     .retries(3);
-                if let Some(certificates) = self.options.tls.certificates() {
+                if let Some(certificates) = self.options().tls.certificates() {
                     builder = builder.certs(certificates);
                 }
-                if self.options.read_from_replicas {
+                if self.options().read_from_replicas {
                     let strategy = redis::cluster_read_routing::RandomReplicaStrategy;
                     builder = builder.read_routing_strategy(strategy);
                 }
@@ -184,7 +212,7 @@ impl Connector {
             }
             Mode::Single | Mode::Sentinel { .. } => {
                 let master = self.open(&self.master().await?).await?;
-                let replica = if self.options.read_from_replicas {
+                let replica = if self.options().read_from_replicas {
                     match self.replica().await {
                         Some(client) => self.open(&client).await.ok(),
                         None => None,
@@ -199,9 +227,9 @@ impl Connector {
 
     async fn open(&self, client: &Client) -> RedisResult<Connection> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_connection_timeout(Some(self.options().connect_timeout))
             // The store has a deadline of its own around each call.
-            .set_response_timeout(Some(self.options.connect_timeout));
+            .set_response_timeout(Some(self.options().connect_timeout));
         let mut made = client.get_multiplexed_async_connection_with_config(&config).await?;
         // A process that is stopped accepts connections all the same.
         redis::cmd("PING").query_async::<()>(&mut made).await?;
@@ -210,14 +238,14 @@ impl Connector {
 
     /// The master, as the sentinels know it, or the first address.
     async fn master(&self) -> RedisResult<Client> {
-        match &self.options.mode {
+        match &self.options().mode {
             Mode::Sentinel { master, .. } => {
                 let mut sentinel = self.sentinel.lock().await;
                 let known = match &mut *sentinel {
                     Some(known) => known,
                     none => none.insert(redis::sentinel::Sentinel::build(self.addresses()?)?),
                 };
-                let node = self.options.node();
+                let node = self.options().node();
                 let client = known.async_master_for(master, Some(&node)).await;
                 if client.is_err() {
                     // Its connections to the sentinels may be dead.
@@ -240,10 +268,10 @@ impl Connector {
     }
 
     async fn replica(&self) -> Option<Client> {
-        match &self.options.mode {
+        match &self.options().mode {
             Mode::Sentinel { master, .. } => {
                 let mut sentinel = self.sentinel.lock().await;
-                let node = self.options.node();
+                let node = self.options().node();
                 sentinel.as_mut()?.async_replica_rotate_for(master, Some(&node)).await.ok()
             }
             Mode::Single | Mode::Cluster => {
@@ -256,7 +284,7 @@ impl Connector {
     }
 
     fn client(&self, info: redis::ConnectionInfo) -> RedisResult<Client> {
-        match self.options.tls.certificates() {
+        match self.options().tls.certificates() {
             Some(certificates) if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) => {
                 Client::build_with_tls(info, certificates)
             }
@@ -265,7 +293,7 @@ impl Connector {
     }
 
     fn addresses(&self) -> RedisResult<Vec<redis::ConnectionInfo>> {
-        self.options.urls.iter().map(|url| url.expose().into_connection_info()).collect()
+        self.options().urls.iter().map(|url| url.expose().into_connection_info()).collect()
     }
 
     /// A connection that hears what is published.
@@ -275,14 +303,14 @@ impl Connector {
             listening.subscribe(channel).await?;
             Ok(listening)
         };
-        let limit = self.options.connect_timeout * 2;
+        let limit = self.options().connect_timeout * 2;
         tokio::time::timeout(limit, subscribing).await.unwrap_or_else(|_| Err(too_late()))
     }
 
     /// A connection to each server that has keys of its own.
     pub(super) async fn shards(&self) -> RedisResult<Vec<MultiplexedConnection>> {
         let first = self.master().await?;
-        if !matches!(self.options.mode, Mode::Cluster) {
+        if !matches!(self.options().mode, Mode::Cluster) {
             return Ok(vec![first.get_multiplexed_async_connection().await?]);
         }
         let mut asking = first.get_multiplexed_async_connection().await?;
