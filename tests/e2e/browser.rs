@@ -37,6 +37,21 @@ impl Visit {
     }
 }
 
+/// Debian 12 has Node 18: what wants a later one would leave its browsers out.
+#[test]
+fn the_browsers_driver_runs_on_every_debian_that_the_readme_names() {
+    let locked: Value = serde_json::from_str(include_str!("browser/package-lock.json")).unwrap();
+    let mut judged = 0;
+    for (name, package) in locked["packages"].as_object().unwrap() {
+        let Some(wanted) = package["engines"]["node"].as_str() else { continue };
+        let from = wanted.split("||").filter_map(|one| one.trim().strip_prefix(">="));
+        let from = from.filter_map(|version| version.split('.').next()?.trim().parse::<u32>().ok());
+        assert!(from.min().is_some_and(|from| from <= 18), "{name} wants Node {wanted}");
+        judged += 1;
+    }
+    assert!(judged > 2, "{judged}");
+}
+
 pub(crate) async fn visit(edge: &Edge, steps: Value) -> Visit {
     visit_at(&format!("http://www.shop.example:{}", edge.port), steps).await
 }
