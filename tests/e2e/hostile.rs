@@ -1,9 +1,14 @@
 //! What is malformed, too large or a trick gets an answer or a clean close, and reaches nobody.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::client::Connection;
 use crate::support::edge::Setup;
 use crate::support::server::{Reply, Server};
 use crate::support::vendor::Vendor;
+use crate::tls;
 
 /// Raw requests that a strict server refuses.
 const REFUSED: &[(&str, u16)] = &[
@@ -216,4 +221,20 @@ async fn one_client_does_not_hold_all_connections() {
     drop(held);
     edge.becomes("doorstep_connections", &[], 0.0).await;
     assert_eq!(edge.get("/").await.text(), "origin");
+}
+
+/// The preface is waited for as long as a head is: a minute and a quarter at most.
+#[tokio::test]
+async fn http2_that_does_not_begin_is_given_up() {
+    let (_edge, secure, roots, _folder) = tls::site(1).await;
+    let waits = [&b""[..], b"PRI * HTTP"].map(async |begins| {
+        let mut stream = tls::connect(secure, "shop.example", &roots, b"h2").await;
+        stream.write_all(begins).await.unwrap();
+        stream.flush().await.unwrap();
+        // Settings may come, and then the end.
+        let mut came = Vec::new();
+        let _ = stream.read_to_end(&mut came).await;
+    });
+    let all = futures::future::join_all(waits);
+    tokio::time::timeout(Duration::from_mins(3), all).await.expect("the edge hangs up");
 }
