@@ -4,6 +4,8 @@
 
 use std::io::{self, Write};
 
+use super::gunzip::Gunzip;
+
 /// How a body is compressed (RFC 9110, 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
@@ -15,6 +17,18 @@ pub enum Coding {
     Brotli,
 }
 
+/// Codings that browsers undo, or that something else may (IANA's list).
+const OTHER_CODINGS: &[&str] = &[
+    "deflate",
+    "zstd",
+    "dcb",
+    "dcz",
+    "compress",
+    "x-compress",
+    "exi",
+    "pack200-gzip",
+    "aes128gcm",
+];
 /// Of 9 and 11: pages are compressed while somebody waits.
 const GZIP_LEVEL: u32 = 4;
 const BROTLI_LEVEL: u32 = 4;
@@ -22,7 +36,8 @@ const BROTLI_WINDOW: u32 = 20;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 impl Coding {
-    /// Reads a Content-Encoding. `None` for what can't be undone: other codings, several of them.
+    /// Reads a Content-Encoding. `None` for what can't be undone: other codings, several of them. What is no coding
+    /// that browsers know (`none`, `utf-8`, `8bit`) is none for them.
     #[must_use]
     pub fn of(content_encoding: Option<&str>) -> Option<Self> {
         match content_encoding.map(str::trim) {
@@ -34,7 +49,11 @@ impl Coding {
                 Some(Self::Gzip)
             }
             Some(name) if name.eq_ignore_ascii_case("br") => Some(Self::Brotli),
-            Some(_) => None,
+            Some(name) => {
+                let is_one = |one: &&str| name.eq_ignore_ascii_case(one);
+                let other = name.contains(',') || OTHER_CODINGS.iter().any(|one| is_one(one));
+                (!other).then_some(Self::Identity)
+            }
         }
     }
 
@@ -127,7 +146,8 @@ impl Coding {
     pub fn decode_all(self, body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         let mut decoder = Decoder::new(self, Bounded { out: Vec::new(), limit });
         decoder.write_all(body)?;
-        decoder.finish().map(|bounded| bounded.out)
+        let (bounded, whole) = decoder.finish();
+        whole.map(|()| bounded.out)
     }
 }
 
@@ -182,38 +202,33 @@ impl Write for Bounded {
 /// stands in memory as a whole.
 pub(super) enum Decoder<W: Write> {
     Identity(W),
-    Gzip(Box<flate2::write::MultiGzDecoder<W>>),
-    Brotli(Box<brotli::DecompressorWriter<W>>),
+    Gzip(Box<Gunzip<W>>),
+    Brotli(Box<Unbrotli<W>>),
 }
 
 impl<W: Write> Decoder<W> {
     pub(super) fn new(coding: Coding, inner: W) -> Self {
         match coding {
             Coding::Identity => Self::Identity(inner),
-            Coding::Gzip => Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(inner))),
-            Coding::Brotli => {
-                Self::Brotli(Box::new(brotli::DecompressorWriter::new(inner, BUFFER_BYTES)))
-            }
+            Coding::Gzip => Self::Gzip(Box::new(Gunzip::new(inner))),
+            Coding::Brotli => Self::Brotli(Box::new(Unbrotli::new(inner))),
         }
     }
 
     pub(super) fn inner(&mut self) -> &mut W {
         match self {
             Self::Identity(inner) => inner,
-            Self::Gzip(decoder) => decoder.get_mut(),
-            Self::Brotli(decoder) => decoder.get_mut(),
+            Self::Gzip(decoder) => decoder.inner(),
+            Self::Brotli(decoder) => decoder.reading.get_mut(),
         }
     }
 
-    /// Takes the rest out and checks that the body was complete.
-    pub(super) fn finish(self) -> io::Result<W> {
+    /// Takes the rest out. An error where the body was not whole: what could be decoded of it is there.
+    pub(super) fn finish(self) -> (W, io::Result<()>) {
         match self {
-            Self::Identity(inner) => Ok(inner),
+            Self::Identity(inner) => (inner, Ok(())),
             Self::Gzip(decoder) => decoder.finish(),
-            Self::Brotli(mut decoder) => {
-                decoder.close()?;
-                decoder.into_inner().map_err(|_| io::Error::other("brotli body ends early"))
-            }
+            Self::Brotli(decoder) => decoder.finish(),
         }
     }
 }
@@ -232,6 +247,47 @@ impl<W: Write> Write for Decoder<W> {
             Self::Gzip(decoder) => decoder.flush(),
             Self::Brotli(decoder) => decoder.flush(),
         }
+    }
+}
+
+/// Brotli as browsers read it: see [`Gunzip`].
+pub(super) struct Unbrotli<W: Write> {
+    reading: brotli::DecompressorWriter<W>,
+    /// Nothing more is read: why.
+    over: Option<io::Result<()>>,
+}
+
+impl<W: Write> Unbrotli<W> {
+    fn new(inner: W) -> Self {
+        Self { reading: brotli::DecompressorWriter::new(inner, BUFFER_BYTES), over: None }
+    }
+
+    fn finish(mut self) -> (W, io::Result<()>) {
+        let ended = self.reading.close();
+        match self.reading.into_inner() {
+            Ok(inner) => (inner, self.over.unwrap_or(ended)),
+            Err(inner) => (inner, Err(io::Error::other("the brotli body ends early"))),
+        }
+    }
+}
+
+impl<W: Write> Write for Unbrotli<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.over.is_none() {
+            match self.reading.write_all(bytes) {
+                Ok(()) => {}
+                // Bytes behind its end.
+                Err(error) if error.kind() == io::ErrorKind::WriteZero => self.over = Some(Ok(())),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.over = Some(Err(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.reading.flush()
     }
 }
 

@@ -10,6 +10,7 @@ mod csp;
 mod edit;
 mod editor;
 mod fragment;
+mod gunzip;
 mod hydration;
 mod injector;
 mod keep;
