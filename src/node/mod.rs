@@ -401,7 +401,8 @@ const H2_STREAM_BUFFER: usize = 64 * 1024;
 /// As many streams at one time as Pingora allows (100), heads as large as HTTP/1 ones.
 fn h2_options() -> H2Options {
     let mut options = default_h2_options();
-    options.max_header_list_size(MAX_HEAD_BYTES);
+    // HTTP/2 counts 32 bytes more for each field, of which cookies are many: what HTTP/1 would count is looked at later.
+    options.max_header_list_size(2 * MAX_HEAD_BYTES);
     options.max_send_buffer_size(H2_STREAM_BUFFER);
     options
 }

@@ -158,3 +158,30 @@ async fn http2_serves_pages_events_and_streams() {
         assert_eq!(asked.header("cookie"), Some("a=1; b=2"), "{}", asked.head);
     }
 }
+
+/// Browsers keep up to 180 cookies for a domain, and send each as a field of its own.
+#[tokio::test]
+async fn many_cookies_over_http2_are_one_field_for_the_origin() {
+    let origin =
+        Server::start(|asked| Reply::html(asked.header("cookie").unwrap_or_default())).await;
+    let (_edge, secure, roots, _folder) = site(origin.port).await;
+    let tls = connect(secure, "shop.example", &roots, b"h2").await;
+    let (client, connection) = h2::client::handshake(tls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    for (count, length, status) in [(60, 1, 200), (180, 1, 200), (180, 150, 200), (180, 200, 431)] {
+        let cookies: Vec<String> =
+            (0..count).map(|n| format!("c{n}={}", "v".repeat(length))).collect();
+        let mut request = http::Request::builder().uri("https://shop.example/");
+        for cookie in &cookies {
+            request = request.header("cookie", cookie);
+        }
+        let mut client = client.clone().ready().await.unwrap();
+        let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(answer.await.unwrap().status().as_u16(), status, "{count} {length}");
+        if status == 200 {
+            let asked = origin.asked();
+            assert_eq!(asked.last().unwrap().header("cookie"), Some(&*cookies.join("; ")));
+        }
+    }
+    driver.abort();
+}
