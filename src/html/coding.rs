@@ -51,7 +51,7 @@ impl Coding {
             Some(name) if name.eq_ignore_ascii_case("br") => Some(Self::Brotli),
             Some(name) => {
                 let is_one = |one: &&str| name.eq_ignore_ascii_case(one);
-                let other = name.contains(',') || OTHER_CODINGS.iter().any(|one| is_one(one));
+                let other = name.contains(',') || OTHER_CODINGS.iter().any(is_one);
                 (!other).then_some(Self::Identity)
             }
         }
