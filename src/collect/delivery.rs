@@ -158,12 +158,14 @@ impl Delivery {
     ) -> Option<(Option<u64>, Option<Batch>, Vec<Event>)> {
         let place = match next {
             Next::Piece(place) => place,
-            Next::Other => {
-                if let Some(newest) = self.newest() {
+            Next::Newest | Next::Scout => {
+                let place = if next == Next::Scout { schedule.scout() } else { None };
+                let newest = if place.is_none() { self.newest() } else { None };
+                if let Some(newest) = newest {
                     schedule.launch_scout();
                     return Some((None, None, vec![newest]));
                 }
-                schedule.scout()?
+                place.or_else(|| schedule.scout())?
             }
         };
         if let Some(work) = schedule.work(place) {
@@ -390,10 +392,15 @@ impl Delivery {
             }
             return schedule.scout_ended(&outcome);
         };
-        if let Some(aside) = schedule.ended(id, events, outcome) {
-            let Aside { id, batch, events, answer } = aside;
+        let mut next = schedule.ended(id, events, outcome);
+        while let Some(Aside { id, batch, events, answer }) = next.or_else(|| schedule.condemned())
+        {
             let buried = self.bury(&batch, &events, Reason::Refused, answer.as_ref()).await;
             schedule.put_aside(id, (!buried).then_some(events));
+            if !buried {
+                break;
+            }
+            next = None;
         }
     }
 }
