@@ -158,14 +158,12 @@ impl Delivery {
     ) -> Option<(Option<u64>, Option<Batch>, Vec<Event>)> {
         let place = match next {
             Next::Piece(place) => place,
-            Next::Newest | Next::Scout => {
-                let place = if next == Next::Scout { schedule.scout() } else { None };
-                let newest = if place.is_none() { self.newest() } else { None };
-                if let Some(newest) = newest {
+            Next::Other => {
+                if let Some(newest) = self.newest() {
                     schedule.launch_scout();
                     return Some((None, None, vec![newest]));
                 }
-                place.or_else(|| schedule.scout())?
+                schedule.scout()?
             }
         };
         if let Some(work) = schedule.work(place) {
@@ -392,15 +390,10 @@ impl Delivery {
             }
             return schedule.scout_ended(&outcome);
         };
-        let mut next = schedule.ended(id, events, outcome);
-        while let Some(Aside { id, batch, events, answer }) = next.or_else(|| schedule.condemned())
-        {
+        if let Some(aside) = schedule.ended(id, events, outcome) {
+            let Aside { id, batch, events, answer } = aside;
             let buried = self.bury(&batch, &events, Reason::Refused, answer.as_ref()).await;
             schedule.put_aside(id, (!buried).then_some(events));
-            if !buried {
-                break;
-            }
-            next = None;
         }
     }
 }

@@ -5,8 +5,6 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// That many pauses have 4 s at most.
-const SHORT: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A vendor that asks for a longer pause is asked again all the same.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -39,9 +37,7 @@ impl Pace {
 
     /// The pause after so many failures before.
     pub(super) fn backoff(failures: u32) -> Duration {
-        // Short for half a minute: it may be of what is sent, and then others are to be found that pass.
-        let doubled = if failures < SHORT { failures.min(3) } else { failures - SHORT + 4 };
-        jittered((FIRST_PAUSE * 2_u32.pow(doubled.min(10))).min(LONGEST_PAUSE))
+        jittered((FIRST_PAUSE * 2_u32.pow(failures.min(10))).min(LONGEST_PAUSE))
     }
 
     /// How often it has failed since it last answered as it should.
@@ -95,7 +91,7 @@ mod tests {
     async fn pauses_grow_hold_and_end() {
         let mut pace = Pace::default();
         let mut last = Duration::ZERO;
-        for round in 0..16 {
+        for round in 0..12 {
             pace.failed(None);
             let until = pace.until().unwrap();
             // Others that were under way change nothing.

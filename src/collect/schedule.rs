@@ -3,8 +3,7 @@
 //! What it refuses for good is cut into pieces until the event that it refuses stands alone. Any other failure may
 //! be of the site as a whole (a wrong key, an outage) or of one event (a firewall before the vendor, a gateway with
 //! a fault): what else goes through meanwhile tells which. So while everything fails, other events are tried as
-//! well; and what fails although others pass is set apart and cut, while the lane goes on. A vendor that takes calls
-//! has credit: some failures after them stop nothing but what has failed.
+//! well; and what fails although others pass is set apart and cut, while the lane goes on.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,8 +21,8 @@ pub(super) struct Schedule {
     in_flight: usize,
     /// Calls that the vendor has taken.
     taken: u64,
-    /// So many failures more are of what was sent, and not of the vendor.
-    credit: u32,
+    /// The last failure was not of the site as a whole for sure.
+    in_doubt: bool,
     /// Events that were refused alone, twice, less what passed: the more, the finer a refused piece is cut.
     poison: u32,
     /// The newest event is on its way, ahead of the others.
@@ -52,8 +51,6 @@ pub(super) struct Piece {
     failed_at: Option<u64>,
     /// How often it failed although others passed.
     doubts: u32,
-    /// What its last failure may be of, and what was answered.
-    last: Option<(Fault, Option<Answer>)>,
     /// Others pass where it, or what it was cut from, does not: the lane goes on without it.
     apart: bool,
     rests_until: Option<Instant>,
@@ -70,10 +67,8 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Piece(Place),
-    /// Something else than what failed before: the newest event that waits, or else [`Schedule::scout`].
-    Newest,
-    /// Something else than what failed before: see [`Schedule::scout`].
-    Scout,
+    /// Something else than what failed before: the newest event that waits, or [`Schedule::scout`].
+    Other,
 }
 
 /// What became of one call.
@@ -116,51 +111,28 @@ const FAILURES_BEFORE_OTHERS: u32 = 2;
 const MAX_PIECES_TO_SCOUT: usize = 64;
 /// Most batches of which something is set apart, and most bytes of that.
 const MAX_APART: usize = 256;
-/// Most batches that are not done with: those behind one that is set apart are done in their order.
-const MOST_WORK: usize = 4096;
 const MAX_APART_BYTES: usize = 4 * 1024 * 1024;
 /// Before several events that are set apart are tried again: cutting them costs nothing but calls.
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// With that many, each event of a refused piece is sent alone.
 const MOST_POISON: u32 = 24;
-/// With that many, what fails is taken for the same once others have passed, without another try.
-const POISON_LATELY: u32 = 8;
-/// Into so many parts is cut what has failed.
-const PARTS_OF_FAILED: usize = 8;
-/// Failures that a call which was taken makes up for, and the most of them at one time.
-const CREDIT_FOR_ONE: u32 = 32;
-const MOST_CREDIT: u32 = 64;
-/// A failure that seems to be of the site is of what was sent when others have passed that often meanwhile.
-const SITE_DOUBTS: u32 = 3;
 
 impl Fault {
     /// How often several events must fail to be cut, once others have passed meanwhile.
     const fn failures_to_cut(self) -> u32 {
         match self {
-            Self::Site => SITE_DOUBTS + 1,
-            Self::Answer => 1,
-            Self::Vendor => 3,
-        }
-    }
-
-    /// How often one event must fail, each time after others have passed, to be put aside: less often where what is set
-    /// apart leaves no room for others.
-    const fn doubts_to_end(self, has_room: bool) -> u32 {
-        match (self, has_room) {
-            (Self::Site, true) => 60,
-            (Self::Site, false) => 9,
-            (Self::Answer, _) => 2,
-            (Self::Vendor, true) => 9,
-            (Self::Vendor, false) => 3,
-        }
-    }
-
-    /// How often it must fail where the like has been put aside lately, before others pass.
-    const fn failures_to_end_lately(self) -> u32 {
-        match self {
             Self::Site => u32::MAX,
             Self::Answer => 1,
             Self::Vendor => 3,
+        }
+    }
+
+    /// How often one event must fail, each time after others have passed, to be put aside.
+    const fn doubts_to_end(self) -> u32 {
+        match self {
+            Self::Site => u32::MAX,
+            Self::Answer => 2,
+            Self::Vendor => 9,
         }
     }
 }
@@ -172,7 +144,7 @@ impl Schedule {
             pace: Pace::default(),
             in_flight,
             taken: 0,
-            credit: MOST_CREDIT,
+            in_doubt: false,
             poison: 0,
             scout_flies: false,
             next_id: 0,
@@ -190,20 +162,13 @@ impl Schedule {
 
     /// Whether another batch is wanted.
     pub(super) fn has_room(&self) -> bool {
-        let left = self.work.iter().filter(|work| !work.pieces.is_empty());
-        let normal = left.filter(|work| !work.is_apart()).count();
-        // Nothing that waits is in a hurry, but there have to be others to try.
-        let alone = self.is_broken() && self.pace.failures() < FAILURES_BEFORE_OTHERS;
-        let most = if alone { 1 } else { self.in_flight };
-        normal < most && self.work.len() < MOST_WORK && self.may_set_apart()
-    }
-
-    /// Whether there is room for more that is set apart.
-    fn may_set_apart(&self) -> bool {
-        let works = self.work.iter().filter(|work| work.is_apart()).count();
+        let apart = |work: &&Work| work.pieces.iter().all(|piece| piece.apart);
+        let apart_works = self.work.iter().filter(apart).count();
+        let normal = self.work.len() - apart_works;
+        let most = if self.is_broken() { 1 } else { self.in_flight };
         let apart = self.pieces().filter(|piece| piece.apart).flat_map(|piece| &piece.events);
         let bytes: usize = apart.map(|event| event.parcel.body.len()).sum();
-        works < MAX_APART && bytes < MAX_APART_BYTES
+        normal < most && apart_works < MAX_APART && bytes < MAX_APART_BYTES
     }
 
     /// Adds a batch.
@@ -223,11 +188,10 @@ impl Schedule {
         if self.is_broken() {
             // One at a time finds out whether it is over.
             let failures = self.pace.failures();
-            let others = failures >= FAILURES_BEFORE_OTHERS;
-            return match (flying, failures % 4) {
-                (0, 2) if others => Some(Next::Newest),
-                (0, 3 | 1) if others => Some(Next::Scout),
-                (0, _) => self.find(|piece| !piece.apart).or_else(|| self.find(|_| true)),
+            let others = failures >= FAILURES_BEFORE_OTHERS && failures.is_multiple_of(2);
+            return match flying {
+                0 if self.in_doubt && others => Some(Next::Other),
+                0 => self.find(|piece| !piece.apart).or_else(|| self.find(|_| true)),
                 _ => None,
             };
         }
@@ -237,15 +201,8 @@ impl Schedule {
         // What is set apart may take long each time.
         let apart = self.pieces().filter(|piece| piece.apart && piece.flying).count();
         let may = apart < (self.in_flight / 2).max(1);
-        // Another try says something new once others have passed.
-        let others_passed =
-            |piece: &Piece| piece.failed_at.is_none_or(|before| before < self.taken);
-        let one = if may { self.find(|piece| piece.apart && others_passed(piece)) } else { None };
-        let one = one.or_else(|| self.find(|piece| !piece.apart));
-        // Nothing passes that would tell more of what is set apart, and there is no room for others.
-        let is_full = flying == 0 && !self.has_room();
-        let one = one.or_else(|| is_full.then_some(Next::Newest));
-        one.or_else(|| if may { self.find(|piece| piece.apart) } else { None })
+        let one = if may { self.find(|piece| piece.apart) } else { None };
+        one.or_else(|| self.find(|piece| !piece.apart))
     }
 
     fn find(&self, wanted: impl Fn(&Piece) -> bool) -> Option<Next> {
@@ -304,7 +261,7 @@ impl Schedule {
         match outcome {
             Outcome::Delivered => self.passed(),
             Outcome::Refused(_) | Outcome::Nothing => self.pace.succeeded(),
-            Outcome::Failed { told, .. } => self.pace.failed(*told),
+            Outcome::Failed { fault, told, .. } => self.fail(*fault, *told),
         }
     }
 
@@ -323,7 +280,7 @@ impl Schedule {
                 if events.len() == 1 {
                     return self.aside(id, events, Some(answer));
                 }
-                self.cut(id, events, 2);
+                self.cut(id, events);
             }
             Outcome::Failed { fault, told, answer } => {
                 return self.failed(id, events, fault, told, answer);
@@ -340,59 +297,29 @@ impl Schedule {
         told: Option<Duration>,
         answer: Option<Answer>,
     ) -> Option<Aside> {
-        let (taken, credit) = (self.taken, self.credit);
-        let has_room = self.may_set_apart();
+        let taken = self.taken;
         let piece = self.piece(id)?;
         piece.failures += 1;
-        piece.doubts += u32::from(piece.failed_at.is_some_and(|before| before < taken));
-        piece.failed_at = Some(taken);
-        // Others pass: a failure of the site stops them for as long as that may be chance.
-        let known = if fault == Fault::Site { SITE_DOUBTS } else { 1 };
-        let is_own = piece.doubts >= known || (fault != Fault::Site && credit > 0);
-        piece.apart |= is_own || piece.doubts > 0;
-        let (doubts, failures) = (piece.doubts, piece.failures);
-        if piece.apart {
-            let pause = if events.len() > 1 { CUT_AFTER } else { Pace::backoff(failures - 1) };
-            piece.rests_until = Some(Instant::now() + told.unwrap_or(pause));
+        if fault != Fault::Site {
+            piece.doubts += u32::from(piece.failed_at.is_some_and(|before| before < taken));
+            piece.failed_at = Some(taken);
         }
-        let is_cut = is_own && failures >= fault.failures_to_cut();
-        if is_own {
-            self.credit = credit.saturating_sub(1);
+        let doubts = piece.doubts;
+        piece.apart |= doubts > 0;
+        let is_cut = piece.apart && piece.failures >= fault.failures_to_cut();
+        if doubts > 0 && fault != Fault::Site {
+            let pause =
+                if events.len() > 1 { CUT_AFTER } else { Pace::backoff(piece.failures - 1) };
+            piece.rests_until = Some(Instant::now() + told.unwrap_or(pause));
         } else {
-            self.pace.failed(told);
+            self.fail(fault, told);
         }
         match events.len() {
-            1 if doubts >= fault.doubts_to_end(has_room) => return self.aside(id, events, answer),
-            // What fails is seldom all of it, and each failure may have to be waited for.
-            2.. if is_cut => self.cut(id, events, PARTS_OF_FAILED),
-            _ => {
-                if let Some(piece) = self.piece(id) {
-                    piece.last = Some((fault, answer));
-                }
-                self.back(id, events);
-            }
+            1 if doubts >= fault.doubts_to_end() => return self.aside(id, events, answer),
+            2.. if is_cut => self.cut(id, events),
+            _ => self.back(id, events),
         }
         None
-    }
-
-    /// An event that has failed as others have that were put aside lately, while the vendor took what came after it.
-    /// To be asked until there is none.
-    pub(super) fn condemned(&mut self) -> Option<Aside> {
-        if self.poison < POISON_LATELY {
-            return None;
-        }
-        let taken = self.taken;
-        let is_one = |piece: &&Piece| {
-            let failures = piece.last.as_ref().map(|(fault, _)| fault.failures_to_end_lately());
-            let others_passed = piece.failed_at.is_some_and(|before| before < taken);
-            let waits = !piece.flying && piece.events.len() == 1;
-            waits && others_passed && failures.is_some_and(|failures| piece.failures >= failures)
-        };
-        let id = self.pieces().find(is_one)?.id;
-        let piece = self.piece(id)?;
-        piece.flying = true;
-        let (events, last) = (std::mem::take(&mut piece.events), piece.last.take());
-        self.aside(id, events, last.and_then(|(_, answer)| answer))
     }
 
     /// What was not taken comes again.
@@ -422,15 +349,18 @@ impl Schedule {
     fn passed(&mut self) {
         self.pace.succeeded();
         self.taken += 1;
-        let more = CREDIT_FOR_ONE * (1 + self.poison / 4);
-        self.credit = (self.credit + more).min(MOST_CREDIT.max(more));
         self.poison = self.poison.saturating_sub(1);
     }
 
-    /// Cuts what was refused or has failed: into `least` parts, and finer where much is refused at the moment, because each event of it
+    fn fail(&mut self, fault: Fault, told: Option<Duration>) {
+        self.in_doubt = fault != Fault::Site;
+        self.pace.failed(told);
+    }
+
+    /// Cuts what was refused: into halves, and finer where much is refused at the moment, because each event of it
     /// costs a call of its own in the end.
-    fn cut(&mut self, id: u64, events: Vec<Event>, least: usize) {
-        let parts = least.max(2 << (self.poison / 2)).min(events.len().max(1));
+    fn cut(&mut self, id: u64, events: Vec<Event>) {
+        let parts = (2 << (self.poison / 2)).min(events.len().max(1));
         let most = events.len().div_ceil(parts).max(1);
         let mut next_id = self.next_id;
         self.replace(id, |piece| {
@@ -488,13 +418,6 @@ impl Schedule {
     }
 }
 
-impl Work {
-    /// Others pass where all that is left of it does not.
-    fn is_apart(&self) -> bool {
-        !self.pieces.is_empty() && self.pieces.iter().all(|piece| piece.apart)
-    }
-}
-
 impl Piece {
     fn new(id: u64, events: Vec<Event>) -> Self {
         Self {
@@ -506,7 +429,6 @@ impl Piece {
             failures: 0,
             failed_at: None,
             doubts: 0,
-            last: None,
             apart: false,
             rests_until: None,
         }

@@ -12,8 +12,9 @@ use super::file::{self, File, Threads};
 use super::fixed::Fixed;
 use super::problem::{Problem, Problems};
 use super::profiles::compile_store;
+use super::public::Visibility;
 use super::remains::{Remains, follows};
-use super::shown::without_secrets;
+use super::shown::Shown;
 use super::site::compile_site;
 use super::snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot, UnreadBounds};
 use super::source::Source;
@@ -34,15 +35,12 @@ pub fn load(
     text: &str,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    let (source, mut problems) = Source::parse(name, text, env).map_err(|error| {
-        let shown = without_secrets(text, &[]);
-        Problems::new(name, &shown, vec![error])
-    })?;
-    let secrets = super::schema::secrets(&source.value);
-    let secrets: Vec<_> = secrets.iter().map(|pointer| source.place(pointer)).collect();
-    let shown = without_secrets(text, &secrets);
-    let complain = |list| Problems::new(name, &shown, list);
-    let (file, mut wrong) = super::schema::read(&source);
+    let (source, mut problems) = Source::parse(name, text, env)
+        .map_err(|error| Problems::new(name, &Shown::of_broken(text), &[error]))?;
+    let visibility = Visibility::of(&source);
+    let shown = Shown::of(&source, &visibility);
+    let complain = |list: &[Problem]| Problems::new(name, &shown, list);
+    let (file, mut wrong) = super::schema::read(&source, &visibility);
     wrong.retain(|one| problems.iter().all(|lacks| lacks.pointer() != one.pointer()));
     problems.append(&mut wrong);
     let config = file.and_then(|(file, remains)| {
@@ -57,11 +55,11 @@ pub fn load(
         compiled.map(|(node, snapshot)| Config {
             node,
             snapshot,
-            warnings: complain(warnings),
+            warnings: complain(&warnings),
             hash,
         })
     });
-    config.filter(|_| problems.is_empty()).ok_or_else(|| complain(problems))
+    config.filter(|_| problems.is_empty()).ok_or_else(|| complain(&problems))
 }
 
 const MOST_MEMORY: ByteSize = ByteSize::mib(4 * 1024 * 1024);

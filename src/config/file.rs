@@ -91,9 +91,11 @@ pub struct Listener {
 pub struct Tls {
     /// PEM file of the chain, leaf first. For several names use `certificates` instead.
     #[serde(default)]
+    #[schemars(extend("x-show" = "file"))]
     pub certificate: Option<String>,
     /// PEM file of the private key to `certificate`.
     #[serde(default)]
+    #[schemars(extend("x-show" = "file"))]
     pub key: Option<String>,
     /// Several certificates, chosen by the name that the client asks for (SNI). The first one
     /// serves clients that name no host or an unknown one.
@@ -109,8 +111,10 @@ pub struct Tls {
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
     /// PEM file of the chain, leaf first.
+    #[schemars(extend("x-show" = "file"))]
     pub certificate: String,
     /// PEM file of the private key.
+    #[schemars(extend("x-show" = "file"))]
     pub key: String,
 }
 
@@ -405,6 +409,7 @@ pub enum OriginWord {
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// `127.0.0.1:3000`, `http://host:port` or `https://host`.
+    #[schemars(extend("x-show" = "url"))]
     pub address: String,
     /// Host header that the origin gets. Default: the one that the visitor asked for.
     #[serde(default)]
@@ -539,6 +544,7 @@ impl Default for Identity {
 #[serde(deny_unknown_fields)]
 pub struct IdentityCheck {
     /// The URL.
+    #[schemars(extend("x-show" = "url"))]
     pub url: String,
     /// The session's cookie: without it nobody is asked for.
     pub cookie: String,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_saphyr::Location;
 
-use super::shown::without_logins;
+use super::shown::Shown;
 
 /// A position in a file. Lines and columns count from 1; `width` is in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,15 +118,12 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// About the file `name`, whose `text` may be shown.
-    pub(super) fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
-        for problem in &mut list {
-            // Of an address that came from the environment, too.
-            problem.message = without_logins(&problem.message).into_owned();
-        }
+    /// About the file `name`, of which no more than `shown` may be seen.
+    pub(super) fn new(name: &str, shown: &Shown, list: &[Problem]) -> Self {
+        let mut list: Vec<_> = list.iter().map(|problem| shown.clean(problem)).collect();
         list.sort_by_key(|problem| (problem.place, problem.message.clone()));
         list.dedup();
-        Self { name: name.into(), text: text.into(), list }
+        Self { name: name.into(), text: shown.text.clone(), list }
     }
 
     /// Whether there are none.

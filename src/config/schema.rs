@@ -1,6 +1,7 @@
 //! The shape of the configuration: unknown keys, missing keys and wrong types, all at once.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use schemars::generate::SchemaSettings;
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::file::File;
 use super::problem::Problem;
+use super::public::Visibility;
 use super::remains::Remains;
 use super::source::Source;
 
@@ -22,6 +24,12 @@ pub fn schema() -> Value {
     let mut schema = schema.to_value();
     bound_integers(&mut schema);
     schema
+}
+
+/// The schema, made once.
+pub(super) fn schema_ref() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(schema);
+    &SCHEMA
 }
 
 /// Whole numbers that JSON has, and a machine does not: without a bound they are found out where nobody knows any
@@ -48,9 +56,12 @@ fn bound_integers(rule: &mut Value) {
 }
 
 /// Everything that is wrong with the shape of `source`, and the file that is left without it, if one is.
-pub(super) fn read(source: &Source) -> (Option<(File, Remains)>, Vec<Problem>) {
+pub(super) fn read(
+    source: &Source,
+    visibility: &Visibility,
+) -> (Option<(File, Remains)>, Vec<Problem>) {
     let mut wrong = Vec::new();
-    let rest = sound(source, &mut wrong);
+    let rest = sound(source, visibility, &mut wrong);
     // The schema is made from the same structures, so what is left here are values that a pattern
     // can't judge.
     let file = rest.and_then(|rest| match serde_json::from_value(rest.value.clone()) {
@@ -64,17 +75,21 @@ pub(super) fn read(source: &Source) -> (Option<(File, Remains)>, Vec<Problem>) {
 }
 
 /// What has the right shape in `source`. Adds to `wrong` what has not.
-fn sound(source: &Source, wrong: &mut Vec<Problem>) -> Option<Remains> {
-    let schema = schema();
-    let validator = jsonschema::validator_for(&schema)
-        .map_err(|error| wrong.push(Problem::new("", source.place(""), error.to_string())))
+fn sound(source: &Source, visibility: &Visibility, wrong: &mut Vec<Problem>) -> Option<Remains> {
+    static VALIDATOR: LazyLock<Result<jsonschema::Validator, String>> = LazyLock::new(|| {
+        jsonschema::validator_for(schema_ref()).map_err(|error| error.to_string())
+    });
+    let validator = VALIDATOR
+        .as_ref()
+        .map_err(|error| wrong.push(Problem::new("", source.place(""), error.as_str())))
         .ok()?;
     let mut broken = BTreeSet::new();
     loop {
         let remains = Remains::of(&source.value, &broken);
         let mut found = Vec::new();
         for error in validator.iter_errors(&remains.value) {
-            explain(&schema, source, &error, &mut found);
+            let about = About { source, visibility, remains: &remains };
+            explain(&about, &error, &mut found);
         }
         if found.is_empty() {
             return Some(remains);
@@ -92,14 +107,16 @@ fn sound(source: &Source, wrong: &mut Vec<Problem>) -> Option<Remains> {
     }
 }
 
+/// The file that is judged.
+struct About<'a> {
+    source: &'a Source,
+    visibility: &'a Visibility,
+    remains: &'a Remains,
+}
+
 /// Puts `error` into words. Where a value has several forms, what is wrong with the one that was
 /// meant: the one whose type it has.
-fn explain(
-    schema: &Value,
-    source: &Source,
-    error: &jsonschema::ValidationError<'_>,
-    out: &mut Vec<Problem>,
-) {
+fn explain(about: &About<'_>, error: &jsonschema::ValidationError<'_>, out: &mut Vec<Problem>) {
     if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } =
         error.kind()
     {
@@ -115,31 +132,45 @@ fn explain(
         });
         if let Some(meant) = meant {
             for inner in meant {
-                explain(schema, source, inner, out);
+                explain(about, inner, out);
             }
             return;
         }
     }
+    let source = about.source;
     let pointer = error.instance_path().to_string();
     if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
         let parent = error.schema_path().to_string();
-        let known = known_keys(schema, parent.trim_end_matches("/additionalProperties"));
+        let known = known_keys(schema_ref(), parent.trim_end_matches("/additionalProperties"));
         for key in unexpected {
             let at = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-            out.push(Problem::new(&at, source.key_place(&at), unknown(key, &known)));
+            let message = if about.visibility.hides_key(&about.remains.in_file(&at)) {
+                format!("unknown key; expected one of: {}", known.join(", "))
+            } else {
+                unknown(key, &known)
+            };
+            out.push(Problem::new(&at, source.key_place(&at), message));
         }
         return;
     }
-    let message = message(schema, error);
+    let message = message(about, error);
     out.push(Problem::new(&pointer, source.place(&pointer), message));
 }
 
-fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
+fn message(about: &About<'_>, error: &jsonschema::ValidationError<'_>) -> String {
+    let schema = schema_ref();
     let path = error.schema_path().to_string();
     let rule = path.rfind('/').and_then(|cut| path.get(..cut)).unwrap_or_default();
     let expected =
         schema.pointer(rule).and_then(|rule| rule.get("x-expected")).and_then(Value::as_str);
-    let found = error.instance();
+    let place = about.remains.in_file(&error.instance_path().to_string());
+    let found = if about.source.is_from_environment(&place) {
+        "something else from the environment".to_owned()
+    } else if about.visibility.hides(&place) {
+        kind(error.instance()).to_owned()
+    } else {
+        shown(error.instance())
+    };
     if is_secret(schema.pointer(rule))
         && !matches!(error.kind(), ValidationErrorKind::Required { .. })
     {
@@ -149,9 +180,9 @@ fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
         (_, ValidationErrorKind::Required { property }) => {
             format!("`{}` is missing here", property.as_str().unwrap_or_default())
         }
-        (Some(expected), _) => format!("expected {expected}, found {}", shown(found)),
+        (Some(expected), _) => format!("expected {expected}, found {found}"),
         (None, ValidationErrorKind::Type { kind: TypeKind::Single(kind) }) => {
-            format!("expected {}, found {}", type_name(&kind.to_string()), shown(found))
+            format!("expected {}, found {}", type_name(&kind.to_string()), found)
         }
         (None, ValidationErrorKind::Enum { options }) => {
             let options: Vec<_> = options
@@ -161,65 +192,28 @@ fn message(schema: &Value, error: &jsonschema::ValidationError<'_>) -> String {
                 .filter(|option| !option.is_null())
                 .map(shown)
                 .collect();
-            format!("expected {}, found {}", options.join(" or "), shown(found))
+            format!("expected {}, found {found}", options.join(" or "))
         }
         (None, ValidationErrorKind::Pattern { pattern }) => {
-            format!("expected text like {pattern}, found {}", shown(found))
+            format!("expected text like {pattern}, found {found}")
         }
         (None, ValidationErrorKind::Maximum { limit }) => {
-            format!("expected at most {limit}, found {}", shown(found))
+            format!("expected at most {limit}, found {found}")
         }
         (None, ValidationErrorKind::Minimum { limit }) => {
-            format!("expected at least {limit}, found {}", shown(found))
+            format!("expected at least {limit}, found {found}")
         }
         (None, ValidationErrorKind::MinItems { .. }) => "expected at least one entry".into(),
         (None, ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }) => {
-            format!("expected {}, found {}", forms(schema.pointer(&path)), shown(found))
+            format!("expected {}, found {}", forms(schema.pointer(&path)), found)
         }
-        (None, _) => error.to_string(),
+        (None, _) => error.masked_with("this").to_string(),
     }
 }
 
 /// Whether values that `rule` is about are never shown.
 fn is_secret(rule: Option<&Value>) -> bool {
     rule.is_some_and(|rule| rule.get("x-secret").is_some())
-}
-
-/// Where in `value` secrets stand, whatever form they have there (RFC 6901).
-pub(super) fn secrets(value: &Value) -> Vec<String> {
-    let mut out = Vec::new();
-    find_secrets(&schema(), value, "", &mut out);
-    out
-}
-
-fn find_secrets(rule: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
-    if is_secret(Some(rule)) {
-        out.push(at.to_owned());
-        return;
-    }
-    for forms in ["anyOf", "oneOf", "allOf"] {
-        for form in rule.get(forms).and_then(Value::as_array).into_iter().flatten() {
-            find_secrets(form, value, at, out);
-        }
-    }
-    match value {
-        Value::Object(members) => {
-            for (key, value) in members {
-                let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
-                let known = rule.get("properties").and_then(|known| known.get(key));
-                if let Some(rule) = known.or_else(|| rule.get("additionalProperties")) {
-                    find_secrets(rule, value, &at, out);
-                }
-            }
-        }
-        Value::Array(items) => {
-            let Some(rule) = rule.get("items") else { return };
-            for (index, value) in items.iter().enumerate() {
-                find_secrets(rule, value, &format!("{at}/{index}"), out);
-            }
-        }
-        _ => {}
-    }
 }
 
 /// What a value with several forms can be.
@@ -268,6 +262,18 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// What kind of value this is.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "a list",
+        Value::Object(_) => "keys and values",
+        Value::String(_) => "text",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "true or false",
+        Value::Null => "nothing",
+    }
+}
+
 fn known_keys<'s>(schema: &'s Value, rule: &str) -> Vec<&'s str> {
     schema
         .pointer(rule)
@@ -310,8 +316,8 @@ mod tests {
         let text = "listeners:\n  - addres: 1\nthreads: many\nprofiles:\n  wait: 25\nsites: []\n";
         assert_eq!(
             complaints(text),
-            "d.yaml:2:5: listeners[0]\n  `address` is missing here\n  2 |   - addres: 1\n    |     ^\n\
-             d.yaml:2:5: listeners[0].addres\n  unknown key `addres`; did you mean `address`?\n  2 |   - addres: 1\n    |     ^^^^^^\n\
+            "d.yaml:2:5: listeners[0]\n  `address` is missing here\n  2 |   - addres: …\n    |     ^\n\
+             d.yaml:2:5: listeners[0].addres\n  unknown key `addres`; did you mean `address`?\n  2 |   - addres: …\n    |     ^^^^^^\n\
              d.yaml:3:10: threads\n  expected a whole number or `auto`, found `many`\n  3 | threads: many\n    |          ^^^^\n\
              d.yaml:5:9: profiles.wait\n  expected a time with its unit, such as `25ms`, `60s`, `10m` or `72h`, found `25`\n  5 |   wait: 25\n    |         ^^\n\
              d.yaml:6:8: sites\n  expected at least one entry\n  6 | sites: []\n    |        ^\n\
@@ -333,7 +339,7 @@ mod tests {
     fn a_good_file_is_read_with_the_environment() {
         let text = "listeners: [{ address: '[::]:80' }]\nsites:\n  - name: shop\n    hosts: [a.example]\n    origin: { address: 127.0.0.1:1 }\n    vendor: { segment: { write_key: '${KEY}' } }\n";
         let (source, lacks) = Source::parse("d.yaml", text, |_| Some("k".into())).unwrap();
-        let (file, wrong) = read(&source);
+        let (file, wrong) = read(&source, &Visibility::of(&source));
         let (file, _) = file.unwrap();
         assert!(lacks.is_empty() && wrong.is_empty(), "{wrong:?}");
         assert_eq!(

@@ -19,6 +19,18 @@ pub struct Source {
     /// Its values.
     pub value: Value,
     places: HashMap<String, Place>,
+    /// Of values that are aliases: where the anchor's value stands.
+    anchors: HashMap<String, Place>,
+    environment: HashMap<String, Substituted>,
+}
+
+/// What became of a text with `${NAME}` in it.
+#[derive(Debug, Default)]
+struct Substituted {
+    /// What it consists of now, without names of variables.
+    pieces: Vec<String>,
+    /// In the file it is nothing but names of variables.
+    names_alone: bool,
 }
 
 impl Source {
@@ -38,10 +50,17 @@ impl Source {
             let first = message.lines().next().unwrap_or("not YAML");
             Problem::new("", place, strip_position(first))
         })?;
-        let mut reading = Reading { places: HashMap::new(), problems: Vec::new(), env: &env };
+        let mut reading = Reading {
+            places: HashMap::new(),
+            anchors: HashMap::new(),
+            environment: HashMap::new(),
+            problems: Vec::new(),
+            env: &env,
+        };
         let value = reading.convert(root.value, &root.referenced, "");
-        let source = Self { name: name.into(), text: text.into(), value, places: reading.places };
-        Ok((source, reading.problems))
+        let Reading { places, anchors, environment, problems, .. } = reading;
+        let (name, text) = (name.into(), text.into());
+        Ok((Self { name, text, value, places, anchors, environment }, problems))
     }
 
     /// Where the value at `pointer` (RFC 6901) stands, or the nearest value around it.
@@ -67,6 +86,46 @@ impl Source {
     }
 }
 
+/// What decides whether a value may be shown.
+impl Source {
+    /// Where the key at `pointer` stands, if there is one.
+    pub(super) fn own_key_place(&self, pointer: &str) -> Option<Place> {
+        self.places.get(&format!("{pointer}{KEY_MARK}")).copied()
+    }
+
+    /// Where the value at `pointer` stands, and where it is defined if that is an alias.
+    pub(super) fn own_places(&self, pointer: &str) -> Vec<Place> {
+        self.places.get(pointer).into_iter().chain(self.anchors.get(pointer)).copied().collect()
+    }
+
+    /// Whether the value at `pointer` has `${NAME}` in it.
+    pub(super) fn is_from_environment(&self, pointer: &str) -> bool {
+        self.environment.contains_key(pointer)
+    }
+
+    /// What the value at `pointer` was put together from, with variables of the environment.
+    pub(super) fn environment_pieces(&self, pointer: &str) -> Option<&[String]> {
+        self.environment.get(pointer).map(|text| text.pieces.as_slice())
+    }
+
+    /// Whether the value at `pointer` is nothing but names of variables in the file.
+    pub(super) fn names_variables_alone(&self, pointer: &str) -> bool {
+        self.environment.get(pointer).is_some_and(|text| text.names_alone)
+    }
+}
+
+/// Whether this is the name of a variable, and not by mistake a value of one: words of letters, each with a number
+/// behind it at most.
+fn is_variable(name: &str) -> bool {
+    name.len() <= 64
+        && name.split('_').all(|word| {
+            let letters = word.trim_end_matches(|char: char| char.is_ascii_digit());
+            letters.bytes().all(|byte| byte.is_ascii_uppercase())
+                && letters.len() <= 14
+                && word.len() - letters.len() <= 3
+        })
+}
+
 /// Marks the place of a key, as opposed to that of its value. No pointer ends in it.
 const KEY_MARK: &str = "~key";
 
@@ -81,6 +140,8 @@ fn strip_position(message: &str) -> String {
 
 struct Reading<'e> {
     places: HashMap<String, Place>,
+    anchors: HashMap<String, Place>,
+    environment: HashMap<String, Substituted>,
     problems: Vec<Problem>,
     env: &'e dyn Fn(&str) -> Option<String>,
 }
@@ -98,7 +159,9 @@ impl Reading<'_> {
                 .into_iter()
                 .enumerate()
                 .map(|(index, item)| {
-                    self.convert(item.value, &item.referenced, &format!("{pointer}/{index}"))
+                    let pointer = format!("{pointer}/{index}");
+                    self.note_anchor(&item, &pointer);
+                    self.convert(item.value, &item.referenced, &pointer)
                 })
                 .collect(),
             Node::Map(entries) => {
@@ -107,6 +170,7 @@ impl Reading<'_> {
                     let escaped = key.value.replace('~', "~0").replace('/', "~1");
                     let pointer = format!("{pointer}/{escaped}");
                     self.places.insert(format!("{pointer}{KEY_MARK}"), Place::of(&key.referenced));
+                    self.note_anchor(&item, &pointer);
                     let value = self.convert(item.value, &item.referenced, &pointer);
                     // A key without a value is a key that is not set.
                     if !value.is_null() {
@@ -118,16 +182,36 @@ impl Reading<'_> {
         }
     }
 
+    fn note_anchor(&mut self, item: &Spanned<Node>, pointer: &str) {
+        let defined = Place::of(&item.defined);
+        if defined != Place::of(&item.referenced) {
+            self.anchors.insert(pointer.to_owned(), defined);
+        }
+    }
+
     fn substitute(&mut self, text: &str, place: Place, pointer: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
+        let mut made = Substituted { pieces: Vec::new(), names_alone: true };
+        let mut found = false;
         while let Some((before, after)) = rest.split_once("${") {
             let Some((name, behind)) = after.split_once('}') else { break };
+            found = true;
+            made.pieces.push(before.to_owned());
+            made.names_alone &= before.is_empty() && is_variable(name);
             out.push_str(before);
             match (self.env)(name) {
-                Some(value) => out.push_str(&value),
+                Some(value) => {
+                    out.push_str(&value);
+                    made.pieces.push(value);
+                }
                 None => {
-                    let message = format!("the environment has no variable `{name}`");
+                    let message = if is_variable(name) {
+                        format!("the environment has no variable `{name}`")
+                    } else {
+                        made.pieces.push(name.to_owned());
+                        "the environment has no variable of this name".to_owned()
+                    };
                     self.problems.push(Problem::new(pointer, place, message));
                     for piece in ["${", name, "}"] {
                         out.push_str(piece);
@@ -137,6 +221,11 @@ impl Reading<'_> {
             rest = behind;
         }
         out.push_str(rest);
+        if found {
+            made.names_alone &= rest.is_empty();
+            made.pieces.push(rest.to_owned());
+            self.environment.insert(pointer.to_owned(), made);
+        }
         out
     }
 }

@@ -73,7 +73,7 @@ use crate::upstream::{Client, Upstream};
 
 pub(crate) use limits::household;
 #[cfg(test)]
-pub(crate) use pace::PATIENCE;
+pub(crate) use pace::LOOK;
 pub(crate) use pace::Pace;
 pub use raw_request::{BadBody, RawRequest};
 pub use strict::MAX_HEAD_BYTES;
@@ -114,8 +114,8 @@ pub struct Edge {
 const NOT_IDLE: &str = "idle connection has ended";
 /// Idle connections of browsers are kept that long, in seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
-/// The longest pause of a client while it takes an answer over HTTP/2, which has pauses of its own for each stream.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take over HTTP/2 for a piece of an answer, which has 64 KiB: 500 bytes a second, and some time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(150);
 /// The longest pause of a client while it sends.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a client still sends after its answer is read for that long.
@@ -353,7 +353,7 @@ impl ProxyHttp for Edge {
         if matches!(error.etype(), ErrorType::Custom(NOT_IDLE)) {
             return error;
         }
-        if late && session.response_written().is_none() && falls_back(context) {
+        if late && !truncated && session.response_written().is_none() && falls_back(context) {
             error.set_retry(true);
             return error;
         }
@@ -462,6 +462,10 @@ impl ProxyHttp for Edge {
         if status == StatusCode::SWITCHING_PROTOCOLS && !session.as_downstream().is_upgrade_req() {
             let why = "the origin changes the protocol, and nobody asked for that";
             return Error::e_explain(ErrorType::HTTPStatus(502), why).map_err(Error::into_up);
+        }
+        if !context.origin.begin_answer() {
+            // It has begun too late, and its connection ends: nothing of it is passed on.
+            return Err(Error::new_up(ErrorType::ReadTimedout));
         }
         let now = Instant::now();
         context.answered = Some(now);

@@ -40,6 +40,17 @@ impl OriginConnection {
         self.deadline = None;
     }
 
+    /// The head of an answer that is not one of several has come. Whether that is in time: where it is not, the connection
+    /// has been ended, and the rest of the answer will not come.
+    pub(super) fn begin_answer(&mut self) -> bool {
+        // Kept where it is over: who is told of the failure asks.
+        if self.is_late() {
+            return false;
+        }
+        self.deadline = None;
+        true
+    }
+
     /// Whether the answer has not begun in time.
     pub(super) fn is_late(&self) -> bool {
         self.deadline.as_ref().is_some_and(Deadline::is_over)
@@ -59,7 +70,6 @@ impl OriginConnection {
     /// The head of the answer has come from the origin.
     pub(super) fn answer_began(&mut self) {
         self.is_early = !self.request_ended;
-        self.deadline = None;
     }
 
     /// All of the answer has come from the origin. Where it began before the request had gone, the rest of that still

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Whoever sends or reads may do it as slowly as they want to for so long (as Apache's `mod_reqtimeout`).
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// From then on it has to be so many bytes a second.
 const BYTES_A_SECOND: u64 = 500;
 
@@ -15,6 +15,9 @@ const BYTES_A_SECOND: u64 = 500;
 pub(super) fn longest(bytes: u64) -> Duration {
     PATIENCE + Duration::from_secs(bytes / BYTES_A_SECOND)
 }
+
+/// How often it is looked what has been read of an answer: systems tell of that in steps of up to 64 KiB.
+pub(crate) const LOOK: Duration = Duration::from_mins(1);
 
 /// How an answer leaves that waits for its visitor to read.
 #[derive(Debug, Default)]
@@ -40,17 +43,17 @@ impl Pace {
         cx: &mut Context<'_>,
         read: impl Fn() -> u64,
     ) -> Poll<()> {
-        let waiting = self.0.get_or_insert_with(|| {
-            Box::new(Waiting { read: read(), look: Box::pin(sleep(PATIENCE)) })
-        });
+        let waiting = self
+            .0
+            .get_or_insert_with(|| Box::new(Waiting { read: read(), look: Box::pin(sleep(LOOK)) }));
         loop {
             ready!(waiting.look.as_mut().poll(cx));
             let by_now = read();
-            if by_now.saturating_sub(waiting.read) < PATIENCE.as_secs() * BYTES_A_SECOND {
+            if by_now.saturating_sub(waiting.read) < LOOK.as_secs() * BYTES_A_SECOND {
                 return Poll::Ready(());
             }
             waiting.read = by_now;
-            waiting.look.as_mut().reset(Instant::now() + PATIENCE);
+            waiting.look.as_mut().reset(Instant::now() + LOOK);
         }
     }
 }
@@ -73,12 +76,12 @@ mod tests {
     async fn who_reads_slowly_may_and_who_hardly_reads_may_not() {
         let mut pace = Pace::default();
         let ever = Duration::MAX;
-        assert_eq!(over(&mut pace, 0, ever).await, PATIENCE);
+        assert_eq!(over(&mut pace, 0, ever).await, LOOK);
         pace.moves();
-        assert_eq!(over(&mut pace, BYTES_A_SECOND - 1, ever).await, PATIENCE);
+        assert_eq!(over(&mut pace, BYTES_A_SECOND - 1, ever).await, LOOK);
         pace.moves();
         let hour = Duration::from_hours(1);
-        assert_eq!(over(&mut pace, BYTES_A_SECOND, hour).await, hour + PATIENCE);
+        assert_eq!(over(&mut pace, BYTES_A_SECOND, hour).await, hour + LOOK);
     }
 
     #[tokio::test(start_paused = true)]
@@ -86,7 +89,7 @@ mod tests {
         let mut pace = Pace::default();
         for _ in 0..5 {
             let waits = poll_fn(|cx| pace.poll_too_slow(cx, || 0));
-            assert!(tokio::time::timeout(PATIENCE / 2, waits).await.is_err());
+            assert!(tokio::time::timeout(LOOK / 2, waits).await.is_err());
             pace.moves();
         }
     }

@@ -165,10 +165,12 @@ impl Coded {
             return Ok((stage.encoder.take()?, passed));
         }
         let Some(decoder) = self.0.take() else { return Ok((Vec::new(), None)) };
-        // A browser shows what there is of it.
         let (mut stage, whole) = decoder.finish();
-        if let Err(error) = whole {
-            tracing::debug!(%error, "a page is not whole");
+        match whole {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error.into()),
+            // A browser shows what there is of it.
+            Err(error) => tracing::debug!(%error, "a page is not whole"),
+            Ok(()) => {}
         }
         stage.scratch.clear();
         stage.rewriter.end(&mut stage.scratch).map_err(io::Error::other)?;
@@ -319,9 +321,7 @@ mod tests {
         for coding in [Coding::Gzip, Coding::Brotli] {
             let body = coding.encode_once(page.as_bytes()).unwrap();
             let half = &body[..body.len() / 2];
-            for broken in
-                [half.to_vec(), [half, &[0xff; 500]].concat(), [&body, &b"\n\0x"[..]].concat()]
-            {
+            for broken in [half.to_vec(), [&body, &b"\n\0x"[..]].concat()] {
                 let shown = through(coding, &broken, 10).unwrap();
                 let shown = String::from_utf8(coding.decode_all(&shown, 1 << 20).unwrap()).unwrap();
                 assert!(shown.len() > page.len() / 4, "{coding:?} {}", shown.len());

@@ -13,6 +13,8 @@ pub(super) struct Gunzip<W> {
     held: Vec<u8>,
     inflate: Decompress,
     checksum: Crc,
+    /// All checksums so far were right.
+    fits: bool,
     out: Box<[u8]>,
 }
 
@@ -43,7 +45,7 @@ impl<W: Write> Gunzip<W> {
     pub(super) fn new(inner: W) -> Self {
         let (inflate, checksum) = (Decompress::new(false), Crc::new());
         let out = vec![0; OUT].into_boxed_slice();
-        Self { inner, state: State::Head, held: Vec::new(), inflate, checksum, out }
+        Self { inner, state: State::Head, held: Vec::new(), inflate, checksum, fits: true, out }
     }
 
     pub(super) fn inner(&mut self) -> &mut W {
@@ -53,7 +55,10 @@ impl<W: Write> Gunzip<W> {
     /// Takes the rest out. An error where it was cut short or damaged.
     pub(super) fn finish(self) -> (W, io::Result<()>) {
         let whole = match self.state {
-            State::Between | State::Over => Ok(()),
+            State::Between | State::Over if self.fits => Ok(()),
+            State::Between | State::Over => {
+                Err(io::Error::other("the gzip body's checksum is wrong"))
+            }
             State::Head | State::Data | State::Trailer => {
                 Err(io::Error::new(ErrorKind::UnexpectedEof, "the gzip body ends early"))
             }
@@ -112,8 +117,8 @@ impl<W: Write> Gunzip<W> {
         if let Some((checksum, _)) =
             self.held.split_first_chunk().filter(|_| self.held.len() == TRAILER)
         {
-            let fits = u32::from_le_bytes(*checksum) == self.checksum.sum();
-            self.state = if fits { State::Between } else { State::Damaged };
+            self.fits &= u32::from_le_bytes(*checksum) == self.checksum.sum();
+            self.state = State::Between;
             self.held.clear();
         }
         own.len()

@@ -346,7 +346,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::edge::PATIENCE;
+    use crate::edge::LOOK;
 
     /// Takes so many bytes a call as it is told, none at times, and remembers each call's.
     #[derive(Debug, Default, Clone)]
@@ -522,7 +522,7 @@ mod tests {
             })
             .await;
             wire.end().await;
-            assert_eq!(began.elapsed(), PATIENCE);
+            assert_eq!(began.elapsed(), LOOK);
             drop(visitor);
         }
     }

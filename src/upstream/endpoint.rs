@@ -11,17 +11,15 @@ pub struct Endpoint {
     base: String,
 }
 
-/// Why text is not an [`Endpoint`].
+/// Why text is not an [`Endpoint`]. None repeats the text, which may hold a password.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointError {
     /// Not a URL and not `host:port`.
-    #[error(
-        "`{0}` is not an address: write `127.0.0.1:3000`, `http://host:port` or `https://host`"
-    )]
-    NotAnAddress(String),
+    #[error("this is not an address: write `127.0.0.1:3000`, `http://host:port` or `https://host`")]
+    NotAnAddress,
     /// Something other than http.
-    #[error("`{0}` has a scheme other than http and https")]
-    Scheme(String),
+    #[error("this has a scheme other than http and https")]
+    Scheme,
     /// Parts that an upstream can't have.
     #[error("this has a user, query or fragment, which an upstream can't have")]
     Extra,
@@ -33,7 +31,7 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with `text`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let not_an_address = || EndpointError::NotAnAddress(text.into());
+        let not_an_address = || EndpointError::NotAnAddress;
         let uri: Uri = if text.contains("://") {
             text.parse().map_err(|_| not_an_address())?
         } else {
@@ -43,7 +41,7 @@ impl Endpoint {
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err(EndpointError::Scheme(text.into())),
+            _ => return Err(EndpointError::Scheme),
         };
         let authority = uri.authority().ok_or_else(not_an_address)?;
         if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {

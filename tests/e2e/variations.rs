@@ -127,9 +127,15 @@ async fn a_chosen_page_that_fails_is_replaced_once() {
 #[tokio::test]
 async fn a_chosen_page_that_does_not_begin_is_replaced_in_time() {
     let (never, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let goes = Arc::clone(&go);
+    let (goes, speak) = (Arc::clone(&go), Arc::new(Notify::new()));
+    let speaks = Arc::clone(&speak);
     let origin = Server::start(move |asked| match asked.target.as_str() {
         "/silent" => Reply(vec![Piece::Wait(Arc::clone(&never))]),
+        "/socket" => {
+            let agrees = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            let agrees = Piece::Bytes(agrees.into());
+            Reply(vec![agrees, Piece::Wait(Arc::clone(&speaks)), Piece::Bytes(b"later".into())])
+        }
         "/paused" => {
             let begins =
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n";
@@ -145,7 +151,8 @@ async fn a_chosen_page_that_does_not_begin_is_replaced_in_time() {
             "inject: { enabled: false }
 variations:
 - { route: /hangs, choose: [{ path: /silent }] }
-- { route: /pauses, choose: [{ path: /paused }] }",
+- { route: /pauses, choose: [{ path: /paused }] }
+- { route: /tunnel, choose: [{ path: /socket }] }",
         )
         .start()
         .await;
@@ -153,11 +160,17 @@ variations:
     let mut pausing = Connection::open(edge.port).await;
     pausing.write(edge.request("GET", "/pauses").bytes()).await;
     assert!(pausing.until(b"begun").await.is_some());
+    let mut tunnel = Connection::open(edge.port).await;
+    let asks = edge.request("GET", "/tunnel").header("Connection", "Upgrade");
+    tunnel.write(asks.header("Upgrade", "websocket").bytes()).await;
+    assert!(tunnel.until(b"101 Switching Protocols").await.is_some());
     for _ in 0..3 {
         assert_eq!(edge.get("/hangs").await.text(), "everybody's /hangs");
     }
     edge.becomes("doorstep_variation_fallbacks_total", &[], 3.0).await;
     go.notify_one();
+    speak.notify_one();
+    assert!(tunnel.until(b"later").await.is_some(), "a tunnel may be silent");
     assert!(pausing.until(b" end").await.is_some(), "what has begun may pause");
     let asked = origin.asked();
     assert_eq!(asked.iter().filter(|asked| asked.target == "/silent").count(), 3);

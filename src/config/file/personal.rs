@@ -75,6 +75,7 @@ pub struct Choice {
     pub path: Option<String>,
     /// Another server that has the page: `127.0.0.1:3001` or `https://host`.
     #[serde(default)]
+    #[schemars(extend("x-show" = "url"))]
     pub origin: Option<String>,
     /// Path or URL that the browser is sent to. The query is kept.
     #[serde(default)]
@@ -298,6 +299,7 @@ pub struct Variant {
     pub path: Option<String>,
     /// Another server that has the page.
     #[serde(default)]
+    #[schemars(extend("x-show" = "url"))]
     pub origin: Option<String>,
     /// Where the page answers 404 or 5xx, show the one that everybody gets; the visit does not count then.
     #[serde(default = "yes")]

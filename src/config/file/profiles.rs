@@ -211,6 +211,7 @@ pub struct ProfilesApi {
     pub token_file: Option<String>,
     /// Where it is. EU: `https://profiles.euw1.segment.com/v1`.
     #[serde(default = "default_profiles_api")]
+    #[schemars(extend("x-show" = "url"))]
     pub address: String,
     /// Ask for traits of one class alone, such as `audience` or `computed_trait`.
     #[serde(default)]
@@ -238,6 +239,7 @@ pub struct ActivationApi {
     pub token_file: Option<String>,
     /// Where it is.
     #[serde(default = "default_activation_api")]
+    #[schemars(extend("x-show" = "url"))]
     pub address: String,
     /// How it is asked.
     #[serde(default)]
@@ -249,6 +251,7 @@ pub struct ActivationApi {
 #[serde(deny_unknown_fields)]
 pub struct HttpJson {
     /// URL with `{id}` and, if need be, `{id_type}` in its path or query; both are percent-encoded.
+    #[schemars(extend("x-show" = "url"))]
     pub url: String,
     /// Headers of the request. Values are secrets: they are never shown.
     #[serde(default)]

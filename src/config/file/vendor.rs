@@ -30,6 +30,7 @@ pub struct Generic {
     #[schemars(regex(pattern = r"^[a-z0-9_-]{1,32}$"))]
     pub name: String,
     /// Where it is: `https://matomo.shop.example`.
+    #[schemars(extend("x-show" = "url"))]
     pub address: String,
     /// Headers of every call, such as a key.
     #[serde(default)]
@@ -77,12 +78,15 @@ pub struct RudderStack {
     #[serde(default = "yes")]
     pub redact_write_key: bool,
     /// Where events go: the data plane, such as `https://shop.dataplane.rudderstack.com`.
+    #[schemars(extend("x-show" = "url"))]
     pub data_plane: String,
     /// Where the SDK comes from.
     #[serde(default = "default_rudder_cdn")]
+    #[schemars(extend("x-show" = "url"))]
     pub cdn: String,
     /// Where the source's configuration comes from.
     #[serde(default = "default_rudder_config")]
+    #[schemars(extend("x-show" = "url"))]
     pub config_api: String,
 }
 
@@ -101,9 +105,11 @@ pub struct Segment {
     pub redact_write_key: bool,
     /// Where the SDK comes from.
     #[serde(default = "default_cdn")]
+    #[schemars(extend("x-show" = "url"))]
     pub cdn: String,
     /// Where events go. EU: `https://events.eu1.segmentapis.com/v1`.
     #[serde(default = "default_tracking_api")]
+    #[schemars(extend("x-show" = "url"))]
     pub tracking_api: String,
     /// Where profiles come from that no store has.
     #[serde(default)]
