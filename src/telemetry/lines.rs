@@ -30,12 +30,14 @@ const MAX_LINES: usize = 4096;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 impl Lines {
-    /// Writes to `out` from a thread called `name`. `lost` counts lines that found no room.
+    /// Writes to `out` from a thread called `name`. `lost` counts lines that found no room, or that `out` did not
+    /// take.
     pub(super) fn to(name: &str, out: impl Write + Send + 'static, lost: IntCounter) -> Self {
         let (queue, entries) = sync_channel(MAX_LINES);
         let waiting = Arc::<AtomicUsize>::default();
         let left = Arc::clone(&waiting);
-        let write = move || write_all(&entries, out, &left);
+        let failed = lost.clone();
+        let write = move || write_all(&entries, out, &left, &failed);
         // Without the thread nothing reads the queue: every line counts as lost.
         let _ = std::thread::Builder::new().name(name.to_owned()).spawn(write);
         Self { queue, waiting, lost }
@@ -70,12 +72,19 @@ impl Lines {
     }
 }
 
-fn write_all(entries: &Receiver<Entry>, mut out: impl Write, waiting: &AtomicUsize) {
+fn write_all(
+    entries: &Receiver<Entry>,
+    mut out: impl Write,
+    waiting: &AtomicUsize,
+    lost: &IntCounter,
+) {
     while let Ok(entry) = entries.recv() {
         match entry {
             Entry::Line(line) => {
-                // Nobody reads it any more: there is no place left to say so.
-                let _ = out.write_all(&line).and_then(|()| out.flush());
+                // A log that can't be written has no line to say so: the metric is the place.
+                if out.write_all(&line).and_then(|()| out.flush()).is_err() {
+                    lost.inc();
+                }
                 waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
             Entry::Mark(told) => {
@@ -150,6 +159,14 @@ mod tests {
         let broken = Lines::to("broken", Broken, lost());
         broken.write(b"a line\n".to_vec());
         broken.settle(Duration::from_secs(30));
-        assert_eq!(broken.lost.get(), 0);
+        assert_eq!(broken.lost.get(), 1);
+
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let full = Lines::to("full", full, lost());
+        for _ in 0..3 {
+            full.write(b"a line\n".to_vec());
+        }
+        full.settle(Duration::from_secs(30));
+        assert_eq!(full.lost.get(), 3);
     }
 }

@@ -257,9 +257,12 @@ pub static ANSWERS_REFUSED: Counters = counter!(
     "Answers given up because too much was unread: in all, or by one client.",
     "bound"
 );
-/// Lines of a log that its output did not take in time.
-pub static LOG_LINES_LOST: Counters =
-    counter!("log_lines_lost_total", "Lines of a log that its output did not take in time.", "log");
+/// Lines of a log that its output did not take, or not in time.
+pub static LOG_LINES_LOST: Counters = counter!(
+    "log_lines_lost_total",
+    "Lines of a log that its output did not take, or not in time.",
+    "log"
+);
 /// Events taken from browsers.
 pub static EVENTS_ACCEPTED: Counters =
     counter!("events_accepted_total", "Events acknowledged to browsers.", "site");
