@@ -263,11 +263,15 @@ impl<W: Write> Unbrotli<W> {
     }
 
     fn finish(mut self) -> (W, io::Result<()>) {
-        let ended = self.reading.close();
-        match self.reading.into_inner() {
-            Ok(inner) => (inner, self.over.unwrap_or(ended)),
-            Err(inner) => (inner, Err(io::Error::other("the brotli body ends early"))),
-        }
+        // What is damaged was found while it was written: "invalid" here means that the end is missing.
+        let ended = self.reading.close().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the brotli body ends early")
+            }
+            _ => error,
+        });
+        let (Ok(inner) | Err(inner)) = self.reading.into_inner();
+        (inner, self.over.unwrap_or(ended))
     }
 }
 
