@@ -346,6 +346,15 @@ async fn every_event_and_call_that_names_a_deleted_person_goes() {
     assert!(is_on_disk(&edge, ID));
     delete(&edge, &format!("user_id={ID}")).await;
     assert!(!is_on_disk(&edge, ID));
+    // A call that was under way then has ended when its lane has made two more.
+    let count = |to_matomo: bool| {
+        vendor.events().iter().filter(|call| call.target.starts_with("/m") == to_matomo).count()
+    };
+    let before = [count(false), count(true)];
+    eventually("both lanes have called again, twice", || async {
+        (count(false) >= before[0] + 2 && count(true) >= before[1] + 2).then_some(())
+    })
+    .await;
     // Nobody else's went.
     let calls = vendor.events().len();
     vendor.mood.api_status.store(200, std::sync::atomic::Ordering::SeqCst);
