@@ -68,8 +68,11 @@ fn is_plain(name: &str) -> bool {
             | "if-none-match"
             | "if-modified-since"
             | "range"
-    ) || name.starts_with("sec-")
+    ) || BROWSERS.iter().any(|family| name.starts_with(family))
 }
+
+/// What browsers say of themselves and of a request begins so.
+const BROWSERS: [&str; 5] = ["sec-fetch-", "sec-ch-", "sec-gpc", "sec-purpose", "sec-websocket-"];
 
 /// Whether a name is one by which proxies hand on who a client is: its address, scheme, host, path,
 /// certificate or user.
@@ -100,8 +103,8 @@ fn ends_word(rest: &str) -> bool {
 }
 
 /// Names by their beginning: what servers and clouds call the user, the certificate, the host and path that they
-/// were asked for.
-const FAMILIES: [&str; 36] = [
+/// were asked for, where a file lies, and whether a check was made before.
+const FAMILIES: [&str; 50] = [
     "remote-user",
     "remote-group",
     "remote-groups",
@@ -116,8 +119,6 @@ const FAMILIES: [&str; 36] = [
     "sm-user",
     "iv-user",
     "tailscale-user",
-    "cf-visitor",
-    "cf-ipcountry",
     "x-remote",
     "x-original",
     "x-rewrite",
@@ -136,15 +137,33 @@ const FAMILIES: [&str; 36] = [
     "x-amzn-oidc",
     "x-amzn-mtls",
     "x-ms-client-principal",
-    "cf-access",
+    "cf",
     "cloudfront-viewer",
+    "auth-user",
+    "fastly-ff",
+    "gap-auth",
+    "impersonate",
+    "x-accel",
+    "x-appengine",
+    "x-auth-email",
+    "x-goog-iap",
+    "x-invoke",
+    "x-matched-path",
+    "x-middleware",
+    "x-pomerium",
+    "x-sendfile",
+    "x-userinfo",
+    "x-vercel",
+    "x-vouch",
 ];
 
 /// A name with one of these says how the client is connected.
 const WORDS: [&str; 5] = ["https", "ssl", "tls", "mtls", "shib"];
 
 /// Who an address may be of.
-const SIDES: [&str; 10] = [
+const SIDES: [&str; 11] = [
+    // `X-Client-IP-Address`
+    "ip",
     "client",
     "remote",
     "real",
@@ -243,6 +262,31 @@ mod tests {
             "X-MS-Client-Principal-Name",
             "Cf-Access-Jwt-Assertion",
             "X-Amzn-Oidc-Identity",
+            "X-Sendfile-Type",
+            "X-Accel-Mapping",
+            "X-Vouch-User",
+            "X-Userinfo",
+            "X-Pomerium-Jwt-Assertion",
+            "X-Pomerium-Claim-Email",
+            "Gap-Auth",
+            "Auth-User",
+            "X-Auth-Email",
+            "Impersonate-User",
+            "Impersonate-Extra-Scopes",
+            "X-Client-IP-Address",
+            "CF-Ray",
+            "CF-IPCountry",
+            "CF-Worker",
+            "X-AppEngine-Country",
+            "X-AppEngine-Cron",
+            "X-Vercel-IP-Country",
+            "X-Middleware-Subrequest",
+            "X-Invoke-Path",
+            "X-Matched-Path",
+            "X-Goog-IAP-JWT-Assertion",
+            "Fastly-FF",
+            "Sec-X-Real-IP",
+            "Sec_CH_Real_IP",
         ] {
             assert!(claim(name, false), "{name}");
         }
@@ -269,6 +313,11 @@ mod tests {
             "Idempotency-Key",
             "Sec-WebSocket-Protocol",
             "Sec-CH-UA",
+            "Sec-Fetch-Site",
+            "Sec-GPC",
+            "Sec-Purpose",
+            "X-Authored",
+            "X-Vouchers",
             "Upgrade-Insecure-Requests",
             "Proxy-Hint",
             "Traceparent",
