@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::collect::Outbox;
@@ -25,6 +26,13 @@ pub struct Admin {
     ready: Arc<AtomicBool>,
     profiles: Profiles,
     reloads: mpsc::Sender<Ask>,
+}
+
+/// What became of a reload.
+enum Reloaded {
+    Told(StatusCode, String),
+    /// Nothing: why.
+    Later(&'static str),
 }
 
 /// Where the next part of an export begins: to be given as `?from=`.
@@ -45,17 +53,27 @@ impl Admin {
         Self { ready, profiles: Profiles { resolver, outbox, snapshot }, reloads }
     }
 
-    /// `POST /reload`: reads the configuration again, and tells what became of it.
-    async fn reload(&self) -> (StatusCode, String) {
+    /// `POST /reload`: reads the configuration again, and tells what became of that.
+    async fn reload(&self) -> Reloaded {
         let (ask, told) = oneshot::channel();
-        if self.reloads.try_send(Some(ask)).is_err() {
-            return (StatusCode::SERVICE_UNAVAILABLE, "too many wait for a reload\n".to_owned());
+        match self.reloads.try_send(Some(ask)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Reloaded::Later("too many wait for a reload"),
+            Err(TrySendError::Closed(_)) => return self.is_over(),
         }
         match told.await {
-            Ok(Ok(taken)) => (StatusCode::OK, format!("{}\n", taken.told())),
-            Ok(Err(why)) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")),
-            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the process ends\n".to_owned()),
+            Ok(Ok(taken)) => Reloaded::Told(StatusCode::OK, taken.told().to_owned()),
+            Ok(Err(why)) => Reloaded::Told(StatusCode::UNPROCESSABLE_ENTITY, why),
+            Err(_) => self.is_over(),
         }
+    }
+
+    /// Nobody reads a configuration in this process any more.
+    fn is_over(&self) -> Reloaded {
+        if self.ready.load(Ordering::Relaxed) {
+            return Reloaded::Later("the next process takes over");
+        }
+        Reloaded::Told(StatusCode::SERVICE_UNAVAILABLE, "the process ends".to_owned())
     }
 
     fn about_the_node(&self, path: &str) -> (StatusCode, &'static str, Vec<u8>) {
@@ -82,7 +100,7 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         let head = request.method == Method::HEAD;
-        let mut next = None;
+        let (mut next, mut later) = (None, false);
         let (status, kind, body) = if request.uri.path().starts_with("/sites/") {
             match self.profiles.answer(session).await {
                 Told::Json(status, body) => {
@@ -102,8 +120,14 @@ impl ServeHttp for Admin {
             }
         } else if request.uri.path() == "/reload" && request.method == Method::POST {
             if is_a_tool(request) {
-                let (status, told) = self.reload().await;
-                (status, TEXT, told.into_bytes())
+                let (status, told) = match self.reload().await {
+                    Reloaded::Told(status, told) => (status, told),
+                    Reloaded::Later(why) => {
+                        later = true;
+                        (StatusCode::SERVICE_UNAVAILABLE, format!("{why}: ask again"))
+                    }
+                };
+                (status, TEXT, (told + "\n").into_bytes())
             } else {
                 (StatusCode::FORBIDDEN, TEXT, b"only tools are answered here\n".to_vec())
             }
@@ -121,6 +145,9 @@ impl ServeHttp for Admin {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(next) = next {
             headers.insert(X_NEXT, next);
+        }
+        if later {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -1,9 +1,9 @@
 //! `doorstep reload`: lets the running node take its configuration, and says what became of that.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -19,21 +19,46 @@ pub(super) struct Reload {
 
 /// A next process that takes over has that long to start, and then proves itself.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// One process hands over to the next within this: until then it is asked again.
+const HAND_OVER: Duration = Duration::from_secs(30);
+/// Before it is asked again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Longest answer.
 const MAX_ANSWER: u64 = 1024 * 1024;
 
 impl Reload {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = load(&file(self.config)?)?;
-        let address = reachable(config.node.admin);
-        let unreachable = |cause| Failure::Unreachable { address, cause };
-        let answer = ask(address).map_err(unreachable)?;
-        let (head, told) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        if head.split(' ').nth(1) == Some("200") {
-            return say(format_args!("{}", told.trim_end()));
+        let file = file(self.config)?;
+        let began = Instant::now();
+        loop {
+            // Another process may listen elsewhere.
+            let address = reachable(load(&file)?.node.admin);
+            let answer = ask(address);
+            let again = began.elapsed() < HAND_OVER;
+            let answer = match answer {
+                Err(cause) if again && is_cut(&cause) => String::new(),
+                answer => answer.map_err(|cause| Failure::Unreachable { address, cause })?,
+            };
+            let (head, told) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+            let status = head.split(' ').nth(1);
+            if status == Some("200") {
+                return say(format_args!("{}", told.trim_end()));
+            }
+            let later = head.to_ascii_lowercase().contains("\r\nretry-after:");
+            if !again || !(later || answer.is_empty()) {
+                return Err(Failure::NotTaken(told.trim_end().to_owned()));
+            }
+            std::thread::sleep(AGAIN_AFTER);
         }
-        Err(Failure::NotTaken(told.trim_end().to_owned()))
     }
+}
+
+/// The process that was asked has closed the connection: it ends.
+fn is_cut(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+    )
 }
 
 /// Where something that listens on every address is reached.

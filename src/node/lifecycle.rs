@@ -237,7 +237,6 @@ impl Lifecycle {
             // The last that it hears from this process.
             notify(&format!("MAINPID={pid}"));
         }
-        self.ready.store(false, Ordering::Relaxed);
         successor.hand_over(again).await;
         *self.sockets() = Sockets::default();
         // The next one's answers are the ones that count.

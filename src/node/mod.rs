@@ -116,7 +116,9 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     let Stores { profiles, redis, outbox, geo, cache } =
         Stores::open(&node, &snapshot, start.prepare)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let (leaving, ready) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let leaving = Arc::<AtomicBool>::default();
+    // Of two processes that share the operator's address, one always takes requests.
+    let ready = Arc::new(AtomicBool::new(start.predecessor.is_some()));
     let asks = mpsc::channel(MAX_ASKS);
 
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(&node));

@@ -102,6 +102,20 @@ async fn a_hand_over_loses_no_request() {
             })
         })
         .collect();
+    // All the time one of both processes is ready, and none that answers says otherwise.
+    let unready = Arc::new(AtomicUsize::new(0));
+    let balancer = {
+        let (stop, unready, admin) = (Arc::clone(&stop), Arc::clone(&unready), edge.admin);
+        tokio::spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let mut connection = Connection::open(admin).await;
+                connection.write(Request::new(admin, "GET", "/readyz").bytes()).await;
+                let answer = connection.answer("GET").await;
+                let no = answer.is_some_and(|answer| answer.status != 200);
+                unready.fetch_add(usize::from(no), Ordering::SeqCst);
+            }
+        })
+    };
     // A wrong configuration changes nothing.
     let yaml = std::fs::read_to_string(&edge.file).unwrap();
     std::fs::write(&edge.file, yaml.replace("threads: 2", "threads: many")).unwrap();
@@ -122,6 +136,8 @@ async fn a_hand_over_loses_no_request() {
     assert_eq!(answer.text(), "ok");
     stop.store(true, Ordering::SeqCst);
     futures::future::join_all(clients).await;
+    balancer.await.unwrap();
+    assert_eq!(unready.load(Ordering::SeqCst), 0);
     assert!(good.load(Ordering::SeqCst) > 100);
     assert_eq!(bad.load(Ordering::SeqCst), 0, "of {}", good.load(Ordering::SeqCst));
 }

@@ -245,3 +245,22 @@ async fn a_node_that_is_to_end_is_not_followed() {
         assert!(tokio::net::TcpStream::connect(("127.0.0.1", edge.port)).await.is_err());
     }
 }
+
+/// Whoever asks for a reload while one process hands over to the next is answered by one of them.
+#[tokio::test]
+async fn a_reload_during_a_hand_over_is_taken() {
+    let origin = origin().await;
+    let mut edge = Setup::new(origin.port).start().await;
+    rewrite(&edge, "threads: 2", "threads: 3");
+    edge.signal(Signal::SIGHUP);
+    eventually("the next process", || async { next_process(&edge.log()) }).await;
+    let leaves = || async { edge.log().contains("by the next process") };
+    let mut after = 0;
+    // Some come before it is decided and some while the other one lets go.
+    while after < 8 {
+        after += u32::from(leaves().await);
+        let (taken, told) = edge.cli(&["reload"]).await;
+        assert!(taken, "{told}");
+    }
+    assert!(edge.ended().await.success());
+}
