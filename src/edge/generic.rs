@@ -71,10 +71,9 @@ impl Edge {
                 return unread.answer(rule.body);
             }
         };
-        let sender = match self.limits.charge(client, body.len(), limits) {
-            Ok(sender) => sender,
-            Err(why) => return refused(site, why).closing(),
-        };
+        if let Err(why) = self.limits.charge(client, body.len(), limits) {
+            return refused(site, why).closing();
+        }
         let request = session.req_header();
         let who = self.who(site, request, context);
         let bot = self.is_true(("bots", site.bots.as_ref()), site, &who.visitor, request, context);
@@ -94,6 +93,9 @@ impl Edge {
         }
         let method = request.method.clone();
         let target = rule.target(path, request.uri.query());
+        // What a query and headers hold is kept and sent as a body is.
+        let head = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let sender = self.limits.add(client, head.sum::<usize>() + target.len());
         if !rule.spooled {
             return self.in_line(context, vendor, method, &target, &headers, body).await;
         }

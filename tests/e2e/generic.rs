@@ -24,6 +24,10 @@ async fn vendor() -> Server {
 }
 
 async fn edge(vendor: &Server) -> Edge {
+    edge_with(vendor, "").await
+}
+
+async fn edge_with(vendor: &Server, node: &str) -> Edge {
     let rules = "rules: [\
         { path: /matomo.js, upstream: /js/matomo.js },\
         { path: '/plugins/*', upstream: '/js/*', methods: [GET, POST], body: 1KiB },\
@@ -35,6 +39,7 @@ async fn edge(vendor: &Server) -> Edge {
             vendor.port
         ))
         .site("consent: { limited: request.cookies.no == '1' }")
+        .node(node)
         .start()
         .await
 }
@@ -116,4 +121,19 @@ async fn what_is_spooled_is_delivered_as_it_came() {
     let letter = eventually("a dead letter", || async { std::fs::read(&letters).ok() }).await;
     let letter: serde_json::Value = serde_json::from_slice(&letter).unwrap();
     assert_eq!((&letter["status"], letter["call"].is_string()), (&json!(404), true));
+}
+
+/// What is kept of a call is its query and its headers as well.
+#[tokio::test]
+async fn a_long_query_counts_as_a_body_does() {
+    let vendor = vendor().await;
+    let edge = edge_with(&vendor, "events: { per_client: 0, bytes_per_client: 20KiB }").await;
+    let query = "q".repeat(7000);
+    let mut seen = std::collections::BTreeMap::<u16, usize>::new();
+    for _ in 0..40 {
+        let asked = edge.request("POST", &format!("/seg/matomo.php?{query}")).body("x");
+        *seen.entry(asked.send().await.status).or_default() += 1;
+    }
+    assert!(seen[&204] >= 3 && seen[&429] > seen[&204], "{seen:?}");
+    edge.reaches("doorstep_events_refused_total", &[("reason", "bytes")], 1.0).await;
 }
