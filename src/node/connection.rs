@@ -12,6 +12,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 
+use super::arrivals::Arrivals;
 use super::crowd::Crowd;
 use super::gathered::{Gathered, Wire};
 use super::patience::Patience;
@@ -23,6 +24,8 @@ pub(super) struct Gathering<A> {
     pub(super) app: Arc<A>,
     /// Who may come. Everybody, where there is none.
     pub(super) crowd: Option<Arc<Crowd>>,
+    /// Who has come and not asked yet.
+    pub(super) arrivals: Arrivals,
 }
 
 #[async_trait]
@@ -39,6 +42,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
             let stream = Gathered::new(Wire::new(stream), patience, RawRequest::default());
             return self.app.process_new(Box::new(stream), stop).await;
         }
+        let mut arrival = Some(self.arrivals.enter());
         let wire = Wire::new(stream);
         let request = RawRequest::default();
         let patience = Patience::new(Arc::clone(&waits));
@@ -49,6 +53,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
         let most = self.app.server_options().and_then(|options| options.keepalive_request_limit);
         session.set_keepalive_reuses_remaining(most);
         while let Some(reused) = wire.at_work(self.app.process_new_http(session, stop)).await {
+            drop(arrival.take());
             let (stream, settings) = reused.consume();
             waits.store(true, Ordering::Relaxed);
             request.begin();
@@ -63,7 +68,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
         None
     }
 
+    /// The listeners have closed. Pingora ends every connection then that waits for a request.
     async fn cleanup(&self) {
+        self.arrivals.pass().await;
         self.app.http_cleanup().await;
     }
 }
@@ -121,9 +128,13 @@ mod tests {
             let (mut visitor, stream) = tokio::io::duplex(4096);
             let (_stop, stop) = tokio::sync::watch::channel(false);
             let serving = tokio::spawn(async move {
-                Arc::new(Gathering { app: Arc::new(Slow), crowd: None })
-                    .process_new(Box::new(stream), &stop)
-                    .await
+                Arc::new(Gathering {
+                    app: Arc::new(Slow),
+                    crowd: None,
+                    arrivals: Arrivals::default(),
+                })
+                .process_new(Box::new(stream), &stop)
+                .await
             });
             let began = tokio::time::Instant::now();
             visitor.write_all(at_once).await.unwrap();

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
+use super::arrivals::{Arrivals, SETTLE};
 use super::end;
 use super::notify::{notify, watchdog};
 use super::reload::{Ask, Reload};
@@ -33,6 +34,8 @@ pub(super) struct Lifecycle {
     pub(super) ready: Arc<AtomicBool>,
     /// Tells that the services that listen have begun.
     pub(super) begun: mpsc::Receiver<()>,
+    /// Who has come and not asked for anything yet.
+    pub(super) arrivals: Arrivals,
     /// Moves on as long as the edge's threads do.
     pub(super) beat: Arc<AtomicU64>,
     /// Open as long as the process takes connections.
@@ -112,8 +115,6 @@ const FEW_DESCRIPTORS: u64 = 4096;
 
 /// How often it is looked at the end whether anything is in flight.
 const LOOK: Duration = Duration::from_millis(20);
-/// Connections that were accepted just before the listeners closed become requests within this.
-const SETTLE: Duration = Duration::from_millis(250);
 
 /// A reload may take so long to give up.
 const UNFOLLOWED: Duration = Duration::from_secs(2);
@@ -255,7 +256,7 @@ impl Lifecycle {
         let drain = self.snapshot.load().shutdown.drain;
         let deadline = Instant::now() + drain;
         sleep(SETTLE.min(drain)).await;
-        let busy = || IN_FLIGHT.get() > 0 || self.outbox.is_busy();
+        let busy = || IN_FLIGHT.get() > 0 || self.arrivals.any() || self.outbox.is_busy();
         while busy() && Instant::now() < deadline {
             sleep(LOOK).await;
         }

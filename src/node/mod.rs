@@ -1,5 +1,6 @@
 //! A running node: listeners, stores and services put together, from start to end.
 
+mod arrivals;
 mod connection;
 mod crowd;
 mod gathered;
@@ -43,6 +44,7 @@ use crate::profile::store::{Embedded, ProfileStore, Redis, StoreError};
 use crate::profile::{Memory, Resolver};
 use crate::telemetry::{metrics, settle_logs};
 
+use arrivals::Arrivals;
 use connection::Gathering;
 use crowd::Crowd;
 use lifecycle::{Closes, Lifecycle};
@@ -140,7 +142,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     );
     let edge = start.deciders.iter().cloned().fold(edge, Edge::with_decider);
     let addresses = (node.listeners, node.admin);
-    let Listening { certificates, begun, beat, end_admin } =
+    let Listening { certificates, begun, beat, arrivals, end_admin } =
         add_listening(&mut server, edge, admin, addresses, handing, &snapshot)?;
     for service in start.beside {
         server.add_boxed_service(service);
@@ -165,6 +167,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         leaving,
         ready,
         begun,
+        arrivals,
         beat,
         sockets,
         admin: node.admin,
@@ -200,6 +203,8 @@ struct Listening {
     begun: mpsc::Receiver<()>,
     /// Moves on as long as the edge's threads do.
     beat: Arc<AtomicU64>,
+    /// Who has come and not asked yet.
+    arrivals: Arrivals,
     /// Ends the operator's.
     end_admin: watch::Sender<bool>,
 }
@@ -217,7 +222,9 @@ fn add_listening(
     proxy.server_options = Some(http_options());
     proxy.h2_options = Some(h2_options());
     let crowd = Some(Crowd::new(Arc::clone(snapshot)));
-    let mut proxy = Service::new("edge".to_owned(), Gathering { app: Arc::new(proxy), crowd });
+    let arrivals = Arrivals::default();
+    let gathering = Gathering { app: Arc::new(proxy), crowd, arrivals: arrivals.clone() };
+    let mut proxy = Service::new("edge".to_owned(), gathering);
     let mut certificates = Vec::new();
     for listener in listeners {
         certificates.extend(listen(&mut proxy, listener)?);
@@ -241,7 +248,7 @@ fn add_listening(
     let both = server.add_service(Begun(tell));
     both.add_dependency(edge);
     both.add_dependency(admin);
-    Ok(Listening { certificates, begun, beat, end_admin })
+    Ok(Listening { certificates, begun, beat, arrivals, end_admin })
 }
 
 /// What a node keeps.

@@ -44,6 +44,29 @@ async fn a_request_in_flight_ends_before_the_process_and_the_process_right_after
     assert!(!edge.log().contains("the time to drain is over"), "{}", edge.log());
 }
 
+/// A visitor who has connected and whose request is on its way when the node ends.
+#[tokio::test]
+async fn a_first_request_on_its_way_is_answered() {
+    let origin = Server::start(|_| Reply::new(200, &[], "ok")).await;
+    let mut edge = Setup::new(origin.port).start().await;
+    let mut connection = Connection::open(edge.port).await;
+    let mut silent = Connection::open(edge.port).await;
+    edge.signal(Signal::SIGTERM);
+    let port = edge.port;
+    eventually("nobody comes any more", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err().then_some(())
+    })
+    .await;
+    // So slow is a phone.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    connection.write(edge.request("GET", "/").bytes()).await;
+    let answer = connection.answer("GET").await.unwrap();
+    assert_eq!((answer.header("connection"), &*answer.text()), (Some("close"), "ok"));
+    assert!(edge.ended().await.success());
+    assert!(silent.answer("GET").await.is_none());
+    assert!(!edge.log().contains("the time to drain is over"), "{}", edge.log());
+}
+
 #[tokio::test]
 async fn waiting_events_are_delivered_before_the_end() {
     let vendor = Vendor::start().await;
