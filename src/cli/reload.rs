@@ -48,9 +48,14 @@ impl Reload {
             if !again || !(later || answer.is_empty()) {
                 return Err(Failure::NotTaken(told.trim_end().to_owned()));
             }
-            std::thread::sleep(AGAIN_AFTER);
+            wait();
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a command has no workers that it could block")]
+fn wait() {
+    std::thread::sleep(AGAIN_AFTER);
 }
 
 /// The process that was asked has closed the connection: it ends.

@@ -63,6 +63,8 @@ pub fn load(
 }
 
 const MOST_MEMORY: ByteSize = ByteSize::mib(4 * 1024 * 1024);
+/// The store's own pages would fill less than this.
+const LEAST_STORE: ByteSize = ByteSize::mib(1);
 /// As much as a process can map.
 const MOST_DISK: ByteSize = ByteSize::mib(64 * 1024 * 1024);
 
@@ -188,6 +190,9 @@ impl Checking<'_> {
         let cache_bytes = self.size("/cache/memory", file.cache.memory, MOST_MEMORY);
         // The store maps whole pages.
         let data_bytes = self.size("/data/size", file.data.size, MOST_DISK);
+        if file.data.size < LEAST_STORE {
+            self.problem("/data/size", format!("expected at least {LEAST_STORE:?}"));
+        }
         let data_bytes = data_bytes.map(|bytes| bytes.next_multiple_of(rustix::param::page_size()));
         let geo = self.geo(&file.geoip);
         let node = Node {

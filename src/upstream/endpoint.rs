@@ -1,5 +1,7 @@
 //! `127.0.0.1:3000`, `http://host:port/base`, `https://host` → where to connect.
 
+use std::net::IpAddr;
+
 use http::Uri;
 
 /// Scheme, host, port and base path of an upstream.
@@ -20,6 +22,12 @@ pub enum EndpointError {
     /// Something other than http.
     #[error("this has a scheme other than http and https")]
     Scheme,
+    /// Not a name that can be resolved (RFC 1123, 2.1; `_` is let through) nor an address.
+    #[error("this has no host that can be found: write a name as `shop.example` or an address")]
+    Host,
+    /// Not a port.
+    #[error("this has a port that is not between 1 and 65535")]
+    Port,
     /// Parts that an upstream can't have.
     #[error("this has a user, query or fragment, which an upstream can't have")]
     Extra,
@@ -48,10 +56,20 @@ impl Endpoint {
             return Err(EndpointError::Extra);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(not_an_address());
+        if !is_host(host) {
+            return Err(EndpointError::Host);
         }
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        // What stands behind the host and is no port of 16 bits would be none for `Uri`.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            _ => authority.port_u16().filter(|port| *port > 0).ok_or(EndpointError::Port)?,
+        };
         let base = uri.path().trim_end_matches('/').to_owned();
         Ok(Self { tls, host: host.to_owned(), port, base })
     }
@@ -92,6 +110,18 @@ impl Endpoint {
     }
 }
 
+/// Whether something can be connected to under this: an address, or labels of 1 to 63 letters, digits, `-` and `_`.
+fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    host.parse::<IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +137,17 @@ mod tests {
             "http://h/?q",
             "a b:1",
             "https://h/#f",
+            "127.0.0.1:0",
+            "127.0.0.1:99999",
+            "http://h:65536",
+            "http://h:",
+            "http://a..b",
+            "http://.",
+            "-h:80",
+            "h-.example:80",
+            "h%41:80",
+            "[::1]:0",
+            "[::g]:80",
         ] {
             assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
         }
