@@ -15,6 +15,7 @@ mod person;
 mod reports;
 mod schedule;
 pub mod spool;
+mod stranded;
 
 pub use dead::{DeadLetter, DeadLetters, Reason};
 pub use delivery::{Delivery, Timing};

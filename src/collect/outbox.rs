@@ -16,6 +16,7 @@ use super::delivery::{Delivery, Timing};
 use super::lane::Lane;
 use super::reports::Reports;
 use super::spool::{Durability, Room, Sender, Spool, SpoolError};
+use super::stranded;
 use super::{Parcel, Person, forget};
 use crate::profile::store::{DELETED_FOR, StoreError};
 use crate::profile::{ProfileKey, Resolver, now_millis};
@@ -100,6 +101,12 @@ impl Outbox {
         for delivery in fresh {
             // Its other end lives as long as this one.
             let _ = self.new.send(delivery);
+        }
+        let (data, known) = (self.data.clone(), self.deliveries.load_full());
+        let look = move || stranded::tell(&data, |lane| known.contains_key(lane));
+        // Reading what waits may take long, and nothing waits for it.
+        if let Err(error) = std::thread::Builder::new().name("stranded".into()).spawn(look) {
+            tracing::error!(%error, "nobody looks for events that nobody delivers");
         }
         Ok(())
     }

@@ -300,6 +300,11 @@ pub static EVENTS_WAITING: LazyLock<IntGauge> =
 /// Room for waiting events.
 pub static EVENTS_CAPACITY: LazyLock<IntGauge> =
     gauge!("events_spool_capacity_bytes", "Most bytes of the event spool (`events.disk`).");
+/// Events that nobody delivers.
+pub static EVENTS_STRANDED: LazyLock<IntGauge> = gauge!(
+    "events_stranded",
+    "Events that wait for a site or vendor that the configuration does not name, when it was taken."
+);
 /// Age of the spool.
 pub static EVENTS_OLDEST: LazyLock<IntGaugeVec> = gauge!(
     "events_oldest_timestamp_seconds",
@@ -403,6 +408,7 @@ pub fn declare() {
         &EVENTS_BYTES,
         &EVENTS_WAITING,
         &EVENTS_CAPACITY,
+        &EVENTS_STRANDED,
         &CACHE_BYTES,
         &CACHE_CAPACITY,
         &CONFIG_LOADED,
@@ -460,7 +466,7 @@ pub fn render() -> Vec<u8> {
 pub fn names() -> Vec<String> {
     declare();
     let mut names: Vec<String> = Vec::new();
-    let descriptions: [Vec<&prometheus::core::Desc>; 42] = [
+    let descriptions: [Vec<&prometheus::core::Desc>; 43] = [
         RULE_REFUSALS.desc(),
         EDITS.desc(),
         FALLBACKS.desc(),
@@ -492,6 +498,7 @@ pub fn names() -> Vec<String> {
         EVENTS_BYTES.desc(),
         EVENTS_WAITING.desc(),
         EVENTS_CAPACITY.desc(),
+        EVENTS_STRANDED.desc(),
         EVENTS_DROPPED.desc(),
         EVENTS_OLDEST.desc(),
         EVENTS_PAUSED.desc(),

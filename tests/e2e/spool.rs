@@ -507,3 +507,32 @@ async fn half_a_body_is_no_event() {
     assert_eq!(twice.send().await.status, 200);
     assert_eq!(vendor.until(1).await[0]["event"], "b");
 }
+
+/// A site is taken out while its events wait: that is told, they stay, and come when it is back.
+#[tokio::test]
+async fn events_of_a_site_that_is_gone_are_told_of_and_kept() {
+    let vendor = Vendor::start().await;
+    vendor.mood.api_status.store(503, Ordering::SeqCst);
+    let (port, other) = (vendor.port(), "- name: other");
+    let site = format!(
+        "{other}\n  hosts: [other.example]\n  origin: {{ address: '127.0.0.1:1' }}\n  vendor: {{ segment: \
+         {{ write_key: other-write-key, cdn: 'http://127.0.0.1:{port}', tracking_api: 'http://127.0.0.1:{port}/v1' }} }}"
+    );
+    let edge = Setup::new(1).vendor(port).another_site(&site).start().await;
+    let told = edge.event("t", &event("m1")).header("Host", "other.example").send().await;
+    assert_eq!(told.status, 200);
+    assert!(edge.metric("doorstep_events_stranded", &[]).await < 0.5);
+    let yaml = std::fs::read_to_string(&edge.file).unwrap();
+    let (without, _) = yaml.split_once(other).unwrap();
+    std::fs::write(&edge.file, without).unwrap();
+    let edge = edge.restart().await;
+    edge.becomes("doorstep_events_stranded", &[], 1.0).await;
+    assert!(edge.log().contains("events wait for a site or vendor that is not configured"));
+    // And back again.
+    let without = std::fs::read_to_string(&edge.file).unwrap();
+    std::fs::write(&edge.file, format!("{without}{site}\n")).unwrap();
+    vendor.mood.api_status.store(200, Ordering::SeqCst);
+    assert!(edge.cli(&["reload"]).await.0);
+    edge.becomes("doorstep_events_ended_total", &[("end", "delivered")], 1.0).await;
+    edge.becomes("doorstep_events_stranded", &[], 0.0).await;
+}
