@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
@@ -58,7 +58,7 @@ impl Edge {
         };
         let answer = match request.method {
             Method::POST => self.take_event(session, context, site, vendor, kind, &request).await,
-            Method::OPTIONS => preflight(),
+            Method::OPTIONS => preflight(&request),
             _ => Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "events are sent by POST")
                 .with(header::ALLOW, "POST, OPTIONS"),
         };
@@ -429,14 +429,16 @@ pub(super) fn refused(site: &Site, reason: EventRefusal) -> Answer {
     }
 }
 
-/// What a browser is told before a page of another host sends anything.
-pub(super) fn preflight() -> Answer {
+/// What a browser is told before a page of another host sends anything. Who may send at all is decided by the page's
+/// origin, and of a page that may, no header does harm here: SDKs add some from one version to the next.
+pub(super) fn preflight(request: &RequestHeader) -> Answer {
+    let wanted = request.headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let wanted = wanted.iter().filter_map(|line| line.to_str().ok());
+    let names = wanted.flat_map(|line| line.split(',')).map(str::trim);
+    let names: Vec<&str> = names.filter(|name| HeaderName::try_from(*name).is_ok()).collect();
     Answer::empty(StatusCode::NO_CONTENT)
         .with(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST")
-        .with(
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "content-type, authorization, x-retry-count, anonymousid",
-        )
+        .with(header::ACCESS_CONTROL_ALLOW_HEADERS, names.join(", "))
         .with(header::ACCESS_CONTROL_MAX_AGE, "86400")
 }
 

@@ -258,7 +258,7 @@ pub(super) fn admitted(
         }
     };
     if request.method == Method::OPTIONS && origin.is_some() {
-        return Err(preflight().with_cors(origin));
+        return Err(preflight(request).with_cors(origin));
     }
     if !methods.contains(&request.method) {
         let allow: Vec<&str> = methods.iter().map(Method::as_str).collect();

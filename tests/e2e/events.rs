@@ -289,8 +289,21 @@ async fn pages_of_a_sub_domain_may_send_events_with_credentials() {
         .request("OPTIONS", "/seg/evs/t")
         .header("Origin", origin)
         .header("Access-Control-Request-Method", "POST")
+        // What RudderStack's SDK adds to what it sends again, and what no field is called.
+        .header(
+            "Access-Control-Request-Headers",
+            "content-type,rsa-recovered, rsa-retry-attempt,a b,",
+        )
         .send()
         .await;
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("content-type, rsa-recovered, rsa-retry-attempt")
+    );
+    let foreign =
+        edge.request("OPTIONS", "/seg/evs/t").header("Origin", "https://elsewhere.example");
+    let foreign = foreign.header("Access-Control-Request-Headers", "rsa-recovered").send().await;
+    assert_eq!((foreign.status, foreign.header("access-control-allow-headers")), (403, None));
     assert_eq!(
         (preflight.status, preflight.header("access-control-allow-methods")),
         (204, Some("GET, POST"))
