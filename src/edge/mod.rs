@@ -542,11 +542,19 @@ impl ProxyHttp for Edge {
                 if has_no_body {
                     context.origin.answer_ended();
                 }
-                self.to_visitor(session, context, response)
+                self.to_visitor(session, context, response)?;
             }
-            Way::Asset(way) => asset::to_visitor(way, response),
-            Way::Here => Ok(()),
+            Way::Asset(way) => asset::to_visitor(way, response)?,
+            Way::Here => {}
         }
+        if session.req_header().version == Version::HTTP_10
+            && response.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            // Such a client knows no chunks (RFC 9112, 6.1): the end of the connection is the end of the body.
+            response.remove_header(&header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        Ok(())
     }
 
     fn response_body_filter(

@@ -392,7 +392,7 @@ impl Edge {
             None => Vec::new(),
         };
         let with = (handover, &*edits, title.clone());
-        if rewrite(session, context, &self.plans, site, known_by, with, response)? {
+        if rewrite(context, &self.plans, site, known_by, with, response)? {
             (changed.private, changed.bytes) = (true, true);
         }
         page.view = title.map(|title| Box::new(View { visitor: who.visitor.clone(), title }));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Version, header};
+use http::header;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -23,7 +23,6 @@ use crate::vendor::Handover;
 
 /// Sets up what is done to the page's bytes: whether anything is.
 pub(super) fn rewrite(
-    session: &mut Session,
     context: &mut Context,
     plans: &Plans,
     site: &Site,
@@ -112,13 +111,7 @@ pub(super) fn rewrite(
     }
     context.body = Body::new(coding, rewriter);
     response.remove_header(&header::CONTENT_LENGTH);
-    if session.req_header().version == Version::HTTP_10 {
-        // Such a client knows no chunks: the end of the connection is the end of the page.
-        response.remove_header(&header::TRANSFER_ENCODING);
-        session.set_keepalive(None);
-    } else {
-        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-    }
+    response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     Ok(true)
 }
 

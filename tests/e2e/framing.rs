@@ -450,3 +450,40 @@ async fn a_connection_whose_answer_began_before_the_requests_end_is_not_used_aga
     // Another visitor.
     assert_eq!(edge.get("/next").await.text(), "/next");
 }
+
+/// HTTP/1.0 knows no chunks (RFC 9112, 6.1): the end of the connection ends a body whose length nobody knows.
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_no_chunks() {
+    let origin = Server::start(|asked| {
+        let (kind, body) = match asked.target.as_str() {
+            "/page" => ("text/html", "<head></head>Hello"),
+            _ => ("text/plain", "Hello"),
+        };
+        let (one, two) = body.split_at(3);
+        Reply::raw(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{one}\r\n\
+             {:x}\r\n{two}\r\n0\r\n\r\n",
+            two.len()
+        ))
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for target in ["/feed", "/page"] {
+        for connection in ["", "Connection: keep-alive\r\n"] {
+            let mut stream =
+                tokio::net::TcpStream::connect(("127.0.0.1", edge.port)).await.unwrap();
+            let asked = format!("GET {target} HTTP/1.0\r\nHost: shop.example\r\n{connection}\r\n");
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let head = head.to_ascii_lowercase();
+            assert!(
+                !head.contains("transfer-encoding") && !head.contains("keep-alive"),
+                "{answer}"
+            );
+            let whole = if target == "/feed" { body == "Hello" } else { body.ends_with("Hello") };
+            assert!(whole && body.starts_with(['H', '<']), "{answer}");
+        }
+    }
+}
