@@ -1,6 +1,7 @@
 //! An event: read, enriched, taken. What is acknowledged is on its way, whether or not the browser
 //! is still there.
 
+use std::io;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -138,10 +139,11 @@ impl Edge {
             site.metrics.event_refused(unread.refusal());
             unread.answer(kind.limit())
         })?;
-        let body = unpacked(request, body, kind.limit()).inspect_err(|_| {
-            site.metrics.event_refused(EventRefusal::Malformed);
+        let body = unpacked(request, body, kind.limit()).map_err(|(reason, answer)| {
+            site.metrics.event_refused(reason);
             // As much of it was unpacked.
             self.limits.add(client, kind.limit());
+            answer
         })?;
         let charged = self.limits.charge(client, body.len(), limits);
         charged.map(|_| body).map_err(|why| refused(site, why).closing())
@@ -378,20 +380,28 @@ pub(super) fn ip(context: &Context, site: &Site, consent: Consent) -> Ip {
 }
 
 /// The body without its coding, at most `limit` bytes.
-fn unpacked(request: &RequestHeader, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, Answer> {
+fn unpacked(
+    request: &RequestHeader,
+    body: Vec<u8>,
+    limit: usize,
+) -> Result<Vec<u8>, (EventRefusal, Answer)> {
     let coding =
         request.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     match Coding::of(coding) {
         Some(Coding::Identity) => Ok(body),
         Some(coding) => coding.decode_all(&body, limit).map_err(|why| {
+            let (reason, (status, code)) = match why.kind() {
+                io::ErrorKind::FileTooLarge => (EventRefusal::TooLarge, status(true)),
+                _ => (EventRefusal::Malformed, status(false)),
+            };
             let why = format!("the body can't be unpacked to at most {limit} bytes: {why}");
-            Answer::error(StatusCode::BAD_REQUEST, "malformed", &why)
+            (reason, Answer::error(status, code, &why))
         }),
-        None => Err(Answer::error(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "media_type",
-            "only gzip and br are read",
-        )),
+        None => {
+            let why = "only gzip and br are read";
+            let answer = Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", why);
+            Err((EventRefusal::MediaType, answer))
+        }
     }
 }
 

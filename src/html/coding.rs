@@ -142,7 +142,7 @@ impl Coding {
     /// `body`, which is in this coding, decoded to at most `limit` bytes.
     ///
     /// # Errors
-    /// When it is broken or larger.
+    /// When it is broken, or larger: [`io::ErrorKind::FileTooLarge`].
     pub fn decode_all(self, body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         let mut decoder = Decoder::new(self, Bounded { out: Vec::new(), limit });
         decoder.write_all(body)?;
@@ -185,10 +185,8 @@ struct Bounded {
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.out.len() + bytes.len() > self.limit {
-            return Err(io::Error::other(format!(
-                "decoded body has more than {} bytes",
-                self.limit
-            )));
+            let why = format!("decoded body has more than {} bytes", self.limit);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -227,7 +227,7 @@ async fn what_is_no_event_gets_a_clear_answer() {
         (post("/seg/evs/t").header("Content-Type", "image/png").body("{}"), 415, "media_type"),
         (post("/seg/evs/t").header("Content-Encoding", "gzip").body("{}"), 400, "malformed"),
         (post("/seg/evs/t").header("Content-Encoding", "zstd").body("{}"), 415, "media_type"),
-        (post("/seg/evs/t").header("Content-Encoding", "gzip").body(bomb()), 400, "malformed"),
+        (post("/seg/evs/t").header("Content-Encoding", "gzip").body(bomb()), 413, "too_large"),
         (
             post("/seg/evs/t").body(format!("{}{}", "[".repeat(10_000), "]".repeat(10_000))),
             400,
@@ -374,13 +374,17 @@ async fn beacons_and_packed_bodies_are_taken() {
         post().header("Content-Type", "text/plain;charset=UTF-8").body(event("beacon")),
         post().body(event("blob")),
         post().header("Content-Encoding", "gzip").body(gzip(event("gzip").as_bytes())),
+        // Shells and editors end what they write with a line feed.
+        post()
+            .header("Content-Encoding", "gzip")
+            .body([gzip(event("feed").as_bytes()), b"\n".to_vec()].concat()),
     ] {
         assert_eq!(request.send().await.status, 200);
     }
-    let events = vendor.until(3).await;
+    let events = vendor.until(4).await;
     let mut names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["beacon", "blob", "gzip"]);
+    assert_eq!(names, ["beacon", "blob", "feed", "gzip"]);
 }
 
 #[tokio::test]
