@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::node::running_admin_address;
+
 use super::{Failure, file, load, say};
 
 /// Let the running node take its configuration: exit code 1 and every problem, where it does not.
@@ -31,9 +33,12 @@ impl Reload {
         let file = file(self.config)?;
         let began = Instant::now();
         loop {
-            // Another process may listen elsewhere.
-            let address = reachable(load(&file)?.node.admin);
-            let answer = ask(address);
+            // Another process may listen elsewhere, and so may the one that runs.
+            let node = load(&file)?.node;
+            let runs = running_admin_address(&node.data).filter(|runs| *runs != node.admin);
+            let answer = runs.and_then(|runs| ask(reachable(runs)).ok());
+            let address = reachable(node.admin);
+            let answer = answer.map_or_else(|| ask(address), Ok);
             let again = began.elapsed() < HAND_OVER;
             let answer = match answer {
                 Err(cause) if again && is_cut(&cause) => String::new(),

@@ -17,11 +17,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
 use super::arrivals::{Arrivals, SETTLE};
-use super::end;
 use super::notify::{notify, watchdog};
 use super::reload::{Ask, Reload};
 use super::sockets::Sockets;
 use super::succession::{Predecessor, Successor};
+use super::{admin_address, end};
 use crate::collect::Outbox;
 use crate::config::Snapshot;
 use crate::telemetry::metrics::IN_FLIGHT;
@@ -42,6 +42,8 @@ pub(super) struct Lifecycle {
     pub(super) sockets: Arc<Mutex<Sockets>>,
     /// The operator's address, which closes last.
     pub(super) admin: std::net::SocketAddr,
+    /// Where the node keeps its data.
+    pub(super) data: PathBuf,
     /// Ends the operator's listener.
     pub(super) end_admin: watch::Sender<bool>,
     /// Makes Pingora close its listeners.
@@ -194,11 +196,16 @@ impl Lifecycle {
     fn begin(&mut self) {
         self.ready.store(true, Ordering::Relaxed);
         tracing::info!("ready");
-        let Some(predecessor) = self.predecessor.take() else { return notify("READY=1") };
+        let (data, admin) = (self.data.clone(), self.admin);
+        let Some(predecessor) = self.predecessor.take() else {
+            admin_address::tell(&data, admin);
+            return notify("READY=1");
+        };
         // Until the other process has let go, this one is one of two.
         let speaks = Arc::clone(&self.speaks);
         std::thread::spawn(move || {
             if predecessor.lets_go() {
+                admin_address::tell(&data, admin);
                 speaks.store(true, Ordering::Relaxed);
                 notify("READY=1");
             } else {
@@ -227,6 +234,7 @@ impl Lifecycle {
         // Who comes again goes elsewhere.
         self.leaving.store(true, Ordering::Relaxed);
         sleep(self.snapshot.load().shutdown.delay).await;
+        admin_address::forget(&self.data);
         self.sockets().keep_only(self.admin);
         self.leave().await;
     }

@@ -1,5 +1,6 @@
 //! A running node: listeners, stores and services put together, from start to end.
 
+mod admin_address;
 mod arrivals;
 mod connection;
 mod crowd;
@@ -52,6 +53,7 @@ use reload::{Binary, Reload};
 use services::{Begun, Needed};
 use sockets::{Handing, Sockets};
 
+pub use admin_address::running_admin_address;
 pub use lifecycle::{use_all_descriptors, use_small_pages};
 pub use reload::{Ask, Taken};
 pub use sockets::Inherited;
@@ -171,6 +173,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         beat,
         sockets,
         admin: node.admin,
+        data: node.data,
         end_admin,
         closes: Arc::clone(&closes),
         ending,

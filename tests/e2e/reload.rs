@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::support::client::{Connection, Request};
 use crate::support::edge::{Edge, Logs, Setup, WRITE_KEY, next_process};
-use crate::support::eventually;
 use crate::support::server::{Reply, Server};
 use crate::support::vendor::Vendor;
+use crate::support::{eventually, port};
 
 async fn origin() -> Server {
     Server::start(|asked| Reply::html(format!("<head></head>{}", asked.target))).await
@@ -263,4 +263,21 @@ async fn a_reload_during_a_hand_over_is_taken() {
         assert!(taken, "{told}");
     }
     assert!(edge.ended().await.success());
+}
+
+/// The file names an address that nobody has taken yet.
+#[tokio::test]
+async fn a_reload_to_another_address_asks_the_one_that_runs() {
+    let origin = origin().await;
+    let mut edge = Setup::new(origin.port).start().await;
+    let other = port();
+    let address = |port: u16| format!("'127.0.0.1:{port}'");
+    rewrite(&edge, &address(edge.admin), &address(other));
+    let (taken, told) = edge.cli(&["reload"]).await;
+    assert!(taken && told.contains("by the next process"), "{told}");
+    assert!(edge.ended().await.success());
+    edge.admin = other;
+    // Nor is it asked any more.
+    let (taken, told) = edge.cli(&["reload"]).await;
+    assert!(taken && told.contains("by the process that runs"), "{told}");
 }
