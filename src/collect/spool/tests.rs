@@ -158,6 +158,24 @@ async fn after_a_failed_sync_nothing_is_taken_until_another_file_stands() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_be_added_a_file_whose_events_are_delivered_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, room) = open(folder.path());
+    spool.append(&[parcel("before")], Sender::Light).await.unwrap();
+    spool.done(&spool.take(LIMITS).unwrap().unwrap());
+    assert_eq!(files(folder.path()), 1, "it takes more");
+    let read_only = {
+        let state = spool.shared.lock();
+        Arc::new(File::open(&state.segments.front().unwrap().path).unwrap())
+    };
+    spool.shared.lock().segments.front_mut().unwrap().file = read_only;
+    spool.append(&[parcel("lost")], Sender::Light).await.unwrap_err();
+    assert_eq!((files(folder.path()), room.used()), (0, 0));
+    spool.append(&[parcel("after")], Sender::Light).await.unwrap();
+    assert_eq!(bodies(&spool.take(LIMITS).unwrap().unwrap()), ["after"]);
+}
+
+#[tokio::test]
 async fn room_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::segment::Segment;
+use super::segment::{HEAD_BYTES, Segment};
 use super::{Append, Durability, Shared, SpoolError};
 use crate::telemetry::metrics::{EVENTS_WAITING, SPOOL_FAILURES};
 
@@ -74,7 +74,9 @@ impl Shared {
             // synced before stays in it and is delivered. A write that a full disk has cut can be
             // taken back.
             let taken_back = file.set_len(end).is_ok();
-            segment.sealed = !torn || !taken_back;
+            // All that stands in it may have been delivered: without it a full disk has room again.
+            let delivered = segment.cursor >= segment.end && segment.end > HEAD_BYTES;
+            segment.sealed = !torn || !taken_back || delivered;
             let empty = segment.sealed && segment.cursor >= segment.end;
             let at = if empty { state.find(&name) } else { None };
             let removed = at.and_then(|at| state.segments.remove(at));
