@@ -158,13 +158,14 @@ impl Delivery {
     ) -> Option<(Option<u64>, Option<Batch>, Vec<Event>)> {
         let place = match next {
             Next::Piece(place) => place,
-            Next::Other => {
+            Next::Newest => {
                 if let Some(newest) = self.newest() {
                     schedule.launch_scout();
                     return Some((None, None, vec![newest]));
                 }
                 schedule.scout()?
             }
+            Next::Scout => schedule.scout()?,
         };
         if let Some(work) = schedule.work(place) {
             self.look_again(work);

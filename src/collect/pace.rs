@@ -7,7 +7,7 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A vendor that asks for a longer pause is asked again all the same.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// Whether a vendor may be asked.
 #[derive(Debug, Default)]

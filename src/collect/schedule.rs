@@ -3,14 +3,16 @@
 //! What it refuses for good is cut into pieces until the event that it refuses stands alone. Any other failure may
 //! be of the site as a whole (a wrong key, an outage) or of one event (a firewall before the vendor, a gateway with
 //! a fault): what else goes through meanwhile tells which. So while everything fails, other events are tried as
-//! well; and what fails although others pass is set apart and cut, while the lane goes on.
+//! well; and what fails although others pass is set apart and cut, while the lane goes on. As long as much has passed
+//! of late, what fails for the first time is set apart at once: else each event of a stream of such events would
+//! stop the others for a pause of its own. That trust is used up within a few failures where nothing passes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pace::Pace;
+use super::pace::{LONGEST_RETRY_AFTER, Pace};
 use super::spool::{Batch, Event};
 use crate::upstream::Answer;
 
@@ -21,8 +23,8 @@ pub(super) struct Schedule {
     in_flight: usize,
     /// Calls that the vendor has taken.
     taken: u64,
-    /// The last failure was not of the site as a whole for sure.
-    in_doubt: bool,
+    /// How many failures of pieces that have not failed since something passed are taken for the pieces' own.
+    trust: u32,
     /// Events that were refused alone, twice, less what passed: the more, the finer a refused piece is cut.
     poison: u32,
     /// The newest event is on its way, ahead of the others.
@@ -47,8 +49,10 @@ pub(super) struct Piece {
     /// When the first of them was taken.
     since: Option<i64>,
     failures: u32,
-    /// What the vendor had taken when this failed last.
+    /// What the vendor had taken when this, or what it was cut from, failed last.
     failed_at: Option<u64>,
+    /// What the vendor had taken when this itself failed last.
+    tried_at: Option<u64>,
     /// How often it failed although others passed.
     doubts: u32,
     /// Others pass where it, or what it was cut from, does not: the lane goes on without it.
@@ -67,8 +71,10 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Piece(Place),
-    /// Something else than what failed before: the newest event that waits, or [`Schedule::scout`].
-    Other,
+    /// Something else than what failed before: the newest event that waits, or [`Schedule::scout`] where there is none.
+    Newest,
+    /// Something else than what failed before: [`Schedule::scout`]. The newest may be refused as well.
+    Scout,
 }
 
 /// What became of one call.
@@ -105,34 +111,49 @@ pub(super) struct Aside {
     pub(super) answer: Option<Answer>,
 }
 
-/// While everything fails: so many failures before something else is tried.
-const FAILURES_BEFORE_OTHERS: u32 = 2;
 /// Most pieces that single events are taken from to be tried.
 const MAX_PIECES_TO_SCOUT: usize = 64;
 /// Most batches of which something is set apart, and most bytes of that.
-const MAX_APART: usize = 256;
+const MAX_APART: usize = 4096;
 const MAX_APART_BYTES: usize = 4 * 1024 * 1024;
+/// Most batches of which several events are set apart together: what is in them is to be known before more fails.
+const MAX_UNCUT: usize = 16;
+/// What a call that passed adds to the trust, and the most of it.
+const TRUST_OF_A_PASS: u32 = 8;
+const MOST_TRUST: u32 = 16;
+/// Into so many parts what failed is cut, at least: each cut takes a rest. What is refused for good is cut without,
+/// so that two save calls.
+const PARTS_OF_FAILED: usize = 8;
+const PARTS_OF_REFUSED: usize = 2;
 /// Before several events that are set apart are tried again: cutting them costs nothing but calls.
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// With that many, each event of a refused piece is sent alone.
 const MOST_POISON: u32 = 24;
 
 impl Fault {
-    /// How often several events must fail to be cut, once others have passed meanwhile.
-    const fn failures_to_cut(self) -> u32 {
+    /// How often one piece must fail, each time after others have passed, to be known for the one that fails.
+    const fn doubts_to_know(self) -> u32 {
         match self {
-            Self::Site => u32::MAX,
-            Self::Answer => 1,
-            Self::Vendor => 3,
+            Self::Site => 3,
+            Self::Answer | Self::Vendor => 1,
         }
     }
 
-    /// How often one event must fail, each time after others have passed, to be put aside.
-    const fn doubts_to_end(self) -> u32 {
+    /// How often several events must fail to be cut, once others pass where they don't.
+    const fn failures_to_cut(self) -> u32 {
         match self {
-            Self::Site => u32::MAX,
-            Self::Answer => 2,
-            Self::Vendor => 9,
+            Self::Site | Self::Vendor => 3,
+            Self::Answer => 1,
+        }
+    }
+
+    /// How often one event must fail, each time after others have passed, to be put aside. Fewer where there is no
+    /// room for more that is set apart.
+    const fn doubts_to_end(self, has_room: bool) -> u32 {
+        match (self, has_room) {
+            (Self::Site, true) => 60,
+            (Self::Site, false) | (Self::Vendor, true) => 9,
+            (Self::Vendor, false) | (Self::Answer, _) => 2,
         }
     }
 }
@@ -144,7 +165,7 @@ impl Schedule {
             pace: Pace::default(),
             in_flight,
             taken: 0,
-            in_doubt: false,
+            trust: 0,
             poison: 0,
             scout_flies: false,
             next_id: 0,
@@ -162,13 +183,19 @@ impl Schedule {
 
     /// Whether another batch is wanted.
     pub(super) fn has_room(&self) -> bool {
-        let apart = |work: &&Work| work.pieces.iter().all(|piece| piece.apart);
-        let apart_works = self.work.iter().filter(apart).count();
-        let normal = self.work.len() - apart_works;
+        let normal = self.work.iter().filter(|work| !work.is_apart()).count();
         let most = if self.is_broken() { 1 } else { self.in_flight };
+        let several = |piece: &Piece| piece.apart && piece.events.len() > 1;
+        let uncut = self.work.iter().filter(|work| work.pieces.iter().any(several)).count();
+        normal < most && uncut < MAX_UNCUT && self.has_room_apart()
+    }
+
+    /// Whether more may be set apart.
+    fn has_room_apart(&self) -> bool {
+        let works = self.work.iter().filter(|work| work.is_apart()).count();
         let apart = self.pieces().filter(|piece| piece.apart).flat_map(|piece| &piece.events);
         let bytes: usize = apart.map(|event| event.parcel.body.len()).sum();
-        normal < most && apart_works < MAX_APART && bytes < MAX_APART_BYTES
+        works < MAX_APART && bytes < MAX_APART_BYTES
     }
 
     /// Adds a batch.
@@ -185,31 +212,39 @@ impl Schedule {
             return None;
         }
         let flying = self.flying();
+        let (now, taken) = (Instant::now(), self.taken);
+        let normal = || self.find(|piece| piece.is_ready(now) && !piece.apart);
+        let apart = || self.find(|piece| piece.is_ready(now) && piece.apart);
         if self.is_broken() {
             // One at a time finds out whether it is over.
-            let failures = self.pace.failures();
-            let others = failures >= FAILURES_BEFORE_OTHERS && failures.is_multiple_of(2);
-            return match flying {
-                0 if self.in_doubt && others => Some(Next::Other),
-                0 => self.find(|piece| !piece.apart).or_else(|| self.find(|_| true)),
+            return match (flying, self.pace.failures() % 4) {
+                (0, 2) => Some(Next::Newest),
+                (0, 0) => Some(Next::Scout),
+                (0, _) => normal().or_else(apart),
                 _ => None,
             };
         }
         if flying >= self.in_flight {
             return None;
         }
-        // What is set apart may take long each time.
-        let apart = self.pieces().filter(|piece| piece.apart && piece.flying).count();
-        let may = apart < (self.in_flight / 2).max(1);
-        let one = if may { self.find(|piece| piece.apart) } else { None };
-        one.or_else(|| self.find(|piece| !piece.apart))
+        // What is set apart may take long each time. It goes first where its failure would say something.
+        let flying_apart = self.pieces().filter(|piece| piece.apart && piece.flying).count();
+        if flying_apart >= (self.in_flight / 2).max(1) {
+            return normal();
+        }
+        let telling = |piece: &Piece| piece.apart && piece.tried_at != Some(taken);
+        let first = self.find(|piece| piece.is_ready(now) && telling(piece));
+        let first = first.or_else(|| {
+            // Without room nothing that could be put aside now rests.
+            let waits = |piece: &Piece| !piece.flying && piece.doubts > 0 && telling(piece);
+            if self.has_room_apart() { None } else { self.find(waits) }
+        });
+        first.or_else(normal).or_else(apart)
     }
 
     fn find(&self, wanted: impl Fn(&Piece) -> bool) -> Option<Next> {
-        let now = Instant::now();
         self.work.iter().enumerate().find_map(|(work, of)| {
-            let ready = |piece: &Piece| piece.is_ready(now) && wanted(piece);
-            let piece = of.pieces.iter().position(ready)?;
+            let piece = of.pieces.iter().position(&wanted)?;
             Some(Next::Piece(Place { work, piece }))
         })
     }
@@ -261,7 +296,7 @@ impl Schedule {
         match outcome {
             Outcome::Delivered => self.passed(),
             Outcome::Refused(_) | Outcome::Nothing => self.pace.succeeded(),
-            Outcome::Failed { fault, told, .. } => self.fail(*fault, *told),
+            Outcome::Failed { told, .. } => self.fail(*told),
         }
     }
 
@@ -280,7 +315,7 @@ impl Schedule {
                 if events.len() == 1 {
                     return self.aside(id, events, Some(answer));
                 }
-                self.cut(id, events);
+                self.cut(id, events, PARTS_OF_REFUSED);
             }
             Outcome::Failed { fault, told, answer } => {
                 return self.failed(id, events, fault, told, answer);
@@ -297,26 +332,32 @@ impl Schedule {
         told: Option<Duration>,
         answer: Option<Answer>,
     ) -> Option<Aside> {
-        let taken = self.taken;
+        let (taken, trust, has_room) = (self.taken, self.trust, self.has_room_apart());
         let piece = self.piece(id)?;
         piece.failures += 1;
-        if fault != Fault::Site {
-            piece.doubts += u32::from(piece.failed_at.is_some_and(|before| before < taken));
-            piece.failed_at = Some(taken);
-        }
-        let doubts = piece.doubts;
-        piece.apart |= doubts > 0;
-        let is_cut = piece.apart && piece.failures >= fault.failures_to_cut();
-        if doubts > 0 && fault != Fault::Site {
-            let pause =
-                if events.len() > 1 { CUT_AFTER } else { Pace::backoff(piece.failures - 1) };
-            piece.rests_until = Some(Instant::now() + told.unwrap_or(pause));
+        piece.doubts += u32::from(piece.failed_at.is_some_and(|before| before < taken));
+        let is_known = piece.doubts >= fault.doubts_to_know();
+        // One event that fails twice while nothing passes may as well be the site's. So is a pause that is asked for.
+        let is_news = events.len() > 1 || piece.tried_at != Some(taken);
+        let is_trusted = fault != Fault::Site && told.is_none() && trust > 0 && is_news;
+        piece.failed_at = Some(taken);
+        piece.tried_at = Some(taken);
+        let is_own = is_known || is_trusted;
+        piece.apart |= is_own;
+        let (failures, doubts) = (piece.failures, piece.doubts);
+        if is_own {
+            let pause = if events.len() > 1 { CUT_AFTER } else { Pace::backoff(failures - 1) };
+            let pause = told.map_or(pause, |told| told.min(LONGEST_RETRY_AFTER));
+            piece.rests_until = Some(Instant::now() + pause);
+            self.trust -= u32::from(!is_known);
         } else {
-            self.fail(fault, told);
+            self.fail(told);
         }
         match events.len() {
-            1 if doubts >= fault.doubts_to_end() => return self.aside(id, events, answer),
-            2.. if is_cut => self.cut(id, events),
+            1 if doubts >= fault.doubts_to_end(has_room) => return self.aside(id, events, answer),
+            2.. if is_own && failures >= fault.failures_to_cut() => {
+                self.cut(id, events, PARTS_OF_FAILED);
+            }
             _ => self.back(id, events),
         }
         None
@@ -349,18 +390,20 @@ impl Schedule {
     fn passed(&mut self) {
         self.pace.succeeded();
         self.taken += 1;
+        self.trust = (self.trust + TRUST_OF_A_PASS).min(MOST_TRUST);
         self.poison = self.poison.saturating_sub(1);
     }
 
-    fn fail(&mut self, fault: Fault, told: Option<Duration>) {
-        self.in_doubt = fault != Fault::Site;
+    /// Something failed that says nothing of what was sent: the site may be out.
+    fn fail(&mut self, told: Option<Duration>) {
+        self.trust = 0;
         self.pace.failed(told);
     }
 
-    /// Cuts what was refused: into halves, and finer where much is refused at the moment, because each event of it
-    /// costs a call of its own in the end.
-    fn cut(&mut self, id: u64, events: Vec<Event>) {
-        let parts = (2 << (self.poison / 2)).min(events.len().max(1));
+    /// Cuts what was refused: into `least` parts, and finer where much is refused at the moment, because each event
+    /// of it costs a call of its own in the end.
+    fn cut(&mut self, id: u64, events: Vec<Event>, least: usize) {
+        let parts = (least << (self.poison / 2)).min(events.len().max(1));
         let most = events.len().div_ceil(parts).max(1);
         let mut next_id = self.next_id;
         self.replace(id, |piece| {
@@ -418,6 +461,13 @@ impl Schedule {
     }
 }
 
+impl Work {
+    /// All that is left of it is set apart.
+    fn is_apart(&self) -> bool {
+        self.pieces.iter().all(|piece| piece.apart)
+    }
+}
+
 impl Piece {
     fn new(id: u64, events: Vec<Event>) -> Self {
         Self {
@@ -428,6 +478,7 @@ impl Piece {
             flying: false,
             failures: 0,
             failed_at: None,
+            tried_at: None,
             doubts: 0,
             apart: false,
             rests_until: None,

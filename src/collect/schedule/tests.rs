@@ -41,6 +41,9 @@ fn failed(status: u16) -> Outcome {
     Outcome::Failed { fault, told: None, answer: Some(answer(status)) }
 }
 
+/// Calls take their time, one after the other.
+const CALL: Duration = Duration::from_millis(2);
+
 /// A vendor that says what becomes of a call with these events.
 struct Lane<V> {
     schedule: Schedule,
@@ -58,9 +61,10 @@ impl<V: FnMut(&[String]) -> Outcome> Lane<V> {
         Self { schedule, waiting, vendor, calls: 0, delivered: BTreeMap::new(), aside: Vec::new() }
     }
 
-    fn call(&mut self, events: &[Event]) -> Outcome {
+    async fn call(&mut self, events: &[Event]) -> Outcome {
         let texts: Vec<String> = events.iter().map(text).collect();
         self.calls += 1;
+        tokio::time::sleep(CALL).await;
         let outcome = (self.vendor)(&texts);
         if matches!(outcome, Outcome::Delivered) {
             for text in texts {
@@ -71,10 +75,10 @@ impl<V: FnMut(&[String]) -> Outcome> Lane<V> {
     }
 
     /// The newest event goes ahead, where one waits.
-    fn goes_ahead(&mut self) -> bool {
+    async fn goes_ahead(&mut self) -> bool {
         let Some(newest) = self.waiting.back_mut().and_then(Vec::pop) else { return false };
         self.schedule.launch_scout();
-        let outcome = self.call(&[event(&newest)]);
+        let outcome = self.call(&[event(&newest)]).await;
         self.schedule.scout_ended(&outcome);
         if !matches!(outcome, Outcome::Delivered) {
             self.waiting.back_mut().unwrap().push(newest);
@@ -93,11 +97,11 @@ impl<V: FnMut(&[String]) -> Outcome> Lane<V> {
             }
             let place = match self.schedule.choose() {
                 Some(Next::Piece(place)) => place,
-                Some(Next::Other) if self.goes_ahead() => continue,
-                Some(Next::Other) => self.schedule.scout().unwrap(),
+                Some(Next::Newest) if self.goes_ahead().await => continue,
+                Some(Next::Newest | Next::Scout) => self.schedule.scout().unwrap(),
                 None => match self.schedule.pause() {
                     Some(until) => {
-                        tokio::time::sleep_until(until).await;
+                        tokio::time::sleep_until(until.min(end)).await;
                         continue;
                     }
                     None => {
@@ -107,7 +111,7 @@ impl<V: FnMut(&[String]) -> Outcome> Lane<V> {
                 },
             };
             let (id, _, events) = self.schedule.launch(place).unwrap();
-            let outcome = self.call(&events);
+            let outcome = self.call(&events).await;
             if let Some(aside) = self.schedule.ended(id, events, outcome) {
                 self.aside.extend(aside.events.iter().map(text));
                 self.schedule.put_aside(aside.id, None);
@@ -172,6 +176,75 @@ async fn the_others_do_not_wait_until_poison_is_known() {
         let mut lane = Lane::new(waiting, vendor);
         lane.run(Duration::from_secs(4)).await;
         lane.all_once("good", 50);
+    }
+}
+
+/// Somebody sends one after the other: none costs the others a pause.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_poison_does_not_stop_the_others() {
+    const TICK: Duration = Duration::from_millis(100);
+    // Alone in each second batch, among others in each, and most of each.
+    let alone = |n: usize| match n % 2 {
+        0 => vec![format!("good{n:04}-0")],
+        _ => vec![format!("poison{n}")],
+    };
+    let among = |n: usize| {
+        let mut batch = numbered(&format!("good{n:04}-"), 9);
+        batch.insert(n % 10, format!("poison{n}"));
+        batch
+    };
+    let most = |n: usize| {
+        let mut batch = numbered(&format!("poison{n}-"), 5);
+        batch.insert(n % 6, format!("good{n:04}-0"));
+        if n.is_multiple_of(5) { batch } else { Vec::new() }
+    };
+    let streams: [fn(usize) -> Vec<String>; 3] = [alone, among, most];
+    for (name, stream) in ["alone", "among", "most"].into_iter().zip(streams) {
+        for status in [400, 403, 500] {
+            let vendor = |events: &[String]| match status {
+                _ if !is_poisoned(events) => Outcome::Delivered,
+                400 => Outcome::Refused(answer(400)),
+                status => failed(status),
+            };
+            let mut lane = Lane::new(vec![vec!["before0".into()], vec!["before1".into()]], vendor);
+            for n in 0..1200 {
+                lane.waiting.extend(Some(stream(n)).filter(|batch| !batch.is_empty()));
+                let next = Instant::now() + TICK;
+                lane.run(TICK).await;
+                tokio::time::sleep_until(next).await;
+                // What came ten seconds ago has been delivered.
+                let Some(before) = n.checked_sub(100) else { continue };
+                let good = stream(before).into_iter().filter(|event| event.starts_with("good"));
+                for event in good {
+                    assert_eq!(
+                        lane.delivered.get(&event),
+                        Some(&1),
+                        "{name} {status} {n}: {event}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// "Too many calls" is of the site as a whole, unless others pass each time.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_always_one_too_many_does_not_stop_the_others() {
+    for told in [None, Some(Duration::from_hours(1))] {
+        let vendor = |events: &[String]| match failed(429) {
+            Outcome::Failed { fault, answer, .. } if is_poisoned(events) => {
+                Outcome::Failed { fault, told: told.filter(|_| events.len() == 1), answer }
+            }
+            _ => Outcome::Delivered,
+        };
+        let mut batch = numbered("good", 99);
+        batch.insert(40, "poison".into());
+        let mut lane = Lane::new(vec![batch], vendor);
+        lane.waiting.extend((0..400).map(|n| vec![format!("later{n:03}")]));
+        lane.run(Duration::from_hours(1)).await;
+        lane.all_once("good", 99);
+        lane.all_once("later", 400);
+        assert!(lane.calls < 700, "{}", lane.calls);
     }
 }
 
