@@ -21,12 +21,16 @@ const CHANNEL: &str = "DOORSTEP_CHANNEL";
 const START_WITHIN: Duration = Duration::from_mins(1);
 /// So long it has to serve before this one leaves.
 const PROVES_ITSELF: Duration = Duration::from_secs(5);
+/// Asked then whether it goes on, it answers within this.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// What it may say of a failure.
 const MAX_LINE: u64 = 16 * 1024;
 
 const HERE: &str = "here ";
 const READY: &str = "ready";
 const FAILED: &str = "failed ";
+const GOES_ON: &str = "goes on";
+const ASKED: u8 = b'?';
 const YOURS: u8 = b'y';
 const STOP: u8 = b'n';
 
@@ -50,6 +54,9 @@ pub enum NoSuccessor {
     /// It has ended without a word.
     #[error("the next process ended before it had served for {} s", PROVES_ITSELF.as_secs())]
     Ended,
+    /// It runs, and does nothing.
+    #[error("the next process does not answer any more")]
+    Silent,
     /// This process is to end, and not to be followed.
     #[error("the process ends")]
     Unwanted,
@@ -94,8 +101,15 @@ impl Successor {
     pub(super) async fn prove_itself(&mut self) -> Result<(), NoSuccessor> {
         match timeout(PROVES_ITSELF, self.line()).await {
             // It has nothing more to say: that is its end.
+            Ok(_) => return Err(NoSuccessor::Ended),
+            Err(_) => {
+                self.said.get_mut().write_all(&[ASKED]).await.map_err(|_| NoSuccessor::Ended)?
+            }
+        }
+        match timeout(ANSWERS_WITHIN, self.line()).await {
+            Ok(Ok(line)) if line == GOES_ON => Ok(()),
             Ok(_) => Err(NoSuccessor::Ended),
-            Err(_) => Ok(()),
+            Err(_) => Err(NoSuccessor::Silent),
         }
     }
 
@@ -187,6 +201,10 @@ impl Predecessor {
     pub(super) fn lets_go(mut self) -> bool {
         let mut answer = [0];
         let _ = writeln!(self.0, "{READY}");
-        !matches!(self.0.read(&mut answer), Ok(1) if answer == [STOP])
+        while matches!(self.0.read(&mut answer), Ok(1) if answer == [ASKED]) {
+            // Where it is gone, reading tells.
+            let _ = writeln!(self.0, "{GOES_ON}");
+        }
+        answer != [STOP]
     }
 }

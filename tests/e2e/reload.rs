@@ -182,6 +182,26 @@ async fn a_next_process_that_dies_is_not_missed() {
     .await;
 }
 
+/// It runs, and does nothing: the one that serves goes on.
+#[tokio::test]
+async fn a_next_process_that_is_stopped_is_not_believed() {
+    let origin = origin().await;
+    let edge = Setup::new(origin.port).start().await;
+    rewrite(&edge, "threads: 2", "threads: 3");
+    edge.signal(Signal::SIGHUP);
+    let next = eventually("the next process", || async { next_process(&edge.log()) }).await;
+    kill(Pid::from_raw(next), Signal::SIGSTOP).unwrap();
+    eventually("it is noticed", || async {
+        edge.log().contains("does not answer any more").then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(edge.get("/x").await.status, 200);
+    }
+    eventually("it is ended", || async { kill(Pid::from_raw(next), None).is_err().then_some(()) })
+        .await;
+}
+
 #[tokio::test]
 async fn a_log_that_can_not_be_written_stops_nothing() {
     let origin = origin().await;
