@@ -38,7 +38,7 @@ pub enum CertificateError {
 pub struct Certificates {
     by_name: Hosts<Arc<CertifiedKey>>,
     first: Arc<CertifiedKey>,
-    /// Of each pair: the certificate's names, and what is wrong with its time.
+    /// Of each pair: the certificate's names, and what is wrong with it.
     facts: Vec<(Vec<HostPattern>, Option<&'static str>)>,
     /// Each file, and when its certificate ends, in seconds since 1970.
     ends: Vec<(String, i64)>,
@@ -55,8 +55,8 @@ impl Certificates {
         let (mut facts, mut ends) = (Vec::new(), Vec::new());
         for (index, pair) in files.iter().enumerate() {
             match read(pair) {
-                Ok(Read { key, names, time, end }) => {
-                    facts.push((names.clone(), time));
+                Ok(Read { key, names, doubt, end }) => {
+                    facts.push((names.clone(), doubt));
                     ends.push((pair.certificate.clone(), end));
                     for name in names {
                         // The first certificate for a name counts.
@@ -76,10 +76,10 @@ impl Certificates {
     /// What clients will mind, by the position of the pair: `hosts` are the sites'.
     pub(super) fn doubts(&self, hosts: &[HostPattern]) -> Vec<(usize, String)> {
         let covers = |name: &HostPattern| hosts.iter().any(|host| meet(name, host));
-        let doubts = self.facts.iter().enumerate().flat_map(|(index, (names, time))| {
+        let doubts = self.facts.iter().enumerate().flat_map(|(index, (names, doubt))| {
             let strange = !names.iter().any(covers);
             let strange = strange.then_some("this certificate names no host of any site");
-            time.iter().copied().chain(strange).map(move |why| (index, why.to_owned()))
+            doubt.iter().copied().chain(strange).map(move |why| (index, why.to_owned()))
         });
         doubts.collect()
     }
@@ -133,8 +133,8 @@ impl ResolvesServerCert for LiveCertificates {
 struct Read {
     key: Arc<CertifiedKey>,
     names: Vec<HostPattern>,
-    /// What is wrong with the certificate's time.
-    time: Option<&'static str>,
+    /// What is wrong with the certificate's time, or its purpose.
+    doubt: Option<&'static str>,
     /// When it ends, in seconds since 1970.
     end: i64,
 }
@@ -149,14 +149,11 @@ fn read(pair: &CertificateFiles) -> Result<Read, CertificateError> {
     let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|error| {
         CertificateError::Broken(pair.certificate.clone(), format!("{error:?}"))
     })?;
-    let time = wrong_time(&parsed);
     let names = parsed.valid_dns_names().filter_map(|name| HostPattern::parse(name).ok()).collect();
-    let end = x509_parser::parse_x509_certificate(leaf)
-        .map_err(|error| CertificateError::Broken(pair.certificate.clone(), error.to_string()))?
-        .1
-        .validity()
-        .not_after
-        .timestamp();
+    let (_, told) = x509_parser::parse_x509_certificate(leaf)
+        .map_err(|error| CertificateError::Broken(pair.certificate.clone(), error.to_string()))?;
+    let doubt = wrong_time(&parsed).or_else(|| wrong_purpose(&told));
+    let end = told.validity().not_after.timestamp();
     let key = PrivateKeyDer::from_pem_file(Path::new(&pair.key))
         .map_err(|error| pem(&pair.key, error))?;
     let provider = rustls::crypto::ring::default_provider();
@@ -166,7 +163,7 @@ fn read(pair: &CertificateFiles) -> Result<Read, CertificateError> {
         }
         error => CertificateError::Key(pair.key.clone(), error),
     })?;
-    Ok(Read { key: Arc::new(key), names, time, end })
+    Ok(Read { key: Arc::new(key), names, doubt, end })
 }
 
 /// What is wrong with a certificate's time. That nobody has signed it is not looked at.
@@ -187,6 +184,15 @@ fn wrong_time(certificate: &webpki::EndEntityCert<'_>) -> Option<&'static str> {
     }
 }
 
+/// A certificate that lists purposes is for these alone (RFC 5280, 4.2.1.12).
+fn wrong_purpose(
+    certificate: &x509_parser::certificate::X509Certificate<'_>,
+) -> Option<&'static str> {
+    let purposes = certificate.extended_key_usage().ok()??.value;
+    let serves = purposes.any || purposes.server_auth;
+    (!serves).then_some("this certificate is not for servers (its extended key usage)")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +200,9 @@ mod tests {
     fn pair(folder: &Path, name: &str, until: i32) -> CertificateFiles {
         let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+        if name.starts_with("client") {
+            parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        }
         let key = rcgen::KeyPair::generate().unwrap();
         let made = parameters.self_signed(&key).unwrap();
         let file = |kind: &str, text: String| {
@@ -215,12 +224,17 @@ mod tests {
             ["www.shop.example", "*.b.example"].map(|host| HostPattern::parse(host).unwrap());
         let (good, below) = (pair("www.shop.example", 2999), pair("a.b.example", 2999));
         let (old, other) = (pair("*.shop.example", 2020), pair("b.example", 2999));
-        let files = [good.clone(), below, old, other.clone()];
+        let client = pair("client.b.example", 2999);
+        let files = [good.clone(), below, old, other.clone(), client];
         let doubts = Certificates::load(&files).unwrap().doubts(&hosts);
         let told: Vec<_> = doubts.iter().map(|(index, why)| (*index, why.as_str())).collect();
         assert_eq!(
             told,
-            [(2, "this certificate has ended"), (3, "this certificate names no host of any site")]
+            [
+                (2, "this certificate has ended"),
+                (3, "this certificate names no host of any site"),
+                (4, "this certificate is not for servers (its extended key usage)"),
+            ]
         );
         let mixed = CertificateFiles { certificate: good.certificate, key: other.key };
         let wrong = Certificates::load(&[mixed]).unwrap_err();

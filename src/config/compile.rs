@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -74,6 +74,11 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && one.port() != 0
         && (one.ip() == other.ip() || (any && one.is_ipv4() == other.is_ipv4()))
+}
+
+/// What is no folder where `folder` is to be.
+fn stands_in_the_way(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())
 }
 
 /// Descriptors that are not for visitors: stores, vendors, files.
@@ -188,6 +193,10 @@ impl Checking<'_> {
         let capacity = file.profiles.memory.capacity;
         let profile_bytes = self.size("/profiles/memory/capacity", capacity, MOST_MEMORY);
         let cache_bytes = self.size("/cache/memory", file.cache.memory, MOST_MEMORY);
+        if let Some(other) = stands_in_the_way(file.data.path.as_ref()) {
+            let why = format!("`{}` is no folder, and none can be made there", other.display());
+            self.problem("/data/path", why);
+        }
         // The store maps whole pages.
         let data_bytes = self.size("/data/size", file.data.size, MOST_DISK);
         if file.data.size < LEAST_STORE {

@@ -319,7 +319,7 @@ mod tests {
             "d.yaml:2:5: listeners[0]\n  `address` is missing here\n  2 |   - addres: …\n    |     ^\n\
              d.yaml:2:5: listeners[0].addres\n  unknown key `addres`; did you mean `address`?\n  2 |   - addres: …\n    |     ^^^^^^\n\
              d.yaml:3:10: threads\n  expected a whole number or `auto`, found `many`\n  3 | threads: many\n    |          ^^^^\n\
-             d.yaml:5:9: profiles.wait\n  expected a time with its unit, such as `25ms`, `60s`, `10m` or `72h`, found `25`\n  5 |   wait: 25\n    |         ^^\n\
+             d.yaml:5:9: profiles.wait\n  expected a time with its unit, such as `25ms`, `60s`, `10m` or `72h`, and at most `9999d`, found `25`\n  5 |   wait: 25\n    |         ^^\n\
              d.yaml:6:8: sites\n  expected at least one entry\n  6 | sites: []\n    |        ^\n\
              d.yaml: 5 problems"
         );

@@ -57,7 +57,7 @@ impl JsonSchema for ByteSize {
     }
 }
 
-/// A length of time, written `25ms`, `60s`, `10m` or `72h`.
+/// A length of time, written `25ms`, `60s`, `10m` or `72h`; at most some decades, which every clock can add.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(std::time::Duration);
 
@@ -101,8 +101,9 @@ impl JsonSchema for Duration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": r"^([0-9]+ ?(ms|s|sec|m|min|h|d|days?))( ?[0-9]+ ?(ms|s|sec|m|min|h|d))*$",
-            "x-expected": "a time with its unit, such as `25ms`, `60s`, `10m` or `72h`",
+            // Without a bound of its digits a time is found out where nobody knows any more which key had it.
+            "pattern": r"^( ?([0-9]{1,12} ?ms|[0-9]{1,9} ?(s|sec)|[0-9]{1,7} ?(m|min)|[0-9]{1,5} ?h|[0-9]{1,4} ?(d|days?))){1,5}$",
+            "x-expected": "a time with its unit, such as `25ms`, `60s`, `10m` or `72h`, and at most `9999d`",
         })
     }
 }

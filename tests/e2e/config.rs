@@ -294,6 +294,8 @@ fn a_check_judges_what_a_start_would() {
         ("[{ address: '0.0.0.0:81' }, { address: '127.0.0.1:81' }]", "", "takes this address"),
         ("[{ address: '127.0.0.1:81' }]", "data: { size: 99999999999999999999GiB }", "at most 64"),
         ("[{ address: '127.0.0.1:81' }]", "data: { size: 1 }", "at least 1"),
+        ("[{ address: '127.0.0.1:81' }]", "data: { path: /dev/null/x }", "`/dev/null` is no"),
+        ("[{ address: '127.0.0.1:81' }]", "profiles: { wait: 99999999999999d }", "at most `9999d`"),
         ("[{ address: '127.0.0.1:81' }]", "cache: { memory: 1PiB }", "cache.memory"),
         ("[{ address: '127.0.0.1:81' }]", "events: { per_client: 1e30 }", "events.per_client"),
         ("[{ address: '127.0.0.1:81' }]", "events: { at_once: 18446744073709551616 }", "at most"),
