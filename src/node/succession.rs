@@ -103,7 +103,7 @@ impl Successor {
             // It has nothing more to say: that is its end.
             Ok(_) => return Err(NoSuccessor::Ended),
             Err(_) => {
-                self.said.get_mut().write_all(&[ASKED]).await.map_err(|_| NoSuccessor::Ended)?
+                self.said.get_mut().write_all(&[ASKED]).await.map_err(|_| NoSuccessor::Ended)?;
             }
         }
         match timeout(ANSWERS_WITHIN, self.line()).await {
