@@ -3,6 +3,7 @@
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::{BError, Error, ErrorSource, ErrorType, ImmutStr};
+use pingora_proxy::Session;
 
 use super::answer::Answer;
 use super::confirm::{Said, said_by_origin};
@@ -19,6 +20,18 @@ use crate::telemetry::Personalization;
 pub(super) const FELL_BACK: &str = "chosen page failed";
 /// The page that was chosen for the visitor stands elsewhere by now.
 pub(super) const FOLLOWED: &str = "chosen page moved";
+
+/// The status of the answer that the visitor has begun to get: what goes ahead of it (RFC 9110, 15.2) is none.
+pub(super) fn answer_written(session: &Session) -> Option<StatusCode> {
+    let status = session.response_written()?.status;
+    let ahead = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+    (!ahead).then_some(status)
+}
+
+/// Whether the visitor has begun to get an answer.
+pub(super) fn has_answer(session: &Session) -> bool {
+    answer_written(session).is_some()
+}
 
 /// Whether the request goes out again, and why: the page that was chosen has moved, or failed. What its answer has said
 /// of the visitor comes with the last one.

@@ -80,7 +80,8 @@ pub use strict::MAX_HEAD_BYTES;
 
 use context::{AssetWay, Context, Way};
 use failure::{
-    FELL_BACK, FOLLOWED, asks_again, error_page, failure_answer, failure_status, falls_back,
+    FELL_BACK, FOLLOWED, answer_written, asks_again, error_page, failure_answer, failure_status,
+    falls_back, has_answer,
 };
 use origin_connection::is_idle;
 use record::write_record;
@@ -353,7 +354,7 @@ impl ProxyHttp for Edge {
         if matches!(error.etype(), ErrorType::Custom(NOT_IDLE)) {
             return error;
         }
-        if late && !truncated && session.response_written().is_none() && falls_back(context) {
+        if late && !truncated && !has_answer(session) && falls_back(context) {
             error.set_retry(true);
             return error;
         }
@@ -361,9 +362,8 @@ impl ProxyHttp for Edge {
             error.set_retry(false);
         } else {
             error.retry.decide_reuse(client_reused);
-            let again = *error.esource() == ErrorSource::Upstream
-                && !error.retry()
-                && session.response_written().is_none();
+            let again =
+                *error.esource() == ErrorSource::Upstream && !error.retry() && !has_answer(session);
             if matches!(error.etype(), ErrorType::Custom(FELL_BACK | FOLLOWED))
                 || (again && falls_back(context))
             {
@@ -592,7 +592,7 @@ impl ProxyHttp for Edge {
             REJECTED.with_label_values(&[label]).inc();
             context.refused = Some(label);
         }
-        if code == 0 || session.response_written().is_some() {
+        if code == 0 || has_answer(session) {
             return FailToProxy { error_code: code, can_reuse_downstream: false };
         }
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -616,7 +616,7 @@ impl ProxyHttp for Edge {
         if context.background {
             return;
         }
-        let status = session.response_written().map(|response| response.status);
+        let status = answer_written(session);
         let code = status.map_or_else(
             || error.map_or(0, |error| failure_status(error, context)),
             |status| status.as_u16(),

@@ -131,6 +131,10 @@ async fn a_chosen_page_that_does_not_begin_is_replaced_in_time() {
     let speaks = Arc::clone(&speak);
     let origin = Server::start(move |asked| match asked.target.as_str() {
         "/silent" => Reply(vec![Piece::Wait(Arc::clone(&never))]),
+        "/hints" => {
+            let hints = Piece::Bytes(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n".into());
+            Reply(vec![hints, Piece::Wait(Arc::clone(&never))])
+        }
         "/socket" => {
             let agrees = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
             let agrees = Piece::Bytes(agrees.into());
@@ -151,6 +155,7 @@ async fn a_chosen_page_that_does_not_begin_is_replaced_in_time() {
             "inject: { enabled: false }
 variations:
 - { route: /hangs, choose: [{ path: /silent }] }
+- { route: /hints-and-hangs, choose: [{ path: /hints }] }
 - { route: /pauses, choose: [{ path: /paused }] }
 - { route: /tunnel, choose: [{ path: /socket }] }",
         )
@@ -167,7 +172,11 @@ variations:
     for _ in 0..3 {
         assert_eq!(edge.get("/hangs").await.text(), "everybody's /hangs");
     }
-    edge.becomes("doorstep_variation_fallbacks_total", &[], 3.0).await;
+    let mut hinted = Connection::open(edge.port).await;
+    hinted.write(edge.request("GET", "/hints-and-hangs").bytes()).await;
+    assert_eq!(hinted.head().await.unwrap().status, 103);
+    assert_eq!(hinted.answer("GET").await.unwrap().text(), "everybody's /hints-and-hangs");
+    edge.becomes("doorstep_variation_fallbacks_total", &[], 4.0).await;
     go.notify_one();
     speak.notify_one();
     assert!(tunnel.until(b"later").await.is_some(), "a tunnel may be silent");
