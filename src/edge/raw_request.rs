@@ -1,10 +1,14 @@
 //! What the bytes of an HTTP/1 request show that Pingora mends before any hook. The connection's stream looks at
 //! them as they come; the strict check asks what it has seen.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chunks::{BadChunk, Chunks};
+
+/// Characters of a target that its parser refuses. Browsers send the last of them as it is.
+const UNREAD: &[u8] = b"\"<>`";
 
 /// The bytes of the request that a connection is at: seen by its stream, judged by the edge.
 #[derive(Debug, Clone, Default)]
@@ -56,11 +60,28 @@ impl RawRequest {
         *self.bytes() = RequestBytes::default();
     }
 
-    /// A part of the head has come. `behind` is what came behind its end.
-    pub(crate) fn head_came(&self, head: &[u8], behind: &[u8]) {
+    /// A part of the head has come. `behind` is what came behind its end. Where the target has characters that Pingora
+    /// can't read, and servers can, the same part with these as they should have been sent (RFC 3986, 2.1).
+    pub(crate) fn head_came(&self, head: &[u8], behind: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = self.bytes();
-        bytes.line(head);
         bytes.behind.extend_from_slice(behind);
+        let line = bytes.line(head);
+        let (before, rest) = head.split_at_checked(line.start)?;
+        let (line, rest) = rest.split_at_checked(line.len())?;
+        if !line.iter().any(|byte| UNREAD.contains(byte)) {
+            return None;
+        }
+        let mut out = before.to_vec();
+        for byte in line {
+            match byte {
+                byte if UNREAD.contains(byte) => {
+                    out.extend_from_slice(format!("%{byte:02X}").as_bytes())
+                }
+                byte => out.push(*byte),
+            }
+        }
+        out.extend_from_slice(rest);
+        Some(out)
     }
 
     /// A part of the body has come.
@@ -104,18 +125,24 @@ impl RawRequest {
 }
 
 impl RequestBytes {
-    /// Counts the spaces of the request line. Empty lines before it are none of it (RFC 9112, 2.2).
-    fn line(&mut self, mut head: &[u8]) {
-        while let (Line::Before, Some((b'\r' | b'\n', rest))) = (&self.line, head.split_first()) {
-            head = rest;
+    /// Counts the spaces of the request line, and says where it stands in `head`. Empty lines before it are none of it
+    /// (RFC 9112, 2.2).
+    fn line(&mut self, head: &[u8]) -> Range<usize> {
+        let is_empty = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        let begin = match self.line {
+            Line::Before => head.iter().take_while(is_empty).count(),
+            Line::In => 0,
+            Line::Behind => head.len(),
+        };
+        let line = head.get(begin..).unwrap_or_default();
+        if line.is_empty() {
+            return 0..0;
         }
-        if self.line == Line::Behind || head.is_empty() {
-            return;
-        }
-        let end = memchr::memchr(b'\n', head);
+        let end = memchr::memchr(b'\n', line);
         self.line = if end.is_some() { Line::Behind } else { Line::In };
-        let line = head.get(..end.unwrap_or(head.len())).unwrap_or_default();
+        let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
         self.spaces += memchr::memchr_iter(b' ', line).count();
+        begin..begin + line.len()
     }
 
     fn body(&mut self, bytes: &[u8]) -> Result<(), BadBody> {
@@ -144,26 +171,41 @@ mod tests {
         ] {
             for size in 1..=head.len() {
                 let raw = RawRequest::default();
-                head.chunks(size).for_each(|part| raw.head_came(part, b""));
+                for part in head.chunks(size) {
+                    assert_eq!(raw.head_came(part, b""), None);
+                }
                 assert_eq!(raw.is_divided(), divided, "{}", head.escape_ascii());
             }
         }
     }
 
     #[test]
+    fn characters_of_a_target_that_are_not_read_are_escaped() {
+        let head = b"\r\nGET /a\"b?<`> HTTP/1.1\r\nA: \"<b>`\"\r\n\r\n";
+        let whole = b"\r\nGET /a%22b?%3C%60%3E HTTP/1.1\r\nA: \"<b>`\"\r\n\r\n";
+        for size in 1..=head.len() {
+            let raw = RawRequest::default();
+            let part = |part: &[u8]| raw.head_came(part, b"").unwrap_or_else(|| part.to_vec());
+            let all: Vec<u8> = head.chunks(size).flat_map(part).collect();
+            assert_eq!(all.escape_ascii().to_string(), whole.escape_ascii().to_string(), "{size}");
+            assert!(raw.is_divided());
+        }
+    }
+
+    #[test]
     fn a_body_is_judged_once_it_is_known_to_come_in_chunks() {
         let raw = RawRequest::default();
-        raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"5\r\nhe");
+        let _ = raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"5\r\nhe");
         assert_eq!(raw.expect_chunks(), Ok(()));
         assert_eq!(raw.body_came(b"llo\r\n\r\n"), Err(BadBody));
         assert!(raw.is_broken());
         assert_eq!(raw.body_came(b"0\r\n\r\n"), Err(BadBody), "it stays so");
         raw.begin();
-        raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"\r\n");
+        let _ = raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"\r\n");
         raw.expect_no_chunks();
         assert_eq!(raw.body_came(b"\r\n"), Ok(()), "a body that has a length");
         assert!(!raw.is_broken());
-        raw.head_came(b"", b"\r\n");
+        let _ = raw.head_came(b"", b"\r\n");
         assert_eq!(raw.expect_chunks(), Err(BadBody));
     }
 }

@@ -274,7 +274,15 @@ impl AsyncRead for Gathered {
         }
         if read.is_ready() {
             let behind = patience.came(came);
-            request.head_came(came.strip_suffix(behind).unwrap_or(came), behind);
+            let head = came.strip_suffix(behind).unwrap_or(came);
+            if let Some(mut all) = request.head_came(head, behind) {
+                all.extend_from_slice(behind);
+                // Without room for it Pingora refuses what it can't read.
+                if all.len() <= came.len() + buf.remaining() {
+                    buf.set_filled(before);
+                    buf.put_slice(&all);
+                }
+            }
             return read;
         }
         patience.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))

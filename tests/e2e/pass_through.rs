@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use serde_json::json;
+
 use crate::support::client::Connection;
 use crate::support::edge::Setup;
 use crate::support::nginx::Nginx;
@@ -64,14 +66,40 @@ async fn odd_paths_reach_the_origin_as_they_were_sent() {
         "/segment",
         "/x/./y",
         "/%E2%82%AC",
+        // As pasted from a mail, or by a client that escapes nothing.
+        "/page%0A",
+        "/page%0D%0A%09%7F",
     ] {
         assert_eq!(edge.get(target).await.text(), target);
     }
+    // What Pingora can't read goes on as it should have been sent.
+    let odd = edge.raw("GET /a\"b?q=<b>`\" HTTP/1.1\r\nHost: shop.example\r\n\r\n").await.unwrap();
+    assert_eq!(odd.text(), "/a%22b?q=%3Cb%3E%60%22");
     let absolute = edge
         .raw("GET http://shop.example/abs?q HTTP/1.1\r\nHost: shop.example\r\n\r\n")
         .await
         .unwrap();
     assert_eq!(absolute.text(), "/abs?q");
+}
+
+/// Java's client offers HTTP/2 without TLS with its first request, whatever body that has.
+#[tokio::test]
+async fn an_offer_of_http_2_without_tls_is_ignored() {
+    let origin = Server::start(|asked| Reply::new(200, &[], &asked.body)).await;
+    let edge = Setup::new(origin.port).start().await;
+    let post = |path: &str| {
+        let request = edge.request("POST", path).header("Upgrade", "h2c");
+        let request = request.header("Connection", "Upgrade, HTTP2-Settings");
+        request.header("HTTP2-Settings", "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA")
+    };
+    let form = post("/form").body("a=1").send().await;
+    assert_eq!((form.status, form.text()), (200, "a=1".into()));
+    let asked = origin.asked().pop().unwrap();
+    for name in ["upgrade", "http2-settings"] {
+        assert_eq!(asked.header(name), None, "{name}");
+    }
+    let event = json!({"type": "track", "event": "E", "anonymousId": "a"}).to_string();
+    assert_eq!(post("/seg/evs/t").body(event).send().await.status, 200);
 }
 
 #[tokio::test]

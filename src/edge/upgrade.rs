@@ -1,0 +1,64 @@
+//! Offers to change the protocol. One that nobody here takes is ignored, and the request answered as it is (RFC 9110,
+//! 7.8): Java's client offers HTTP/2 without TLS with each first request, whatever body it has.
+
+use http::{HeaderName, header};
+use pingora::Result;
+use pingora::http::RequestHeader;
+
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Takes an offer that is ignored out of `request`. Any other may be taken by the origin.
+pub(super) fn ignore_offers(request: &mut RequestHeader) -> Result<()> {
+    let Some(offer) = request.headers.get(header::UPGRADE) else { return Ok(()) };
+    if list(offer.as_bytes()).any(|protocol| !is_ignored(protocol)) {
+        return Ok(());
+    }
+    request.remove_header(&header::UPGRADE);
+    request.remove_header(&HTTP2_SETTINGS);
+    let about_offer = |option: &&[u8]| {
+        option.eq_ignore_ascii_case(b"upgrade") || option.eq_ignore_ascii_case(b"http2-settings")
+    };
+    let lines = request.headers.get_all(header::CONNECTION).iter();
+    let options = lines.flat_map(|line| list(line.as_bytes()));
+    let rest = options.filter(|option| !about_offer(option)).collect::<Vec<_>>().join(&b", "[..]);
+    request.remove_header(&header::CONNECTION);
+    if rest.is_empty() { Ok(()) } else { request.insert_header(header::CONNECTION, rest) }
+}
+
+/// What is spoken behind TLS, or not at all.
+fn is_ignored(protocol: &[u8]) -> bool {
+    let tls = protocol.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"tls/"));
+    tls || protocol.eq_ignore_ascii_case(b"h2c") || protocol.eq_ignore_ascii_case(b"h2")
+}
+
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_that_nobody_takes_is_ignored() {
+        for (upgrade, connection, kept, left) in [
+            ("websocket", "Upgrade", Some("websocket"), Some("Upgrade")),
+            ("h2c", "Upgrade, HTTP2-Settings", None, None),
+            ("H2C", "close, upgrade,http2-settings", None, Some("close")),
+            ("TLS/1.0, h2c", "keep-alive, Upgrade", None, Some("keep-alive")),
+            ("h2c, websocket", "Upgrade", Some("h2c, websocket"), Some("Upgrade")),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for (name, value) in
+                [("Upgrade", upgrade), ("Connection", connection), ("HTTP2-Settings", "AAEA")]
+            {
+                request.insert_header(name, value).unwrap();
+            }
+            ignore_offers(&mut request).unwrap();
+            let text = |name: HeaderName| request.headers.get(name).map(|it| it.to_str().unwrap());
+            assert_eq!(text(header::UPGRADE), kept, "{upgrade}");
+            assert_eq!(text(header::CONNECTION), left, "{upgrade}");
+            assert_eq!(text(HTTP2_SETTINGS).is_some(), kept.is_some(), "{upgrade}");
+        }
+    }
+}
