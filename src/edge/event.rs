@@ -202,7 +202,7 @@ impl Edge {
         if who.ended.covers(anonymous.as_ref(), made) {
             return answer;
         }
-        let named = Visitor { user, anonymous, minted: false };
+        let named = Visitor { user, anonymous, ..Visitor::default() };
         let hash = user_hash.as_deref().zip(site.user_hash.as_ref());
         let hashed = named.user.as_ref().is_some_and(|user| {
             site.identity.signed && hash.is_some_and(|(given, own)| own.admits(user, given))
@@ -309,6 +309,7 @@ fn told_ids(
         user: user.clone().filter(|_| identifies || *user != who.visitor.user),
         anonymous: anonymous.clone().filter(|_| identifies || *anonymous != who.visitor.anonymous),
         minted: false,
+        conflicts: who.visitor.conflicts,
     };
     let (host, secure) = (context.authority.as_str(), context.client.secure);
     let mut cookies = site.identity.keep(&changed, host, secure);

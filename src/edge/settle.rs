@@ -61,7 +61,12 @@ fn comes(
         let known = browser.or(before).cloned();
         (known.unwrap_or_else(AnonymousId::mint), who.ended.clone())
     };
-    let visitor = Visitor { user: Some(user.clone()), anonymous: Some(anonymous), minted: false };
+    let visitor = Visitor {
+        user: Some(user.clone()),
+        anonymous: Some(anonymous),
+        minted: false,
+        conflicts: who.visitor.conflicts,
+    };
     if site.check.is_none() {
         lines.extend(signed(site, context, &visitor, None));
     }
@@ -82,7 +87,11 @@ fn goes(site: &Site, context: &Context, who: &Who) -> NewIdentity {
         end(site, context, who, &mut lines)
     };
     let anonymous = mints.then(AnonymousId::mint);
-    NewIdentity { visitor: Visitor { user: None, anonymous, minted: false }, ended, lines }
+    NewIdentity {
+        visitor: Visitor { user: None, anonymous, minted: false, conflicts: who.visitor.conflicts },
+        ended,
+        lines,
+    }
 }
 
 /// Set-Cookie values that take the user's traits away.

@@ -107,6 +107,8 @@ pub fn read<'h>(names: &[CookieNames], headers: impl Iterator<Item = &'h [u8]>) 
     }
     let mut visitor = Visitor::default();
     for (names, (user, anonymous)) in names.iter().zip(&found) {
+        visitor.conflicts.user |= matches!(user, Found::Conflict);
+        visitor.conflicts.anonymous |= matches!(anonymous, Found::Conflict);
         let id = |found| decode(names.form, found);
         visitor.user = visitor.user.or_else(|| UserId::parse(&id(user)?).ok());
         visitor.anonymous = visitor.anonymous.or_else(|| AnonymousId::parse(&id(anonymous)?).ok());
@@ -183,6 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::Conflicts;
 
     const NAMES: [CookieNames; 1] = [CookieNames {
         user: "ajs_user_id",
@@ -237,7 +240,9 @@ mod tests {
     #[test]
     fn conflicts_are_found_across_headers() {
         let headers = [&b"ajs_anonymous_id=a"[..], b"ajs_anonymous_id=b"];
-        assert_eq!(read(&NAMES, headers.into_iter()), Visitor::default());
+        let conflicts = Conflicts { user: false, anonymous: true };
+        let nobody = Visitor { conflicts, ..Visitor::default() };
+        assert_eq!(read(&NAMES, headers.into_iter()), nobody);
     }
 
     #[test]

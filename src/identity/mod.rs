@@ -36,6 +36,18 @@ pub struct Visitor {
     pub anonymous: Option<AnonymousId>,
     /// The anonymous id was made for this very request.
     pub minted: bool,
+    /// Which ids came in several cookies.
+    pub conflicts: Conflicts,
+}
+
+/// Ids of which a browser has several cookies with different values: of its host alone, of a domain. None of them
+/// counts, and all but the one that is kept are to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Conflicts {
+    /// The user's.
+    pub user: bool,
+    /// The browser's.
+    pub anonymous: bool,
 }
 
 /// How one site keeps identity. Compiled from its configuration.
@@ -92,7 +104,15 @@ impl IdentityPolicy {
             return out;
         }
         let domain = self.domain.of(host);
+        let Conflicts { user, anonymous } = visitor.conflicts;
         for names in &self.names {
+            if anonymous {
+                let is_kept = visitor.anonymous.is_some();
+                out.extend(self.end_others(names.anonymous, is_kept, host, secure));
+            }
+            if user {
+                out.extend(self.end_others(names.user, visitor.user.is_some(), host, secure));
+            }
             if let Some(id) = &visitor.anonymous {
                 out.push(kept(names.anonymous, names.form, id.as_str(), domain, secure));
             }
@@ -183,6 +203,26 @@ impl IdentityPolicy {
         out
     }
 
+    /// Set-Cookie values that end the cookies of `name` which a browser may have beside the one that is set, and that
+    /// one as well where none `is_kept`. One of a path can't be known.
+    fn end_others(&self, name: &str, is_kept: bool, host: &str, secure: bool) -> Vec<String> {
+        let own = self.domain.of(host);
+        let mut domains = vec![None, registrable(host)];
+        domains.extend(Some(own).filter(|own| !domains.contains(own)));
+        domains.retain(|domain| !(is_kept && *domain == own));
+        domains.dedup();
+        let end = |domain: Option<&str>| {
+            let mut cookie = self.build(name, "", host, secure);
+            cookie.set_max_age(Duration::ZERO);
+            match domain {
+                Some(domain) => cookie.set_domain(domain.to_owned()),
+                None => cookie.unset_domain(),
+            }
+            cookie.to_string()
+        };
+        domains.into_iter().map(end).collect()
+    }
+
     fn build<'c>(
         &self,
         name: impl Into<Cow<'c, str>>,
@@ -263,13 +303,43 @@ mod tests {
             let visitor = Visitor {
                 user: UserId::parse(id).ok(),
                 anonymous: Some(AnonymousId::mint()),
-                minted: false,
+                ..Visitor::default()
             };
             let lines = policy().keep(&visitor, "localhost", false);
             let pairs: Vec<&[u8]> =
                 lines.iter().map(|line| line.split(';').next().unwrap().as_bytes()).collect();
             assert_eq!(read(&policy().names, pairs.into_iter()), visitor, "{id}");
         }
+    }
+
+    #[test]
+    fn of_two_cookies_of_one_name_the_one_that_is_kept_stays() {
+        let id = AnonymousId::parse("fresh").unwrap();
+        let conflicts = Conflicts { user: true, anonymous: true };
+        let visitor = Visitor { anonymous: Some(id), conflicts, ..Visitor::default() };
+        let lines = |domain: CookieDomain| {
+            let policy = IdentityPolicy { domain, ..policy() };
+            let lines = policy.keep(&visitor, "www.shop.example", true);
+            let about = |line: &String| {
+                let ends = if line.contains("Max-Age=0") { "ends " } else { "" };
+                let name = line.split('=').next().unwrap_or_default();
+                let domain = line.split("Domain=").nth(1).and_then(|rest| rest.split(';').next());
+                format!("{ends}{name} {}", domain.unwrap_or("host"))
+            };
+            lines.iter().map(about).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(CookieDomain::Registrable),
+            [
+                "ends ajs_anonymous_id host",
+                "ends ajs_user_id host",
+                "ends ajs_user_id shop.example",
+                "ajs_anonymous_id shop.example",
+            ]
+        );
+        let host = lines(CookieDomain::Host);
+        assert_eq!(host.first().unwrap(), "ends ajs_anonymous_id shop.example");
+        assert_eq!(host.last().unwrap(), "ajs_anonymous_id host");
     }
 
     #[test]

@@ -77,7 +77,7 @@ mod tests {
     fn only_what_is_confirmed_is_read_and_written() {
         let john = UserId::parse("john").unwrap();
         let browser =
-            Visitor { user: None, anonymous: AnonymousId::parse("b").ok(), minted: false };
+            Visitor { user: None, anonymous: AnonymousId::parse("b").ok(), ..Visitor::default() };
         let typed = Visitor { user: Some(john.clone()), ..browser.clone() };
         let (user, anonymous) = ("user_id:john", "anonymous_id:b");
         for (confirmed, read, written) in [

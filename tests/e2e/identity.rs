@@ -43,6 +43,33 @@ async fn two_values_of_one_cookie_count_as_none() {
     assert!(!page.text().contains("john") && !page.text().contains("ceo"));
 }
 
+/// A cookie of the host alone beside the domain's: one of both ends, so that the browser has one id from then on.
+#[tokio::test]
+async fn of_two_cookies_of_one_name_one_stays() {
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge = Setup::new(origin.port).start().await;
+    let mut jar = std::collections::BTreeMap::from(
+        [("host", "of-the-host"), ("domain", "other")]
+            .map(|(scope, id)| (scope.to_owned(), id.to_owned())),
+    );
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let cookies: Vec<_> = jar.values().map(|id| format!("ajs_anonymous_id={id}")).collect();
+        let page = edge.request("GET", "/").header("Host", "www.shop.example");
+        let page = page.header("Cookie", &cookies.join("; ")).send().await;
+        for line in page.all("set-cookie") {
+            let value = line.split(['=', ';']).nth(1).unwrap();
+            let scope = if line.contains("Domain=") { "domain" } else { "host" };
+            match line.contains("Max-Age=0") {
+                true => jar.remove(scope),
+                false => jar.insert(scope.to_owned(), value.to_owned()),
+            };
+        }
+        ids.push(jar.values().cloned().collect::<Vec<_>>());
+    }
+    assert!(ids[0].len() == 1 && ids[0] == ids[1] && ids[1] == ids[2], "{ids:?}");
+}
+
 #[tokio::test]
 async fn the_origins_own_identity_cookies_are_closed_to_scripts() {
     let origin = Server::start(|_| {

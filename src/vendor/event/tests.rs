@@ -8,7 +8,7 @@ fn visitor() -> Visitor {
     Visitor {
         user: UserId::parse("john").ok(),
         anonymous: AnonymousId::parse("browser").ok(),
-        minted: false,
+        ..Visitor::default()
     }
 }
 

@@ -392,7 +392,7 @@ fn left(kind: Kind, body: &str, spec: &Spec) -> Vec<Vec<u8>> {
     let visitor = Visitor {
         user: UserId::parse("zqjohnzq").ok(),
         anonymous: AnonymousId::parse("browser").ok(),
-        minted: false,
+        ..Visitor::default()
     };
     let place = json!({"country": "DE", "city": "zqcityzq", "latitude": 48.137}).to_string();
     let place = RawValue::from_string(place).unwrap();
