@@ -4,7 +4,15 @@
 // Lines that start with two slashes, and indents, are taken out when the program starts.
 (function (edits) {
   if (!window.MutationObserver || !edits) return;
-  var observer, timer, began = Date.now();
+  var observer, timer, began = Date.now(), path = location.pathname;
+  // Where scripts show another page in the same window, its edits take the place of these.
+  var own = window.doorstep = window.doorstep || {};
+  function stop() {
+    clearTimeout(timer);
+    if (observer) observer.disconnect();
+  }
+  if (own.stopKeeping) own.stopKeeping();
+  own.stopKeeping = stop;
   // Text in these is no text: it would be run.
   var raw = /^(script|style|iframe|noembed|noframes|xmp|plaintext)$/i;
   function setText(node, text) {
@@ -36,7 +44,8 @@
     }
   };
   function apply() {
-    if (observer) observer.disconnect();
+    stop();
+    if (location.pathname !== path) return;
     for (var i = 0; i < edits.length; i++) {
       var edit = edits[i], nodes = [];
       try { nodes = document.querySelectorAll(edit.s); } catch (error) {}
@@ -52,13 +61,13 @@
     watch();
   }
   function watch() {
-    clearTimeout(timer);
+    stop();
     if (!observer) observer = new MutationObserver(apply);
     observer.observe(document.documentElement,
       { childList: true, subtree: true, characterData: true, attributes: true });
     // At rest for three seconds after it has loaded, or half a minute later whatever happens.
     timer = setTimeout(function () {
-      if (document.readyState === "complete" || Date.now() - began > 30000) observer.disconnect();
+      if (document.readyState === "complete" || Date.now() - began > 30000) stop();
       else watch();
     }, Date.now() - began > 30000 ? 0 : 3000);
   }
