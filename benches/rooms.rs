@@ -16,7 +16,9 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use doorstep::cache::{MemoryStorage, key};
 use doorstep::config::{Config, load};
 use doorstep::decide::{Asking, Earlier, ExperimentKey, Facts, RequestFacts, Wants};
-use doorstep::html::{Body, Change, Coding, Csp, Edit, Editor, Injector, Markup, Rewriter, Select};
+use doorstep::html::{
+    Body, Change, Coding, Csp, Edit, Editor, Injector, Markup, OwnFiles, Rewriter, Select,
+};
 use doorstep::identity::{UserId, Visitor, read};
 use doorstep::profile::{Lifetimes, Memory, Profile, ProfileKey, State, Update};
 use doorstep::site::{Route, normal_path};
@@ -181,7 +183,7 @@ fn markup() -> Markup {
         }),
         path: snippet.external_path(true),
         csp: Csp::default(),
-        host: "www.shop.example".into(),
+        own: OwnFiles { host: "www.shop.example".into(), port: None, below: "/seg/".into() },
     }
 }
 

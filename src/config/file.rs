@@ -485,6 +485,9 @@ pub struct Inject {
     pub enabled: bool,
     /// Let the snippet send a `page` event for each page.
     pub page_call: bool,
+    /// Let it send another one for a page that the browser shows again as it was left, after "back" (its back/forward
+    /// cache). Needs `page_call`.
+    pub restored_pages: bool,
     /// CEL over `request`, `ids` and `geo`: where it is true, the edge itself sends the `page` event of
     /// a delivered page, and the snippet does not. For visitors whose browser runs no scripts, or, with
     /// `"true"`, as the only source of a site.
@@ -493,7 +496,7 @@ pub struct Inject {
 
 impl Default for Inject {
     fn default() -> Self {
-        Self { enabled: true, page_call: true, edge_page_views: None }
+        Self { enabled: true, page_call: true, restored_pages: false, edge_page_views: None }
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn compile_site(
             .collect();
         let own_cookies = site.identity.server_side_cookies;
         Snippet::new(&parts, prefix.as_str(), site.inject.page_call, own_cookies)
-            .signed(site.identity.signed)
+            .with(site.identity.signed, site.inject.restored_pages)
     });
     let names = used().map(|(_, _, names)| names).collect();
     let keeps = site.identity.server_side_cookies;

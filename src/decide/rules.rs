@@ -157,11 +157,10 @@ impl Rules {
                 self.variations.get(*index).is_some_and(|variation| variation.any_method)
             });
         }
-        let (experiments, rewrite) = if wants.html {
-            (self.experiments.find(path), self.rewrite.find(path))
-        } else {
-            (Found::new(), Found::new())
-        };
+        // What a script fetches of a page belongs to the variant that is shown.
+        let takes_part = wants.html || wants.safe;
+        let experiments = if takes_part { self.experiments.find(path) } else { Found::new() };
+        let rewrite = if wants.html { self.rewrite.find(path) } else { Found::new() };
         let client = wants.html && !(self.client_traits.is_empty() && self.cookies.is_empty());
         let coded = deciders.iter().any(|decider| decider.concerns(site, path));
         let varies = !variations.is_empty() || !experiments.is_empty() || coded;

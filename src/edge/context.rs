@@ -11,6 +11,7 @@ use super::client::Client;
 use super::confirm::Said;
 use super::exposure::Sights;
 use super::fetches::Fetching;
+use super::form::Form;
 use super::origin_connection::OriginConnection;
 use super::page_view::View;
 use super::preview::Given;
@@ -124,8 +125,8 @@ pub(super) struct Lead {
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Page {
-    /// A browser asks for a page to show.
-    pub(super) shown: bool,
+    /// In which form it is asked for.
+    pub(super) form: Form,
     /// The client says that it wants HTML.
     pub(super) wants_html: bool,
     /// It only reads.
@@ -196,9 +197,16 @@ impl Page {
             || !site.rules.cookies.is_empty()
     }
 
+    /// Whether HTML is changed in the form that it is asked for: where nothing else is known of the request, only
+    /// because rules are about it.
+    pub(super) fn is_changed(&self) -> bool {
+        self.form.is_document() || self.is_edited()
+    }
+
     /// Whether its elements are changed.
     pub(super) fn is_edited(&self) -> bool {
-        self.wants_html && self.decision.as_ref().is_some_and(|decision| !decision.edits.is_empty())
+        self.form.can_change()
+            && self.decision.as_ref().is_some_and(|decision| !decision.edits.is_empty())
     }
 
     /// Whether the page that everybody gets can stand in for the one that was chosen.

@@ -84,7 +84,7 @@ impl Edge {
         let asked = self.asked(request, path, context);
         let who = page.who.take().unwrap_or_else(|| self.who(site, request, context));
         // A newcomer takes part from the first page on.
-        let who = if page.wants_html { who.minted(site) } else { who };
+        let who = if page.form.can_change() { who.minted(site) } else { who };
         let Confirmation { known, verdict, .. } =
             self.confirmed(site, request, context, &who).await;
         page.verdict = verdict;
@@ -95,7 +95,7 @@ impl Edge {
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
         let given = page.given.get_or_insert_with(|| Box::new(Given::of(site, request)));
         let mut trace = given.explains().then(Trace::new);
-        let wants = Wants { html: page.wants_html, safe: page.safe };
+        let wants = Wants { html: page.form.can_change(), safe: page.safe };
         let earlier = &**given;
         let asking = Asking { site: &site.name, wants, earlier, deciders: &self.deciders };
         let decision = site.rules.decide(&page.concerned, &mut facts, &asking, trace.as_mut());

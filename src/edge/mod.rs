@@ -17,6 +17,7 @@ mod event;
 mod exposure;
 mod failure;
 mod fetches;
+mod form;
 mod generic;
 mod limits;
 mod origin_connection;
@@ -35,6 +36,7 @@ mod source;
 mod strict;
 mod target;
 mod unread;
+mod upgrade;
 mod visitor;
 mod webhook;
 mod who;
@@ -85,6 +87,7 @@ use failure::{
 };
 use origin_connection::is_idle;
 use record::write_record;
+use upgrade::ignore_offers;
 
 /// Doorstep as a part of a Pingora server.
 pub struct Edge {
@@ -219,6 +222,7 @@ impl ProxyHttp for Edge {
         if context.background {
             return Ok(());
         }
+        ignore_offers(session.req_header_mut())?;
         let leaving = self.leaving.load(Ordering::Relaxed);
         session.set_keepalive((!leaving).then_some(KEEPALIVE_SECONDS));
         // Over HTTP/1 the connection sees to it: see `Pace`.

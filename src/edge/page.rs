@@ -16,14 +16,15 @@ use super::client::append;
 use super::confirm::{Said, said_by_origin};
 use super::context::{Context, Page, Way};
 use super::decide::{Handed, flags};
+use super::form::{Form, is_safe, wants_html};
 use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
 use super::response::{
-    Changed, charset, cookie_lines, drop_hop_headers, is_html, promote_cookies, vary,
+    Changed, charset, cookie_lines, drop_hop_headers, is_fixed, is_html, is_page, promote_cookies,
+    vary,
 };
 use super::settle::{end_traits, settle};
-use super::target::{is_page_request, is_safe, wants_html};
 use super::who::named;
 use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
@@ -92,16 +93,16 @@ impl Page {
         deciders: &[Arc<dyn Decide>],
     ) -> Self {
         let request = session.req_header();
-        let (shown, safe) = (is_page_request(request), is_safe(request));
-        let wants_html = shown && wants_html(request);
-        let wants = Wants { html: wants_html, safe };
-        let concerned = if shown || !safe {
+        let (form, safe) = (Form::of(request), is_safe(request));
+        let wants_html = form.is_document() && wants_html(request);
+        let wants = Wants { html: form.can_change(), safe };
+        let concerned = if form.is_page() || !safe {
             site.rules.concerning(&site.name, path, wants, deciders)
         } else {
             Concerned::default()
         };
         let path = if concerned.personal { path.into() } else { Box::default() };
-        Self { shown, wants_html, safe, path, concerned, ..Self::default() }
+        Self { form, wants_html, safe, path, concerned, ..Self::default() }
     }
 }
 
@@ -149,7 +150,7 @@ pub(super) fn to_origin(
     }
     context.client.announce(request, context.authority.as_str(), context.id)?;
     append(request, "Via", via(request.version))?;
-    if page.shown && (site.snippet.is_some() || page.is_edited()) {
+    if page.is_changed() && (site.snippet.is_some() || page.is_edited()) {
         // Only what can be undone, and what the client itself accepts: its answer is of the same
         // coding as the origin's.
         if let Some(accept) = joined(request, &header::ACCEPT_ENCODING) {
@@ -160,10 +161,9 @@ pub(super) fn to_origin(
     }
     let own = site.snippet.is_some() || page.is_edited() || page.may_be_personal(site);
     if page.wants_html && is_safe(request) && own {
-        // A page that is made for one visitor is never a part or a confirmation of another.
-        for conditional in
-            [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE]
-        {
+        // A page that is made for one visitor is never a confirmation of another. A part is as the origin has it: a
+        // download goes on where it was, and of a page nobody knows a part.
+        for conditional in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
             request.remove_header(&conditional);
         }
     }
@@ -249,14 +249,14 @@ impl Edge {
             // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
             response.set_version(Version::HTTP_11);
         }
-        let html = response.status == StatusCode::OK && page.shown && is_html(response);
+        let html = page.is_changed() && is_page(response);
         // By the validators of the origin, before they are dropped.
         let known_by = if html { known_by(session, &site, &page, response) } else { None };
         let varies = page.concerned.varies;
         // Whatever an answer confirms, or is a part of, is a page that one visitor was given.
         let partial =
             matches!(response.status, StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
-        let own = (html || (partial && page.shown)) && page.may_be_personal(&site);
+        let own = (html || (partial && page.form.is_page())) && page.may_be_personal(&site);
         let mut changed = Changed { private: varies || own, bytes: varies, cookies: Vec::new() };
         put_first(std::mem::take(&mut page.brought), response)?;
         let settled = self.settled(session, context, &site, &mut page, response)?;
@@ -369,7 +369,7 @@ impl Edge {
             changed.private |= changed.cookies.len() > before;
         }
         if !get {
-            if site.snippet.is_some() || page.is_edited() {
+            if !is_fixed(response) && (site.snippet.is_some() || page.is_edited()) {
                 (changed.private, changed.bytes) = (true, true);
                 response.remove_header(&header::CONTENT_LENGTH);
             }
@@ -391,8 +391,11 @@ impl Edge {
             Some(decision) => std::mem::take(&mut decision.edits),
             None => Vec::new(),
         };
+        let wanted = page.form.wanted();
         let with = (handover, &*edits, title.clone());
-        if rewrite(context, &self.plans, site, known_by, with, response)? {
+        if !is_fixed(response)
+            && rewrite(context, &self.plans, site, known_by, wanted, with, response)?
+        {
             (changed.private, changed.bytes) = (true, true);
         }
         page.view = title.map(|title| Box::new(View { visitor: who.visitor.clone(), title }));
@@ -417,7 +420,7 @@ fn put_first(lines: Vec<HeaderValue>, response: &mut ResponseHeader) -> Result<(
 /// Whether another request for the same URL gets another answer by what it is for: a page that a browser shows,
 /// where this one was fetched by a script or ahead.
 fn has_another_form(page: &Page, response: &ResponseHeader) -> bool {
-    !page.shown && page.safe && (response.status.is_redirection() || is_html(response))
+    page.form != Form::Shown && page.safe && (response.status.is_redirection() || is_html(response))
 }
 
 /// What the holder of a preview link is told.

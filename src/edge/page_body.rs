@@ -10,12 +10,12 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::context::{Context, Page};
+use super::form::{Form, comes_from_a_browser};
 use super::response::{is_ascii_compatible, text};
-use super::target::comes_from_a_browser;
 use crate::decide::Target;
 use crate::html::{
-    Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Known, Markup, PageKey, Plans,
-    Rewriter, Title,
+    Body, Coding, Csp, Edit, Edited, Editor, Injector, Keep, Known, Markup, OwnFiles, PageKey,
+    Plans, Rewriter, Title, Wanted,
 };
 use crate::site::Site;
 use crate::telemetry::{Edits, Feature, Rewrite, guard};
@@ -27,6 +27,7 @@ pub(super) fn rewrite(
     plans: &Plans,
     site: &Site,
     known_by: Option<KnownBy>,
+    wanted: Wanted,
     (handover, edits, title): (Handover<'_>, &[Edit], Option<Arc<Mutex<Title>>>),
     response: &mut ResponseHeader,
 ) -> Result<bool> {
@@ -46,10 +47,14 @@ pub(super) fn rewrite(
         }
         return Ok(false);
     };
-    let host = context.authority.host().to_owned();
+    let own = OwnFiles {
+        host: context.authority.host().to_owned(),
+        port: context.authority.port().filter(|port| !matches!(port, 80 | 443)),
+        below: format!("{}/", site.prefix.as_str()),
+    };
     let mut csp = Csp::default();
     for policy in response.headers.get_all(header::CONTENT_SECURITY_POLICY) {
-        csp.add(policy.to_str().unwrap_or("default-src 'none'"), &host);
+        csp.add(policy.to_str().unwrap_or("default-src 'none'"), &own);
     }
     let known_by = known_by.filter(|_| coding == Coding::Identity);
     let known_by = match edits {
@@ -80,7 +85,7 @@ pub(super) fn rewrite(
         let script = site.snippet.as_ref().map(|snippet| snippet.script(handover));
         let path = site.snippet.as_ref().map(|one| one.external_path(handover.page_call));
         let (script, path) = (script.unwrap_or_default(), path.unwrap_or_default());
-        let markup = Markup { script, path, keep, csp, host };
+        let markup = Markup { script, path, keep, csp, own };
         let adds = markup.length();
         (editor, Some(Injector::new(markup).with_title(title)), adds)
     });
@@ -103,7 +108,7 @@ pub(super) fn rewrite(
     context.known_by = known_by.map(|known_by| (known_by.key, plan.is_some()));
     let most = adds.filter(|_| length.is_some());
     let injector = injector.map(|injector| injector.with_plan(plan).within(most));
-    let rewriter = Rewriter::new(editor, injector);
+    let rewriter = Rewriter::new(editor, injector).only(wanted);
     if let Some(length) = length {
         context.body = Body::plain(rewriter, grows);
         response.insert_header(header::CONTENT_LENGTH, length)?;
@@ -154,7 +159,9 @@ pub(super) fn known_by(
     };
     let origin = page.other_origin().unwrap_or(usize::MAX).to_le_bytes();
     let site = site.name.as_bytes();
-    let key = PageKey::of(&[site, target, chosen.as_bytes(), &origin, etag, told]);
+    // What is a page in one form is a part of one in another.
+    let whole: &[u8] = if page.form == Form::Shown { b"" } else { b"whole" };
+    let key = PageKey::of(&[site, target, chosen.as_bytes(), &origin, etag, told, whole]);
     Some(KnownBy { key, length, vouched })
 }
 

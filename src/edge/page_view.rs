@@ -184,9 +184,9 @@ fn campaign(query: &str) -> Map<String, Value> {
     pairs.collect()
 }
 
-/// A page that may never be seen (`Sec-Purpose`, and what browsers sent before it).
+/// A page that may never be seen (`Sec-Purpose`, what browsers sent before it, and what Turbo sends).
 pub(super) fn is_prefetch(headers: &HeaderMap) -> bool {
-    ["sec-purpose", "purpose", "x-moz"].iter().any(|name| {
+    ["sec-purpose", "purpose", "x-moz", "x-sec-purpose", "x-purpose"].iter().any(|name| {
         headers.get(*name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
             let value = value.to_ascii_lowercase();
             value.contains("prefetch") || value.contains("preview")

@@ -7,6 +7,7 @@ use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::claims::is_own;
+use super::form::VARY;
 use crate::identity::{UserCookie, promote, user_in};
 use crate::site::Site;
 
@@ -131,12 +132,9 @@ fn private_cache_control<'v>(values: impl Iterator<Item = &'v str>) -> String {
     kept.join(", ")
 }
 
-/// By what a browser's request for a page differs from that of a script ([`super::target::is_page_request`]).
-const FORM: HeaderValue = HeaderValue::from_static("Sec-Fetch-Dest, X-Requested-With, Accept");
-
-/// Says that the answer is one of two forms, so that no cache shows the one where the other is due.
+/// Says that the answer is one of several forms, so that no cache shows the one where the other is due.
 pub(super) fn vary(response: &mut ResponseHeader) -> Result<()> {
-    response.append_header(header::VARY, FORM).map(drop)
+    response.append_header(header::VARY, VARY).map(drop)
 }
 
 /// Removes what the origin says to the edge alone, and what only the edge says.
@@ -146,6 +144,28 @@ pub(super) fn drop_own(response: &mut ResponseHeader) {
     for name in &own {
         response.remove_header(name);
     }
+}
+
+/// Whether the answer is a page that a browser shows: not a file to be saved (RFC 6266, 4.2: what is not known is one).
+pub(super) fn is_page(response: &ResponseHeader) -> bool {
+    response.status == StatusCode::OK && is_html(response) && !is_saved(response)
+}
+
+fn is_saved(response: &ResponseHeader) -> bool {
+    let disposition = response.headers.get(header::CONTENT_DISPOSITION);
+    disposition.is_some_and(|disposition| {
+        let kind = disposition.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        let kind = kind.trim_ascii();
+        // Browsers take parameters alone for a page that is shown.
+        !kind.is_empty() && !kind.contains(&b'=') && !kind.eq_ignore_ascii_case(b"inline")
+    })
+}
+
+/// Whether the origin wants the page as it is (RFC 9110, 7.7; RFC 9111, 5.2.2.6).
+pub(super) fn is_fixed(response: &ResponseHeader) -> bool {
+    let values = response.headers.get_all(header::CACHE_CONTROL).iter();
+    let mut directives = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
 }
 
 /// Whether no body follows (RFC 9112, 6.3).

@@ -11,6 +11,7 @@ use super::Edge;
 use super::answer::Answer;
 use super::asset_name::FileHost;
 use super::context::{AssetWay, Context, Page, Way};
+use super::form::Form;
 use super::page;
 use super::target::Authority;
 use crate::decide::{Consent, Target};
@@ -70,10 +71,11 @@ impl Edge {
             Route::Page => {
                 let mut page = Box::new(Page::of(session, &site, &path, &self.deciders));
                 let decides = page.concerned.personal || page::is_previewed(&site, session);
-                if decides || (page.shown && !site.consent.is_empty()) {
+                if decides || (page.form.is_page() && !site.consent.is_empty()) {
                     page.who = Some(self.who(&site, session.req_header(), context));
                 }
-                page.tells_view = page.shown && self.tells_view(session, context, &site, &mut page);
+                page.tells_view =
+                    page.form == Form::Shown && self.tells_view(session, context, &site, &mut page);
                 if page.consent() == Consent::Denied {
                     page.outcome = Some(Personalization::Denied);
                 } else if decides {
@@ -83,7 +85,7 @@ impl Edge {
                         site.metrics.page(Personalization::Personalized);
                         return Box::pin(moved.send(session)).await;
                     }
-                } else if page.wants_html && site.check.is_some() {
+                } else if page.form.is_document() && site.check.is_some() {
                     // No rule asks who it is, but the snippet says so.
                     Box::pin(self.check_page(session, &site, &mut page, context)).await;
                 }

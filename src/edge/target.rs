@@ -1,9 +1,6 @@
 //! Whom and what a request asks for, normalised once and early.
 
-use std::sync::LazyLock;
-
-use http::{HeaderName, Method, header};
-use memchr::memmem::Finder;
+use http::header;
 use pingora::http::RequestHeader;
 
 /// A host with its port, lower case, of characters that fit a header, a URL and a script.
@@ -68,51 +65,6 @@ impl Authority {
     pub(super) fn port(&self) -> Option<u16> {
         self.text.get(self.host_bytes..)?.strip_prefix(':')?.parse().ok()
     }
-}
-
-const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
-static TEXT_HTML: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("text/html"));
-
-/// Whether a browser asks for a page to show, rather than for something that a page uses. A form
-/// that is sent asks for one as well.
-pub(super) fn is_page_request(request: &RequestHeader) -> bool {
-    let form = request.method == Method::POST;
-    if !form && !is_safe(request) {
-        return false;
-    }
-    match request.headers.get(SEC_FETCH_DEST) {
-        Some(dest) => {
-            [&b"document"[..], b"iframe", b"frame", b"embed", b"object"].contains(&dest.as_bytes())
-        }
-        // Older browsers and other clients.
-        None => {
-            let script = request
-                .headers
-                .get(X_REQUESTED_WITH)
-                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
-            !script && (!form || wants_html(request))
-        }
-    }
-}
-
-/// Whether it is said what the answer is for, as browsers do: a page is then shown, and not read by a script.
-pub(super) fn comes_from_a_browser(request: &RequestHeader) -> bool {
-    request.headers.contains_key(SEC_FETCH_DEST)
-}
-
-/// GET or HEAD: asked again, it gives the same.
-pub(super) fn is_safe(request: &RequestHeader) -> bool {
-    matches!(request.method, Method::GET | Method::HEAD)
-}
-
-/// Whether the client says that it wants HTML.
-pub(super) fn wants_html(request: &RequestHeader) -> bool {
-    request
-        .headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| TEXT_HTML.find(value.as_bytes()).is_some())
 }
 
 #[cfg(test)]

@@ -212,11 +212,11 @@ impl Write for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::{Csp, Injector, Markup};
+    use crate::html::{Csp, Injector, Markup, OwnFiles};
 
     fn injector_markup() -> Markup {
-        let (csp, host) = (Csp::default(), "h".into());
-        Markup { script: "S".into(), path: "/s.js".into(), keep: None, csp, host }
+        let (csp, own) = (Csp::default(), OwnFiles::default());
+        Markup { script: "S".into(), path: "/s.js".into(), keep: None, csp, own }
     }
 
     fn injector() -> Injector {

@@ -17,7 +17,7 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::place::plain_place;
-use super::{Csp, Keep, Plan, Script, Title, Way};
+use super::{Csp, Keep, OwnFiles, Plan, Script, Title, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
 
 /// What is put into a page: the same thing in two forms.
@@ -31,8 +31,8 @@ pub struct Markup {
     pub keep: Option<Keep>,
     /// The policies in the page's header.
     pub csp: Csp,
-    /// The page's own host, for policies in the page.
-    pub host: String,
+    /// The edge's own files, for policies in the page.
+    pub own: OwnFiles,
 }
 
 impl Markup {
@@ -213,11 +213,16 @@ impl Injector {
         lock(&self.state).markup.script.len() + TAGS
     }
 
-    /// Adds to `out` what comes of the page's next `bytes`.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    /// Lets whoever wants the title read the page's next `bytes`.
+    pub(super) fn read_title(&self, bytes: &[u8]) {
         if let Some(title) = &self.title {
             title.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         }
+    }
+
+    /// Adds to `out` what comes of the page's next `bytes`.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.read_title(bytes);
         if matches!(self.parser, Parsing::NotYet) && !bytes.is_empty() && self.begin(bytes, out) {
             return;
         }
@@ -428,9 +433,9 @@ fn on_element(shared: &Arc<Mutex<State>>, element: &mut Element<'_, '_>) {
                 .filter(|name| name.eq_ignore_ascii_case("content-security-policy"))
                 .and_then(|_| element.get_attribute("content"));
             if let Some(policy) = policy {
-                let Markup { csp, host, .. } = &mut state.markup;
+                let Markup { csp, own, .. } = &mut state.markup;
                 // A comma separates policies in headers alone.
-                csp.add(&unescape(&policy).replace(',', " "), host);
+                csp.add_of_page(&unescape(&policy).replace(',', " "), own);
             }
         }
         head if HEAD_ELEMENTS.contains(&head) => {}

@@ -4,6 +4,7 @@
 //! nothing here waits. Knows nothing of Pingora.
 
 mod attribute;
+mod beginning;
 mod body;
 mod coding;
 mod csp;
@@ -27,9 +28,10 @@ mod title;
 mod url;
 
 pub use attribute::{AttributeError, AttributeUse};
+pub use beginning::Wanted;
 pub use body::{Body, Broken, Passed};
 pub use coding::Coding;
-pub use csp::{Csp, Way};
+pub use csp::{Csp, OwnFiles, Way};
 pub use edit::{Change, Custom, Edit};
 pub use editor::Editor;
 pub use fragment::FragmentError;

@@ -121,6 +121,8 @@ labels! {
         Forbidden = "forbidden",
         /// The page has no place for it.
         NoPlace = "no_place",
+        /// It is no page that may be changed: a part of one, a file of another type, or AMP.
+        NoDocument = "no_document",
         /// Of an encoding or compression that can't be rewritten.
         Unreadable = "unreadable",
         /// The parser gave up; the page went on as it was.

@@ -9,6 +9,7 @@ use crate::html::{Script, minify, push_script_json};
 use crate::identity::Visitor;
 
 /// The snippet, minified when the site is loaded.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Snippet {
     /// Of each vendor's SDK its function and the beginning of its argument, up to where our routes are.
     begins: Arc<[Box<str>]>,
@@ -17,6 +18,7 @@ pub struct Snippet {
     external_path: Arc<str>,
     silent_path: Arc<str>,
     page_call: bool,
+    restored: bool,
     own_cookies: bool,
     signed: bool,
 }
@@ -67,15 +69,17 @@ impl Snippet {
             silent_path: format!("{external}?{SILENT}").into(),
             external_path: external.into(),
             page_call,
+            restored: false,
             own_cookies,
             signed: false,
         }
     }
 
-    /// Of a site that has users vouched for: a link must not say who somebody is.
+    /// `signed`: the site has users vouched for, so that a link must not say who somebody is. `restored`: a page that the
+    /// browser shows again as it was left (from its back/forward cache) counts as seen once more.
     #[must_use]
-    pub fn signed(self, signed: bool) -> Self {
-        Self { signed, ..self }
+    pub fn with(self, signed: bool, restored: bool) -> Self {
+        Self { restored, signed, ..self }
     }
 
     /// The script for one visitor: ASCII, and safe inside a `<script>` element.
@@ -89,6 +93,9 @@ impl Snippet {
         }
         let page = self.page_call && handover.page_call;
         own.push_str(if page { ",\"p\":true" } else { ",\"p\":false" });
+        if self.restored {
+            own.push_str(",\"r\":true");
+        }
         let says = self.own_cookies && handover.says;
         own.push_str(if says { ",\"c\":true" } else { ",\"c\":false" });
         if self.signed {
@@ -166,7 +173,7 @@ mod tests {
         let visitor = Visitor {
             user: UserId::parse(user).ok(),
             anonymous: AnonymousId::parse("a'</script>").ok(),
-            minted: false,
+            ..Visitor::default()
         };
         let traits = json!({"</script>": ["<!--", {"ü": "]]>"}]});
         let script = snippet().script(Handover {

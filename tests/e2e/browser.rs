@@ -361,3 +361,64 @@ async fn without_consent_the_vendor_is_asked_nothing_at_all() {
     assert!(vendor.server.asked().is_empty(), "{:?}", vendor.server.asked().len());
     edge.becomes("doorstep_events_dropped_total", &[("reason", "consent")], 1.0).await;
 }
+
+/// Prepared ahead, it is seen when it is shown, once. Playwright's Chromium prerenders nothing: the page says that it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_prerendered_is_seen_once_it_is_shown() {
+    let vendor = Vendor::real().await;
+    let says =
+        "Object.defineProperty(document, 'prerendering', { value: true, configurable: true })";
+    let page =
+        format!("<!doctype html><html><head><script>{says}</script></head><body>x</body></html>");
+    let origin = Server::start(move |asked| match asked.target.as_str() {
+        "/" => Reply::html(&page),
+        _ => Reply::new(404, &[], ""),
+    })
+    .await;
+    let edge = Setup::new(origin.port).vendor(vendor.port()).start().await;
+    let shown = "analytics.track('Before'); Object.defineProperty(document, 'prerendering', { value: false }); \
+         document.dispatchEvent(new Event('prerenderingchange')); document.dispatchEvent(new Event('prerenderingchange'))";
+    visit(&edge, json!([
+        { "open": "/", "when": "window.analytics && analytics.initialized === true", "quiet": true },
+        { "run": shown, "until": ["/seg/evs/t", "/seg/evs/p"], "quiet": true },
+    ]))
+    .await;
+    let types: Vec<Value> =
+        vendor.until(2).await.into_iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(types, ["track", "page"], "nothing was seen before it was shown");
+}
+
+/// Nothing of ours fails on a page that demands trusted types.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_demands_trusted_types_gets_no_snippet() {
+    let html = "Content-Type: text/html";
+    let policy = "require-trusted-types-for 'script'";
+    let body = |meta: &str| {
+        format!("<!doctype html><html><head>{meta}<title>T</title></head><body>x</body></html>")
+    };
+    let in_page =
+        body(&format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">"));
+    let plain = body("");
+    let origin = Server::start(move |asked| match asked.target.as_str() {
+        "/header" => Reply::new(
+            200,
+            &[html, &format!("Content-Security-Policy: {policy}; trusted-types default")],
+            &plain,
+        ),
+        "/meta" => Reply::html(&in_page),
+        _ => Reply::new(404, &[], ""),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let seen = visit_at(
+        &format!("http://127.0.0.1:{}", edge.port),
+        json!([
+            { "open": "/header", "value": "typeof window.analytics" },
+            { "open": "/meta", "value": "typeof window.analytics" },
+        ]),
+    )
+    .await;
+    assert_eq!((seen.value(0), seen.value(1)), (&json!("undefined"), &json!("undefined")));
+    assert_eq!(seen.0["console"], json!([]), "errors in the page");
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "forbidden")], 2.0).await;
+}

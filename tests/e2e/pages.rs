@@ -274,16 +274,15 @@ async fn an_empty_page_is_whole() {
 }
 
 #[tokio::test]
-async fn parts_and_confirmations_of_a_page_are_not_asked_for() {
-    let origin =
-        Server::start(|asked| match asked.header("if-none-match").or(asked.header("range")) {
-            Some(_) => Reply::new(304, &["ETag: \"x\""], ""),
-            None => Reply::new(200, &["Content-Type: text/html", "ETag: \"x\""], PAGE),
-        })
-        .await;
+async fn confirmations_of_a_page_are_not_asked_for() {
+    let origin = Server::start(|asked| match asked.header("if-none-match") {
+        Some(_) => Reply::new(304, &["ETag: \"x\""], ""),
+        None => Reply::new(200, &["Content-Type: text/html", "ETag: \"x\""], PAGE),
+    })
+    .await;
     let edge = Setup::new(origin.port).start().await;
     let page = edge.request("GET", "/").header("Accept", "text/html,*/*;q=0.8");
-    let page = page.header("If-None-Match", "\"x\"").header("Range", "bytes=0-5").send().await;
+    let page = page.header("If-None-Match", "\"x\"").send().await;
     assert_eq!(page.status, 200);
     assert!(page.text().contains(SNIPPET));
     // A client that does not ask for HTML gets what the origin says.
@@ -472,4 +471,113 @@ async fn a_broken_origin_gives_an_answer_or_a_clean_close() {
     }
     let nobody = Setup::new(1).start().await;
     assert_eq!(nobody.get("/").await.status, 502);
+}
+
+/// A download that was cut goes on where it was, whatever a navigation asks for; of a page nobody makes a part.
+#[tokio::test]
+async fn downloads_go_on_and_parts_of_pages_stay_as_they_are() {
+    const PART: &str = "HTTP/1.1 206 Partial Content\r\nContent-Type: text/html\r\n\
+        Content-Range: bytes 0-5/500\r\nContent-Length: 6\r\nETag: \"x\"\r\n\r\n<head>";
+    let origin = Server::start(|_| Reply::raw(PART)).await;
+    let edge = Setup::new(origin.port).start().await;
+    let request = edge.request("GET", "/big.zip").header("Accept", "text/html,*/*;q=0.8");
+    let request = request.header("Sec-Fetch-Dest", "document").header("If-Range", "\"x\"");
+    let part = request.header("Range", "bytes=0-5").send().await;
+    assert_eq!((part.status, part.text()), (206, "<head>".into()));
+    let asked = origin.asked().pop().unwrap();
+    assert_eq!(
+        (asked.header("range"), asked.header("if-range")),
+        (Some("bytes=0-5"), Some("\"x\""))
+    );
+}
+
+/// What a browser saves, what the origin wants as it is, AMP, and files that are typed as HTML.
+#[tokio::test]
+async fn what_is_not_shown_as_a_page_stays_as_it_is() {
+    let html = "Content-Type: text/html; charset=UTF-8";
+    let csv = "id,name\n1,x\n";
+    let files: [(&str, &[&str], &[u8]); 9] = [
+        ("/csv", &[html, "Content-Disposition: attachment; filename=\"a.csv\""], csv.as_bytes()),
+        ("/upper", &[html, "Content-Disposition: ATTACHMENT"], PAGE.as_bytes()),
+        ("/unknown", &[html, "Content-Disposition: form-data; name=a"], PAGE.as_bytes()),
+        ("/fixed", &[html, "Cache-Control: public, No-Transform", "ETag: \"x\""], PAGE.as_bytes()),
+        (
+            "/amp",
+            &[html],
+            b"<!doctype html><html \xe2\x9a\xa1 lang=en><head></head><body></body></html>",
+        ),
+        ("/amp2", &[html], b"<!doctype html><html amp lang=en><head></head><body></body></html>"),
+        ("/pdf", &[html], b"%PDF-1.7\n<head></head>"),
+        ("/png", &[html], b"\x89PNG\r\n\x1a\n<head></head>"),
+        ("/zip", &[html, "Content-Disposition: inline"], b"PK\x03\x04<head></head>"),
+    ];
+    let all: Vec<(String, Vec<String>, Vec<u8>)> = files
+        .iter()
+        .map(|(path, lines, body)| {
+            let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+            ((*path).to_owned(), lines, body.to_vec())
+        })
+        .collect();
+    let origin = Server::start(move |asked| {
+        let found = all.iter().find(|(path, ..)| *path == asked.target);
+        let Some((_, lines, body)) = found else {
+            return Reply::new(
+                200,
+                &["Content-Type: text/html", "Content-Disposition: inline"],
+                PAGE,
+            );
+        };
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        Reply::new(200, &lines, body.clone())
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for (path, _, body) in files {
+        let request = edge.request("GET", path).header("Accept", "text/html,*/*;q=0.8");
+        let answer = request.header("Sec-Fetch-Dest", "document").send().await;
+        assert_eq!((answer.status, &*answer.body), (200, body), "{path}");
+    }
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "no_document")], 5.0).await;
+    assert!(edge.get("/shown").await.text().contains(SNIPPET));
+}
+
+/// Scripts that navigate get what a browser gets; parts of a page stay parts, with and without `Sec-Fetch-Dest`.
+#[tokio::test]
+async fn fragments_get_no_snippet_and_whole_documents_do() {
+    const FRAGMENT: &str = "<li>one</li><li>two</li>";
+    let document = format!("<!doctype html><html>{PAGE}</html>");
+    let own = document.clone();
+    let origin = Server::start(move |asked| {
+        Reply::html(if asked.target == "/list" { FRAGMENT.to_owned() } else { own.clone() })
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let (html, any) = (("Accept", "text/html,*/*;q=0.8"), ("Accept", "*/*"));
+    let fetched = ("Sec-Fetch-Dest", "empty");
+    for (headers, whole) in [
+        (&[any][..], true),
+        (&[], true),
+        (&[html, fetched], true),
+        (&[any, ("HX-Request", "true"), ("HX-Boosted", "true")], true),
+        (&[any, fetched, ("X-Up-Version", "3.10.2")], true),
+        (&[any, ("HX-Request", "true"), ("HX-Target", "list")], false),
+        (&[html, fetched, ("Turbo-Frame", "list")], false),
+        (&[html, ("X-PJAX", "true")], false),
+        (&[html, ("X-Requested-With", "XMLHttpRequest")], false),
+        (&[any, fetched, ("RSC", "1")], false),
+        (&[any, fetched], false),
+    ] {
+        let get = |path: &str| {
+            let request = edge.request("GET", path);
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(name, value))
+                .send()
+        };
+        assert_eq!(get("/list").await.text(), FRAGMENT, "{headers:?}");
+        let page = get("/").await;
+        assert_eq!(page.text().contains(SNIPPET), whole, "{headers:?}");
+        assert!(whole || page.text() == document, "{headers:?}");
+        assert!(page.all("vary").join(", ").contains("Sec-Fetch-Dest") || headers.len() < 2);
+    }
 }

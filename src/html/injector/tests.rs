@@ -8,7 +8,7 @@ fn markup() -> Markup {
         script: "S".into(),
         path: "/seg/snippet.js".into(),
         csp: Csp::default(),
-        host: "shop.example".into(),
+        own: OwnFiles { host: "shop.example".into(), port: None, below: "/seg/".into() },
     }
 }
 

@@ -2,9 +2,13 @@
 // (@rudderstack/analytics-js), plus the ids that HttpOnly cookies hide from scripts (identity.js, in front of
 // this).
 // `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
-// call, x variants by experiment, and what identity.js says.
+// call, r another one when a page comes back as it was left, x variants by experiment, and what identity.js says.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
-if (edge.x) (window.doorstep = window.doorstep || {}).experiments = edge.x;
+var doorstep = window.doorstep = window.doorstep || {};
+doorstep.experiments = edge.x;
+// Scripts have put another page into the same window: the SDK is here.
+if (doorstep.rudderstack) return;
+doorstep.rudderstack = true;
 var sdk = window.rudderanalytics = window.rudderanalytics || [];
 if (sdk.snippetExecuted || !Array.isArray(sdk)) {
   if (window.console && console.error) console.error("RudderStack snippet included twice.");
@@ -52,7 +56,11 @@ sdk.ready(function () {
     return reset.call(own, true);
   };
 });
-if (edge.p) sdk.page();
+// A page that is made ready ahead is seen once it is shown.
+function seen() { sdk.page(); }
+if (edge.p && document.prerendering) document.addEventListener("prerenderingchange", seen, { once: true });
+else if (edge.p) seen();
+if (edge.p && edge.r) addEventListener("pageshow", function (event) { if (event.persisted) seen(); });
 var own = document.currentScript;
 var nonce = own && (own.nonce || own.getAttribute("nonce"));
 var script = document.createElement("script");

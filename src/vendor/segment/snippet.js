@@ -1,9 +1,13 @@
 // What a page needs before the SDK has come: the same queue of stubs as the vendor's snippet
 // (@segment/snippet), plus the ids that HttpOnly cookies hide from scripts (identity.js, in front of this).
 // `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
-// call, q links may not say who somebody is, x variants by experiment, and what identity.js says.
+// call, r another one when a page comes back as it was left, q links may not say who somebody is, x variants by experiment, and what identity.js says.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
-if (edge.x) (window.doorstep = window.doorstep || {}).experiments = edge.x;
+var doorstep = window.doorstep = window.doorstep || {};
+doorstep.experiments = edge.x;
+// Scripts have put another page into the same window: the SDK is here.
+if (doorstep.segment) return;
+doorstep.segment = true;
 var analytics = window.analytics = window.analytics || [];
 if (analytics.initialize) return;
 if (analytics.invoked) {
@@ -68,4 +72,8 @@ var options = {};
 if (edge.c) options.storage = { stores: ["localStorage", "memory"] };
 if (edge.q) options.useQueryString = false;
 analytics.load(edge.k, options);
-if (edge.p) analytics.page();
+// A page that is made ready ahead is seen once it is shown.
+function seen() { analytics.page(); }
+if (edge.p && document.prerendering) document.addEventListener("prerenderingchange", seen, { once: true });
+else if (edge.p) seen();
+if (edge.p && edge.r) addEventListener("pageshow", function (event) { if (event.persisted) seen(); });
