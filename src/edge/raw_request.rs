@@ -75,7 +75,7 @@ impl RawRequest {
         for byte in line {
             match byte {
                 byte if UNREAD.contains(byte) => {
-                    out.extend_from_slice(format!("%{byte:02X}").as_bytes())
+                    out.extend_from_slice(format!("%{byte:02X}").as_bytes());
                 }
                 byte => out.push(*byte),
             }

@@ -14,8 +14,9 @@ use lol_html::send::{
     DocumentContentHandlers, Element, ElementContentHandlers, HtmlRewriter, Settings,
 };
 use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter};
 
+use super::marks::{self, Marks};
 use super::place::plain_place;
 use super::{Csp, Keep, OwnFiles, Plan, Script, Title, Way};
 use crate::telemetry::{Feature, Rewrite, guard};
@@ -131,19 +132,14 @@ struct State {
     inert: usize,
     /// Where in `out` the bytes begin that have not been searched for the vendor's snippet.
     unsearched: usize,
-    /// The end of what was searched.
-    tail: Vec<u8>,
+    /// What has been searched before.
+    marks: Marks,
 }
 
 /// The most that the parser may hold: a longer tag or comment ends the attempt.
 const MAX_PARSER_BYTES: usize = 256 * 1024;
 /// Pieces of a page that has neither head nor body in sight.
 const PIECE_BYTES: usize = 4096;
-/// What the vendor's snippet, and ours, can be known by.
-static MARKS: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| {
-    ["SNIPPET_VERSION", "/analytics.js/v1/", "analytics.load("].map(memmem::Finder::new)
-});
-const LONGEST_MARK: usize = 17;
 
 impl Injector {
     /// Waits for the place of `markup`.
@@ -157,7 +153,7 @@ impl Injector {
             most: None,
             inert: 0,
             unsearched: 0,
-            tail: Vec::new(),
+            marks: Marks::default(),
         };
         Self {
             parser: Parsing::NotYet,
@@ -252,7 +248,7 @@ impl Injector {
             return false;
         };
         // What is known had no snippet, and needs no second look.
-        let present = known.is_none() && has_mark(head);
+        let present = known.is_none() && marks::is_in(head);
         let mut state = lock(&self.state);
         let way = state.decide(present);
         out.extend_from_slice(head);
@@ -330,11 +326,6 @@ fn starts(bytes: &[u8], name: &[u8]) -> bool {
     bytes.get(..name.len()).is_some_and(|given| given.eq_ignore_ascii_case(name))
 }
 
-/// Whether these bytes hold the vendor's snippet, or ours.
-fn has_mark(bytes: &[u8]) -> bool {
-    MARKS.iter().any(|mark| mark.find(bytes).is_some())
-}
-
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -409,7 +400,9 @@ fn on_element(shared: &Arc<Mutex<State>>, element: &mut Element<'_, '_>) {
             // A head can always have content, so that registering can't fail.
             let _ = element.on_end_tag(Box::new(move |end: &mut EndTag<'_>| {
                 let mut state = lock(&at_end);
+                // The end of a head inside of a template ends nothing (WHATWG HTML, 13.2.6.4.22).
                 if state.outcome.is_none()
+                    && state.inert == 0
                     && let Some(markup) = state.take_markup()
                 {
                     end.before(&markup, ContentType::Html);
@@ -421,9 +414,12 @@ fn on_element(shared: &Arc<Mutex<State>>, element: &mut Element<'_, '_>) {
             state.inert += 1;
             let at_end = Arc::clone(shared);
             drop(state);
-            let _ = element.on_end_tag(Box::new(move |_: &mut EndTag<'_>| {
-                let mut state = lock(&at_end);
-                state.inert = state.inert.saturating_sub(1);
+            let _ = element.on_end_tag(Box::new(move |end: &mut EndTag<'_>| {
+                // Only its own tag ends it.
+                if end.name() == "template" {
+                    let mut state = lock(&at_end);
+                    state.inert = state.inert.saturating_sub(1);
+                }
                 Ok(())
             }));
         }
@@ -464,16 +460,7 @@ impl State {
     /// Whether what stands before this place holds the vendor's snippet, or ours.
     fn has_snippet(&mut self) -> bool {
         let new = self.out.get(self.unsearched..).unwrap_or_default();
-        // A mark may stand across two chunks.
-        let seam = self.tail.len();
-        self.tail.extend_from_slice(new.get(..LONGEST_MARK.min(new.len())).unwrap_or_default());
-        let found = has_mark(&self.tail) || has_mark(new);
-        if new.len() >= LONGEST_MARK {
-            self.tail.clear();
-            self.tail.extend_from_slice(new.get(new.len() - LONGEST_MARK..).unwrap_or_default());
-        } else {
-            self.tail.drain(..self.tail.len().saturating_sub(LONGEST_MARK).min(seam));
-        }
+        let found = self.marks.find(new);
         self.unsearched = self.out.len();
         found
     }

@@ -16,6 +16,7 @@ mod hydration;
 mod injector;
 mod keep;
 mod links;
+mod marks;
 mod place;
 mod plan;
 mod rewriter;

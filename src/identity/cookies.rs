@@ -31,6 +31,7 @@ pub enum CookieForm {
 }
 
 const RUDDERSTACK: &str = "RS_ENC_v3_";
+const ENCRYPTED: &str = "RudderEncrypt:";
 
 impl CookieForm {
     /// The text of a cookie for `id`, before it is percent-encoded.
@@ -56,8 +57,12 @@ impl CookieForm {
             }
             _ => text,
         };
-        // Classic analytics.js writes JSON: nobody is `null` there.
-        if matches!(&*text, "null" | "undefined") {
+        // Classic analytics.js writes JSON: nobody is `null` there, and lists and objects are no ids.
+        if matches!(&*text, "null" | "undefined") || is_json(&text) {
+            return None;
+        }
+        // SDK 1 and 2 of RudderStack encrypt what they write: what it says can't be told.
+        if text.starts_with(ENCRYPTED) {
             return None;
         }
         if text.len() >= 2 && text.starts_with('"') && text.ends_with('"') {
@@ -66,6 +71,11 @@ impl CookieForm {
         }
         Some(text)
     }
+}
+
+/// Whether a text is a list or an object. A GUID in braces is none.
+fn is_json(text: &str) -> bool {
+    text.starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// What was found of one name.
@@ -221,6 +231,10 @@ mod tests {
             "ajs_user_id=null",
             "ajs_user_id=%6eull",
             "ajs_user_id=undefined",
+            "ajs_user_id=%22%22",
+            "ajs_user_id=%7B%22id%22%3A1%7D",
+            "ajs_user_id=%5B%5D",
+            "ajs_user_id=RudderEncrypt%3AU2FsdGVkX18gv3%2BZ",
             &long,
         ] {
             let got = user(header);
@@ -232,6 +246,9 @@ mod tests {
     fn every_form_of_the_sdk_is_read() {
         assert_eq!(user("a=1; ajs_user_id=john; b=2").as_deref(), Some("john"));
         assert_eq!(user("ajs_user_id=%22john%22").as_deref(), Some("john"));
+        assert_eq!(user("ajs_user_id=123").as_deref(), Some("123"));
+        assert_eq!(user("ajs_user_id=true").as_deref(), Some("true"));
+        assert_eq!(user("ajs_user_id={6F9619FF-8B86}").as_deref(), Some("{6F9619FF-8B86}"));
         assert_eq!(user("ajs_user_id=jo%20hn").as_deref(), Some("jo hn"));
         assert_eq!(user("ajs_user_id=j%C3%BC").as_deref(), Some("jü"));
         assert_eq!(user("ajs_user_id=john;ajs_user_id=john").as_deref(), Some("john"));
@@ -259,6 +276,7 @@ mod tests {
         assert_eq!(read(rudder), (None, Some("test-data".into())));
         assert_eq!(read("rl_user_id=%22john%22"), (Some("john".into()), None));
         assert_eq!(read("rl_user_id=RS_ENC_v3_!!"), (None, None));
+        assert_eq!(read("rl_user_id=RudderEncrypt%3AU2FsdGVkX1"), (None, None));
         let both = format!("{rudder}; ajs_anonymous_id=own");
         assert_eq!(read(&both), (None, Some("own".into())));
         assert_eq!(CookieForm::RudderStack.write("test-data"), "RS_ENC_v3_InRlc3QtZGF0YSI=");

@@ -60,10 +60,11 @@ async fn of_two_cookies_of_one_name_one_stays() {
         for line in page.all("set-cookie") {
             let value = line.split(['=', ';']).nth(1).unwrap();
             let scope = if line.contains("Domain=") { "domain" } else { "host" };
-            match line.contains("Max-Age=0") {
-                true => jar.remove(scope),
-                false => jar.insert(scope.to_owned(), value.to_owned()),
-            };
+            if line.contains("Max-Age=0") {
+                jar.remove(scope);
+            } else {
+                jar.insert(scope.to_owned(), value.to_owned());
+            }
         }
         ids.push(jar.values().cloned().collect::<Vec<_>>());
     }

@@ -1,3 +1,4 @@
+use memchr::memmem;
 use proptest::prelude::*;
 
 use super::*;
@@ -36,6 +37,8 @@ fn the_snippet_has_one_place() {
         (" \n<!-- c -->|Hello <b>x</b>", Rewrite::Injected),
         ("<html>|<body>x", Rewrite::Injected),
         ("<head><template><p>x</p></template>|</head>", Rewrite::Injected),
+        ("<head><template><p>x</p></head><body><p>y</body>", Rewrite::NoPlace),
+        ("<head><title>SNIPPET_VERSION</title>|</head>", Rewrite::Injected),
         ("<head><noscript><img src=x></noscript>|</head>", Rewrite::Injected),
         ("<head><link a='</head>'>|</head>", Rewrite::Injected),
         ("<header>|".trim_end_matches('|'), Rewrite::Injected),
