@@ -85,7 +85,7 @@ use failure::{
     FELL_BACK, FOLLOWED, answer_written, asks_again, error_page, failure_answer, failure_status,
     falls_back, has_answer,
 };
-use origin_connection::is_idle;
+use origin_connection::{hold_back, is_idle};
 use record::write_record;
 use upgrade::ignore_offers;
 
@@ -380,7 +380,7 @@ impl ProxyHttp for Edge {
     /// The address is well. The connection is a page's alone: what comes from a cache is not on it any more.
     async fn connected_to_upstream(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         reused: bool,
         peer: &HttpPeer,
         socket: RawFd,
@@ -395,6 +395,10 @@ impl ProxyHttp for Edge {
         }
         if !reused && let Some(upstream) = upstream(context) {
             upstream.worked(peer);
+        }
+        if session.as_downstream().is_upgrade_req() {
+            // Without descriptors for it the tunnel is as good as Pingora's own.
+            let _ = hold_back(socket);
         }
         if let Way::Page(page) = &context.way {
             let within = upstream(context).filter(|_| page.can_fall_back());

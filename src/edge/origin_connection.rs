@@ -2,11 +2,12 @@
 //! or began before the request had gone, and whose rest followed: an origin that did not wait for the rest takes it
 //! for the next request, and answers that to another visitor.
 
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
+use rustix::net::sockopt;
 
 use super::deadline::Deadline;
 use super::pace::longest;
@@ -80,6 +81,28 @@ impl OriginConnection {
             let _ = shutdown(socket, Shutdown::Read);
         }
     }
+}
+
+/// So long a request for a tunnel waits to go: Pingora has done with its body by then.
+const BEHIND_THE_BODY: Duration = Duration::from_millis(1);
+
+/// Lets the head of a request for a tunnel go a little later. Pingora tells its upstream half that the request has no body
+/// through a queue. Should the origin agree before that is read, it reads the end of that body as the tunnel's.
+///
+/// # Errors
+/// The system's own, when there are no descriptors left.
+#[allow(unsafe_code, reason = "Pingora tells its connection's descriptor as a number")]
+pub(super) fn hold_back(socket: RawFd) -> std::io::Result<()> {
+    // SAFETY: the caller is a hook of the request that holds the connection open until it returns, and the copy that is
+    // made meanwhile is a descriptor of its own.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned()?;
+    sockopt::set_tcp_cork(&socket, true)?;
+    tokio::spawn(async move {
+        tokio::time::sleep(BEHIND_THE_BODY).await;
+        // The system lets it go by itself, a little later.
+        let _ = sockopt::set_tcp_cork(&socket, false);
+    });
+    Ok(())
 }
 
 /// Whether an idle connection can take a request: it is open, and nothing has come that nobody asked for. Pingora asks
