@@ -23,6 +23,7 @@ mod hand_over;
 mod hostile;
 mod identity;
 mod marks;
+mod navigation;
 mod operator;
 mod page_views;
 mod pages;

@@ -31,7 +31,10 @@ function quiet() {
 async function comes(page, condition) {
   const end = Date.now() + 15000;
   while (!(await page.evaluate(condition).catch(() => false))) {
-    if (Date.now() > end) throw new Error(`did not come: ${condition}`);
+    if (Date.now() > end) {
+      const shown = await page.evaluate("location.href + '\\n' + document.body.innerHTML").catch(String);
+      throw new Error(`did not come: ${condition}\n${shown}`);
+    }
     await page.waitForTimeout(25);
   }
 }
