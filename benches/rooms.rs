@@ -127,7 +127,7 @@ fn cookies(c: &mut Criterion) {
 /// Ten rules, and what rules about other pages cost: nothing, or they are not found by route.
 fn decision(c: &mut Criterion) {
     let (visitor, profile) = john();
-    let wants = Wants { html: true, safe: true };
+    let wants = Wants::PAGE;
     let asking = Asking { site: "shop", wants, earlier: &First, deciders: &[] };
     let mut group = c.benchmark_group("decide/ten rules");
     for elsewhere in [0, 1000] {

@@ -291,7 +291,7 @@ fn rules<'f>(
     facts: &mut Facts<'f>,
     wanted: Vec<(String, String)>,
 ) -> (Value, Decision) {
-    let wants = Wants { html: true, safe: true };
+    let wants = Wants::PAGE;
     let concerned = site.rules.concerning(&site.name, facts.path(), wants, &[]);
     let mut trace = Trace::new();
     let wanted = Wanted(wanted);

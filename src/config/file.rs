@@ -12,7 +12,7 @@ use super::secret::Secret;
 use super::units::{ByteSize, Duration};
 
 pub use personal::{
-    Choice, Experiment, Exposures, Insert, Links, Methods, Rewrite, Route, Set, Sticky,
+    AppliesTo, Choice, Experiment, Exposures, Insert, Links, Methods, Rewrite, Route, Set, Sticky,
     TraitCookie, Variant, Variation,
 };
 pub use profiles::{

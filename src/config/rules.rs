@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::compile::Checking;
-use super::file::{self, Links, Methods};
+use super::file::{self, AppliesTo, Links, Methods};
 use super::problem::readable;
 use super::site::{condition, expression, page_path};
 use crate::decide::{
@@ -145,10 +145,11 @@ impl Compiler<'_, '_> {
             }
             good &= choices.len() == variation.choose.len();
             let any_method = variation.methods == Methods::All;
+            let everything = variation.applies_to == AppliesTo::Everything;
             match routes {
                 Some(routes) => {
                     let patterns = routes.clone();
-                    let item = Variation { routes, choices, any_method };
+                    let item = Variation { routes, choices, any_method, everything };
                     self.rules.variations.add(&patterns, item);
                 }
                 None => good = false,

@@ -97,8 +97,15 @@ pub struct Decision {
 pub struct Wants {
     /// It is HTML, and can be changed.
     pub html: bool,
+    /// It is a page, or a part or a framework's data of one.
+    pub page: bool,
     /// It only reads: GET, HEAD.
     pub safe: bool,
+}
+
+impl Wants {
+    /// A page that a browser shows.
+    pub const PAGE: Self = Self { html: true, page: true, safe: true };
 }
 
 /// Told of every rule, where somebody wants to know.
@@ -152,13 +159,18 @@ impl Rules {
         deciders: &[Arc<dyn Decide>],
     ) -> Concerned {
         let mut variations = self.variations.find(path);
-        if !wants.safe {
-            variations.retain(|index| {
-                self.variations.get(*index).is_some_and(|variation| variation.any_method)
-            });
+        let is_other = wants.safe && !wants.page;
+        if !wants.safe || is_other {
+            let holds = |variation: &Variation| {
+                if is_other { variation.everything } else { variation.any_method }
+            };
+            variations.retain(|index| self.variations.get(*index).is_some_and(holds));
+            if is_other && variations.is_empty() {
+                return Concerned::default();
+            }
         }
         // What a script fetches of a page belongs to the variant that is shown.
-        let takes_part = wants.html || wants.safe;
+        let takes_part = wants.html || (wants.safe && wants.page);
         let experiments = if takes_part { self.experiments.find(path) } else { Found::new() };
         let rewrite = if wants.html { self.rewrite.find(path) } else { Found::new() };
         let client = wants.html && !(self.client_traits.is_empty() && self.cookies.is_empty());

@@ -15,6 +15,8 @@ pub struct Variation {
     pub choices: Vec<Choice>,
     /// Also for requests that change something.
     pub any_method: bool,
+    /// Also for requests that are not about a page.
+    pub everything: bool,
 }
 
 /// A condition and the page that it leads to.

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::confirm::Said;
 use super::exposure::Sights;
 use super::fetches::Fetching;
-use super::form::Form;
+use super::form::{Data, Form};
 use super::origin_connection::OriginConnection;
 use super::page_view::View;
 use super::preview::Given;
@@ -127,6 +127,8 @@ pub(super) struct Lead {
 pub(super) struct Page {
     /// In which form it is asked for.
     pub(super) form: Form,
+    /// It is a framework's data of a page: `path` is the page's.
+    pub(super) data: Option<Data>,
     /// The client says that it wants HTML.
     pub(super) wants_html: bool,
     /// It only reads.

@@ -95,7 +95,8 @@ impl Edge {
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
         let given = page.given.get_or_insert_with(|| Box::new(Given::of(site, request)));
         let mut trace = given.explains().then(Trace::new);
-        let wants = Wants { html: page.form.can_change(), safe: page.safe };
+        let html = page.form.can_change();
+        let wants = Wants { html, page: page.form.is_page(), safe: page.safe };
         let earlier = &**given;
         let asking = Asking { site: &site.name, wants, earlier, deciders: &self.deciders };
         let decision = site.rules.decide(&page.concerned, &mut facts, &asking, trace.as_mut());
@@ -159,7 +160,7 @@ impl Edge {
         let request = session.req_header();
         let page = referring(request, context.authority.as_str());
         let path = page.as_deref().unwrap_or_else(|| request.uri.path());
-        let wants = Wants { html: true, safe: true };
+        let wants = Wants::PAGE;
         let mut concerned = site.rules.concerning(&site.name, path, wants, &self.deciders);
         if !concerned.personal {
             return Handed::nothing();

@@ -113,6 +113,39 @@ impl Form {
     }
 }
 
+/// A framework's data of a page, by how its path ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    /// `/shop/__data.json`
+    SvelteKit,
+    /// `/shop.data`, and `/_root.data` for `/`: React Router, Remix.
+    ReactRouter,
+}
+
+const SVELTE_KIT: &str = "/__data.json";
+const REACT_ROUTER: &str = ".data";
+const ROOT: &str = "/_root";
+
+impl Data {
+    /// The page that `path` is the data of.
+    pub(super) fn of(path: &str) -> Option<(&str, Self)> {
+        if let Some(page) = path.strip_suffix(SVELTE_KIT) {
+            return Some((if page.is_empty() { "/" } else { page }, Self::SvelteKit));
+        }
+        let page = path.strip_suffix(REACT_ROUTER).filter(|page| !page.ends_with('/'))?;
+        Some((if page == ROOT { "/" } else { page }, Self::ReactRouter))
+    }
+
+    /// Where the same data of `page` is.
+    pub(super) fn path(self, page: &str) -> String {
+        match (self, page) {
+            (Self::SvelteKit, page) => page.trim_end_matches('/').to_owned() + SVELTE_KIT,
+            (Self::ReactRouter, "/") => ROOT.to_owned() + REACT_ROUTER,
+            (Self::ReactRouter, page) => page.trim_end_matches('/').to_owned() + REACT_ROUTER,
+        }
+    }
+}
+
 /// Whether a script asks for less than a document.
 fn is_part(headers: &HeaderMap) -> bool {
     let script = headers.get(X_REQUESTED_WITH);
@@ -159,6 +192,22 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         Form::of(&request)
+    }
+
+    #[test]
+    fn data_of_a_page_is_known_by_its_path() {
+        for (path, page, data) in [
+            ("/shop/__data.json", "/shop", Data::SvelteKit),
+            ("/__data.json", "/", Data::SvelteKit),
+            ("/shop/a.data", "/shop/a", Data::ReactRouter),
+            ("/_root.data", "/", Data::ReactRouter),
+        ] {
+            assert_eq!(Data::of(path), Some((page, data)), "{path}");
+            assert_eq!(data.path(page), path);
+        }
+        for other in ["/", "/data", "/a/.data", "/x__data.json"] {
+            assert_eq!(Data::of(other), None, "{other}");
+        }
     }
 
     #[test]

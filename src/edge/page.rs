@@ -16,7 +16,7 @@ use super::client::append;
 use super::confirm::{Said, said_by_origin};
 use super::context::{Context, Page, Way};
 use super::decide::{Handed, flags};
-use super::form::{Form, is_safe, wants_html};
+use super::form::{Data, Form, is_safe, wants_html};
 use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
@@ -26,7 +26,7 @@ use super::response::{
 };
 use super::settle::{end_traits, settle};
 use super::who::named;
-use crate::decide::{Concerned, Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
+use crate::decide::{Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
 use crate::html::{Coding, Title};
 use crate::identity::{OtherCookie, Visitor, cookie, cookie_value};
@@ -94,15 +94,14 @@ impl Page {
     ) -> Self {
         let request = session.req_header();
         let (form, safe) = (Form::of(request), is_safe(request));
+        let data = Data::of(path).filter(|_| form.is_page());
+        let (path, form) = data.map_or((path, form), |(page, _)| (page, Form::Part));
+        let data = data.map(|(_, data)| data);
         let wants_html = form.is_document() && wants_html(request);
-        let wants = Wants { html: form.can_change(), safe };
-        let concerned = if form.is_page() || !safe {
-            site.rules.concerning(&site.name, path, wants, deciders)
-        } else {
-            Concerned::default()
-        };
+        let wants = Wants { html: form.can_change(), page: form.is_page(), safe };
+        let concerned = site.rules.concerning(&site.name, path, wants, deciders);
         let path = if concerned.personal { path.into() } else { Box::default() };
-        Self { form, wants_html, safe, path, concerned, ..Self::default() }
+        Self { form, data, wants_html, safe, path, concerned, ..Self::default() }
     }
 }
 
@@ -122,7 +121,8 @@ pub(super) fn to_origin(
     if let Some(followed) = page.followed.as_ref().filter(|_| page.target().is_some()) {
         request.set_uri(parse_uri(followed)?);
     } else if chosen.is_some() || bare.is_some() {
-        let path = chosen.unwrap_or_else(|| request.uri.path());
+        let data = chosen.zip(page.data).map(|(path, data)| data.path(path));
+        let path = data.as_deref().or(chosen).unwrap_or_else(|| request.uri.path());
         let query = bare.as_deref().or(query).filter(|query| bare.is_none() || !query.is_empty());
         let target = match query {
             Some(query) => format!("{path}?{query}"),

@@ -79,7 +79,9 @@ impl Edge {
                 if page.consent() == Consent::Denied {
                     page.outcome = Some(Personalization::Denied);
                 } else if decides {
-                    Box::pin(self.decide(session, &site, &path, &mut page, context)).await;
+                    let of_data = page.data.map(|_| page.path.clone());
+                    let about = of_data.as_deref().unwrap_or(&path);
+                    Box::pin(self.decide(session, &site, about, &mut page, context)).await;
                     if let Some(Target::Elsewhere { to, status }) = page.target() {
                         let moved = page::moved(to, *status, session.req_header().uri.query());
                         site.metrics.page(Personalization::Personalized);

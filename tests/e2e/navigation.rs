@@ -46,8 +46,10 @@ client_traits: { red: traits.red }",
         )
         .start()
         .await;
-    let push = json!({"type": "identify", "userId": "john", "traits": {"red": true, "name": "John"}});
-    let request = edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
+    let push =
+        json!({"type": "identify", "userId": "john", "traits": {"red": true, "name": "John"}});
+    let request =
+        edge.request("POST", "/seg/profiles-webhook").header("Authorization", "Basic dTpw");
     assert_eq!(request.body(push.to_string()).send().await.status, 200);
     let at = |path: &str, text: &str| {
         format!(
@@ -57,7 +59,8 @@ client_traits: { red: traits.red }",
     };
     let click = |id: &str| format!("document.getElementById('{id}').click()");
     let (home, other) = (at("/", "red home"), at("/a", "red other"));
-    let cookies = json!([{"name": "ajs_user_id", "value": "john", "domain": ".shop.example", "path": "/"}]);
+    let cookies =
+        json!([{"name": "ajs_user_id", "value": "john", "domain": ".shop.example", "path": "/"}]);
     let url = format!("http://www.shop.example:{}", edge.port);
     let ready = "window.analytics && analytics.initialized === true";
     let steps = json!([

@@ -279,3 +279,77 @@ request_headers: { X-Doorstep-Plan: traits.plan, X-Doorstep-Odd: 'traits.odd' }"
     );
     assert_eq!(origin.until("/nobody", 1).await[0].header("x-doorstep-plan"), None);
 }
+
+/// Whoever asks for a page, in whichever form, gets the visitor's; what is no page stays everybody's, unless told.
+#[tokio::test]
+async fn a_variation_holds_for_every_form_of_its_page() {
+    let origin = Server::start(|asked| {
+        let kind = if asked.target.contains(".css") { "text/css" } else { "text/html" };
+        Reply::new(200, &[&format!("Content-Type: {kind}")], format!("<html>{}", asked.target))
+    })
+    .await;
+    let edge = Setup::new(origin.port)
+        .site(
+            "inject: { enabled: false }
+request_headers: { x-doorstep-plan: '\"gold\"' }
+variations:
+- { route: /, choose: [{ path: /red }] }
+- { route: /old, choose: [{ redirect: /new }] }
+- { route: /theme/*, applies_to: everything, choose: [{ path: /red.css }] }
+- { route: /pages/*, choose: [{ path: /red/page }] }",
+        )
+        .start()
+        .await;
+    let (html, any) = (("Accept", "text/html"), ("Accept", "*/*"));
+    let fetched = ("Sec-Fetch-Dest", "empty");
+    let forms: [&[(&str, &str)]; 9] = [
+        &[html],
+        &[any],
+        &[],
+        &[any, fetched],
+        &[html, fetched, ("Turbo-Frame", "a")],
+        &[any, ("HX-Request", "true")],
+        &[any, fetched, ("RSC", "1")],
+        &[any, ("X-Up-Version", "3")],
+        &[html, ("X-PJAX", "true"), ("X-Requested-With", "XMLHttpRequest")],
+    ];
+    let send = |method: &'static str, path: &str, headers: &[(&str, &str)]| {
+        let request = edge.request(method, path);
+        headers.iter().fold(request, |request, (name, value)| request.header(name, value)).send()
+    };
+    for headers in forms {
+        let page = send("GET", "/?q=1", headers).await;
+        assert_eq!(page.text(), "<html>/red?q=1", "{headers:?}");
+        assert_eq!(page.header("cache-control"), Some("private, no-cache"), "{headers:?}");
+        assert_eq!(
+            origin.asked().last().unwrap().header("x-doorstep-plan"),
+            Some("gold"),
+            "{headers:?}"
+        );
+        assert_eq!(send("HEAD", "/", headers).await.status, 200);
+        assert_eq!(origin.asked().last().unwrap().target, "/red");
+        let moved = send("GET", "/old", headers).await;
+        assert_eq!((moved.status, moved.header("location")), (302, Some("/new")), "{headers:?}");
+    }
+    let (image, style) = (("Sec-Fetch-Dest", "image"), ("Sec-Fetch-Dest", "style"));
+    for (path, headers, got) in [
+        ("/pages/a", &[image][..], "/pages/a"),
+        ("/pages/a", &[("Accept", "image/webp,*/*;q=0.8")], "/pages/a"),
+        ("/pages/a", &[("Accept", "application/json"), fetched], "/pages/a"),
+        ("/pages/a", &[any, fetched], "/red/page"),
+        ("/theme/a.css", &[style], "/red.css"),
+        // A framework's data of a page.
+        ("/__data.json?x=1", &[any, fetched], "/red/__data.json?x=1"),
+        ("/_root.data", &[any, fetched], "/red.data"),
+        ("/pages/a.data", &[any, fetched], "/red/page.data"),
+    ] {
+        assert_eq!(
+            send("GET", path, headers).await.text(),
+            format!("<html>{got}"),
+            "{path} {headers:?}"
+        );
+    }
+    let image =
+        origin.asked().into_iter().find(|asked| asked.header("sec-fetch-dest") == Some("image"));
+    assert_eq!(image.unwrap().header("x-doorstep-plan"), None);
+}

@@ -42,6 +42,20 @@ pub struct Variation {
     /// Which requests: `safe` for GET and HEAD, `all` also for those that change something.
     #[serde(default)]
     pub methods: Methods,
+    /// Which requests for such a path: those for pages, in whichever form, or everything.
+    #[serde(default)]
+    pub applies_to: AppliesTo,
+}
+
+/// What a route's variations are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AppliesTo {
+    /// Pages: what browsers show, and what scripts fetch of a page.
+    #[default]
+    Pages,
+    /// Everything: images, styles, data as well.
+    Everything,
 }
 
 /// Which requests have variations.

@@ -191,7 +191,7 @@ fn edits(config: &Config, v: &Value, w: &Value) -> Vec<Edit> {
     let _ = profile.merge(&Update::new(1, traits), 1);
     let visitor = Visitor::default();
     let mut facts = Facts::new(&visitor, Some(&profile), &Asked);
-    let wants = Wants { html: true, safe: true };
+    let wants = Wants::PAGE;
     let asking = Asking { site: "rewriting", wants, earlier: &Asked, deciders: &[] };
     let concerned = rules.concerning("rewriting", "/", wants, &[]);
     rules.decide(&concerned, &mut facts, &asking, None).edits.clone()

@@ -48,7 +48,7 @@ fn decide(rules: &str, earlier: &Wanted, deciders: &[Arc<dyn Decide>]) -> (Decis
     let config = config(rules);
     let site = &config.snapshot.all_sites[0];
     let visitor = Visitor { anonymous: AnonymousId::parse("a").ok(), ..Visitor::default() };
-    let wants = Wants { html: true, safe: true };
+    let wants = Wants::PAGE;
     let mut facts = Facts::new(&visitor, None, &Asked);
     let concerned = site.rules.concerning("rules", facts.path(), wants, deciders);
     let asking = Asking { site: "rules", wants, earlier, deciders };
