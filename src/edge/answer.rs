@@ -74,6 +74,8 @@ impl Answer {
         let Some(origin) = origin else { return self };
         self.with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
             .with(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")
+            // When to send again: SDKs ask for it.
+            .with(header::ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After")
             .with(header::VARY, "origin")
     }
 

@@ -312,6 +312,7 @@ async fn pages_of_a_sub_domain_may_send_events_with_credentials() {
     for (name, value) in [
         ("access-control-allow-origin", origin),
         ("access-control-allow-credentials", "true"),
+        ("access-control-expose-headers", "Retry-After"),
         ("vary", "origin"),
     ] {
         assert_eq!(
