@@ -60,6 +60,7 @@ impl Vendor {
     /// The event that a path below the prefix takes.
     #[must_use]
     pub fn event(self, path: &str) -> Option<Kind> {
+        let path = path.strip_suffix('/').unwrap_or(path);
         match self {
             Self::Segment => ["/evs/", "/events/"]
                 .iter()

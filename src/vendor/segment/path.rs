@@ -20,6 +20,8 @@ impl Asset {
     /// `/assets/…` and the vendor's own names.
     #[must_use]
     pub fn parse(path: &str, key: &WriteKey) -> Option<Self> {
+        // As the Edge SDK's router takes them.
+        let path = path.strip_suffix('/').unwrap_or(path);
         if path == "/assets/sdk.js" {
             return Some(Self::Sdk);
         }
@@ -34,7 +36,9 @@ impl Asset {
             return keyed(rest, "/analytics.min.js").then_some(Self::Sdk);
         }
         if let Some(rest) = path.strip_prefix("/v1/projects/") {
-            return keyed(rest, "/settings").then_some(Self::Settings);
+            // The site has one source, whatever key a page still has.
+            let given = rest.strip_suffix("/settings")?;
+            return (is_safe(given) && !given.contains('/')).then_some(Self::Settings);
         }
         if let Some(rest) = path.strip_prefix("/analytics-next/bundles/") {
             return is_safe(rest).then(|| Self::Bundle(rest.into()));
@@ -83,7 +87,9 @@ mod tests {
                 "/analytics.js/v1/abcdefgh1/analytics.min.js",
                 "/analytics.js/v1/abcdefgh1/analytics.min.js",
             ),
+            ("/ajs/x1/", "/analytics.js/v1/abcdefgh1/analytics.min.js"),
             ("/v1/projects/REDACTED/settings", "/v1/projects/abcdefgh1/settings"),
+            ("/v1/projects/an-older-key/settings/", "/v1/projects/abcdefgh1/settings"),
             (
                 "/assets/analytics-next/bundles/a.bundle.1.js",
                 "/analytics-next/bundles/a.bundle.1.js",
