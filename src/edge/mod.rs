@@ -187,6 +187,16 @@ impl Edge {
     }
 }
 
+/// Whether another request came with this one (RFC 9112, 9.3.2).
+fn is_followed(request: &RequestHeader, raw: Option<&RawRequest>) -> bool {
+    if request.headers.contains_key(header::TRANSFER_ENCODING) {
+        return false;
+    }
+    let length = request.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+    raw.is_some_and(|raw| raw.is_followed(length))
+}
+
 #[async_trait]
 impl ProxyHttp for Edge {
     type CTX = Context;
@@ -232,6 +242,10 @@ impl ProxyHttp for Edge {
         let tunnel = session.req_header().headers.contains_key(header::UPGRADE);
         session.set_read_timeout((!tunnel).then_some(READ_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        if is_followed(session.req_header(), context.raw.as_ref()) {
+            // The client sends it again, once it is told.
+            session.set_keepalive(None);
+        }
         if let Err(malformed) = strict::check(session.as_downstream(), context.raw.as_ref()) {
             REJECTED.with_label_values(&[malformed.label()]).inc();
             context.refused = Some(malformed.label());

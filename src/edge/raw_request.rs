@@ -113,6 +113,12 @@ impl RawRequest {
         bytes.body(&behind)
     }
 
+    /// Whether another request has come with this one, whose body has `length` bytes: Pingora has read it by now, and
+    /// can't answer it.
+    pub(super) fn is_followed(&self, length: u64) -> bool {
+        self.bytes().behind.len() as u64 > length
+    }
+
     /// The body has a length, or there is none: nothing of it has to be looked at.
     pub(super) fn expect_no_chunks(&self) {
         self.bytes().behind = Vec::new();
@@ -190,6 +196,13 @@ mod tests {
             assert_eq!(all.escape_ascii().to_string(), whole.escape_ascii().to_string(), "{size}");
             assert!(raw.is_divided());
         }
+    }
+
+    #[test]
+    fn a_request_that_came_with_another_is_noticed() {
+        let raw = RawRequest::default();
+        assert_eq!(raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"ab"), None);
+        assert!(!raw.is_followed(2) && !raw.is_followed(3) && raw.is_followed(0));
     }
 
     #[test]

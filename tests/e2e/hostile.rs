@@ -108,7 +108,8 @@ async fn no_trick_below_the_prefix_reaches_another_upstream() {
         "/seg/evs/",
         "/seg/evs/x",
         "/seg/assets/",
-        "/seg/v1/projects/other-key-123/settings",
+        "/seg/v1/projects/other/key/settings",
+        "/seg/v1/projects/..%252f..%252fx/settings",
         "/seg/next-integrations/%2e%2e/x",
     ] {
         assert_eq!(edge.get(path).await.status, 404, "{path}");
@@ -123,6 +124,13 @@ async fn no_trick_below_the_prefix_reaches_another_upstream() {
         assert_eq!(edge.get(path).await.status, 400, "{path}");
     }
     assert!(origin.asked().is_empty() && vendor.files().is_empty());
+    // Whatever key is asked for, the site's own is.
+    assert_eq!(edge.get("/seg/v1/projects/other-key-123/settings").await.status, 200);
+    let asked: Vec<String> = vendor.files().into_iter().map(|asked| asked.target).collect();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|target| !target.contains("other-key")),
+        "{asked:?}"
+    );
     // Empty lines in front of a request are none of it.
     let answer = edge.raw("\r\n\r\nGET /own HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
     assert_eq!(answer.unwrap().text(), "origin");

@@ -318,3 +318,30 @@ async fn a_slow_origin_is_given_up_after_its_time() {
     let edge = Setup::new(origin.port).origin("read_timeout: 300ms").start().await;
     assert_eq!(edge.get("/").await.status, 504);
 }
+
+/// What Pingora has read with another request it can't answer: the client is told, and sends it again.
+#[tokio::test]
+async fn of_requests_that_come_together_the_last_answer_says_that_it_is() {
+    let origin = Server::start(|asked| Reply::new(200, &[], &asked.target)).await;
+    let edge = Setup::new(origin.port).start().await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    let post = "POST /1 HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 2\r\n\r\nab";
+    for first in [get("/1"), post.to_owned()] {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write([first, get("/2"), get("/3")].concat()).await;
+        let mut answered = Vec::new();
+        while let Some(answer) = connection.answer("GET").await {
+            let closes = answer.header("connection") == Some("close");
+            answered.push(answer.text());
+            if closes {
+                break;
+            }
+        }
+        assert!(
+            !answered.is_empty()
+                && ["/1", "/2", "/3"]
+                    .starts_with(&answered.iter().map(String::as_str).collect::<Vec<_>>()[..])
+        );
+        assert!(connection.answer("GET").await.is_none(), "it is closed as it said");
+    }
+}
