@@ -492,11 +492,20 @@ pub struct Inject {
     /// a delivered page, and the snippet does not. For visitors whose browser runs no scripts, or, with
     /// `"true"`, as the only source of a site.
     pub edge_page_views: Option<String>,
+    /// Pages such as `/offline` or `/app/**` that get the snippet even where a script fetches them and says nothing of what
+    /// for: a service worker that stores the shell of an app.
+    pub also: Vec<String>,
 }
 
 impl Default for Inject {
     fn default() -> Self {
-        Self { enabled: true, page_call: true, restored_pages: false, edge_page_views: None }
+        Self {
+            enabled: true,
+            page_call: true,
+            restored_pages: false,
+            edge_page_views: None,
+            also: Vec::new(),
+        }
     }
 }
 

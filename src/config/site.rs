@@ -10,7 +10,7 @@ use super::rules::rules;
 use super::secret::Secret;
 use super::vendors::{generic, sdks};
 use super::warnings::warn_of_unsigned_ids;
-use crate::decide::{ConsentRules, Expression, ExpressionError};
+use crate::decide::{ConsentRules, Expression, ExpressionError, RoutePattern};
 use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
 use crate::site::{
@@ -54,6 +54,7 @@ pub(super) fn compile_site(
     let consent = consent(checking, &format!("{at}/consent"), &site.consent);
     let views = site.inject.edge_page_views.as_deref();
     let views = about_requests(checking, &format!("{at}/inject/edge_page_views"), views);
+    let shells = shells(checking, at, site);
     let bots = about_requests(checking, &format!("{at}/bots"), site.bots.as_deref());
 
     let (prefix, (segment, rudderstack)) = (prefix?, sdks?);
@@ -117,18 +118,33 @@ pub(super) fn compile_site(
         signing_keys: signing_keys?,
         user_hash: user_hash?,
         check: check?,
-        exposures: match site.exposures {
-            file::Exposures::Track => Exposures::Track,
-            file::Exposures::Identify => Exposures::Identify,
-            file::Exposures::None => Exposures::None,
-        },
+        exposures: exposures(site.exposures),
         enrich: enrich(&site.enrich),
         consent: consent?,
         bots: bots?,
         edge_page_views: views?,
+        shells: shells?,
         rules,
         metrics,
     })
+}
+
+fn exposures(given: file::Exposures) -> Exposures {
+    match given {
+        file::Exposures::Track => Exposures::Track,
+        file::Exposures::Identify => Exposures::Identify,
+        file::Exposures::None => Exposures::None,
+    }
+}
+
+/// Pages that scripts fetch to show them later.
+fn shells(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<Vec<RoutePattern>> {
+    let mut all = Vec::new();
+    for (index, text) in site.inject.also.iter().enumerate() {
+        let place = format!("{at}/inject/also/{index}");
+        all.extend(checking.take(&place, RoutePattern::parse(text)));
+    }
+    (all.len() == site.inject.also.len()).then_some(all)
 }
 
 /// What events say beside what the page has said.

@@ -95,6 +95,8 @@ impl Page {
         let request = session.req_header();
         let (form, safe) = (Form::of(request), is_safe(request));
         let data = Data::of(path).filter(|_| form.is_page());
+        let is_shell = || site.shells.iter().any(|shell| shell.matches(path));
+        let form = if form == Form::Anything && is_shell() { Form::Document } else { form };
         let (path, form) = data.map_or((path, form), |(page, _)| (page, Form::Part));
         let data = data.map(|(_, data)| data);
         let wants_html = form.is_document() && wants_html(request);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::collect::Lane;
 use crate::config::Secret;
-use crate::decide::{ConsentRules, Expression, Rules};
+use crate::decide::{ConsentRules, Expression, RoutePattern, Rules};
 use crate::identity::{IdentityPolicy, SigningKeys};
 use crate::profile::Signature;
 use crate::profile::source::ProfileSource;
@@ -73,6 +73,8 @@ pub struct Site {
     pub bots: Option<Expression>,
     /// True of pages of which the edge tells that they were seen, and not the browser.
     pub edge_page_views: Option<Expression>,
+    /// Pages that are changed even where a script fetches them and says nothing of what for.
+    pub shells: Vec<RoutePattern>,
     /// How identity is kept.
     pub identity: IdentityPolicy,
     /// What signs user ids and preview links.

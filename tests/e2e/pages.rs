@@ -551,7 +551,7 @@ async fn fragments_get_no_snippet_and_whole_documents_do() {
         Reply::html(if asked.target == "/list" { FRAGMENT.to_owned() } else { own.clone() })
     })
     .await;
-    let edge = Setup::new(origin.port).start().await;
+    let edge = Setup::new(origin.port).site("inject: { also: [/app/**] }").start().await;
     let (html, any) = (("Accept", "text/html,*/*;q=0.8"), ("Accept", "*/*"));
     let fetched = ("Sec-Fetch-Dest", "empty");
     for (headers, whole) in [
@@ -580,4 +580,11 @@ async fn fragments_get_no_snippet_and_whole_documents_do() {
         assert!(whole || page.text() == document, "{headers:?}");
         assert!(page.all("vary").join(", ").contains("Sec-Fetch-Dest") || headers.len() < 2);
     }
+    // The shell of an app, which a service worker stores.
+    let shell = edge.request("GET", "/app/shell").header("Accept", "*/*");
+    let shell = shell.header("Sec-Fetch-Dest", "empty").send().await;
+    assert!(
+        shell.text().contains(SNIPPET)
+            && shell.header("cache-control") == Some("private, no-cache")
+    );
 }
