@@ -153,7 +153,8 @@ impl Fault {
         match (self, has_room) {
             (Self::Site, true) => 60,
             (Self::Site, false) | (Self::Vendor, true) => 9,
-            (Self::Vendor, false) | (Self::Answer, _) => 2,
+            (Self::Answer, true) => 5,
+            (Self::Vendor | Self::Answer, false) => 2,
         }
     }
 }

@@ -129,8 +129,6 @@ pub(super) struct Page {
     pub(super) form: Form,
     /// It is a framework's data of a page: `path` is the page's.
     pub(super) data: Option<Data>,
-    /// The client says that it wants HTML.
-    pub(super) wants_html: bool,
     /// It only reads.
     pub(super) safe: bool,
     /// Its path, normalised, where there are rules about it.

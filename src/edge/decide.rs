@@ -84,7 +84,7 @@ impl Edge {
         let asked = self.asked(request, path, context);
         let who = page.who.take().unwrap_or_else(|| self.who(site, request, context));
         // A newcomer takes part from the first page on.
-        let who = if page.form.can_change() { who.minted(site) } else { who };
+        let who = if page.form.is_document() { who.minted(site) } else { who };
         let Confirmation { known, verdict, .. } =
             self.confirmed(site, request, context, &who).await;
         page.verdict = verdict;

@@ -51,7 +51,7 @@ const DOCUMENTS: [HeaderName; 5] = [
 /// By what a page's forms differ.
 pub(super) const VARY: HeaderValue = HeaderValue::from_static(
     "Accept, Sec-Fetch-Dest, X-Requested-With, HX-Request, HX-Boosted, HX-History-Restore-Request, Turbo-Frame, X-PJAX, \
-     X-Up-Version, RSC, X-Inertia",
+     X-Up-Version, X-Barba, X-Livewire-Navigate, RSC, Next-Router-Prefetch, X-Inertia",
 );
 
 impl Form {
@@ -132,7 +132,11 @@ impl Data {
         if let Some(page) = path.strip_suffix(SVELTE_KIT) {
             return Some((if page.is_empty() { "/" } else { page }, Self::SvelteKit));
         }
-        let page = path.strip_suffix(REACT_ROUTER).filter(|page| !page.ends_with('/'))?;
+        let page = path.strip_suffix(REACT_ROUTER)?;
+        // `...data` would be `..`, which no route may be asked about.
+        if page.ends_with(['/', '.']) {
+            return None;
+        }
         Some((if page == ROOT { "/" } else { page }, Self::ReactRouter))
     }
 
@@ -144,6 +148,14 @@ impl Data {
             (Self::ReactRouter, page) => page.trim_end_matches('/').to_owned() + REACT_ROUTER,
         }
     }
+}
+
+/// Whether the client says nothing of what the answer is for: whatever it has stored came to it in this form.
+pub(super) fn says_nothing(request: &RequestHeader) -> bool {
+    let headers = &request.headers;
+    !headers.contains_key(SEC_FETCH_DEST)
+        && !wants_html(request)
+        && !DOCUMENTS.iter().any(|name| headers.contains_key(name))
 }
 
 /// Whether a script asks for less than a document.
@@ -195,6 +207,16 @@ mod tests {
     }
 
     #[test]
+    fn caches_are_told_of_all_that_the_form_depends_on() {
+        let told = VARY.to_str().unwrap().to_ascii_lowercase();
+        let told: Vec<&str> = told.split(',').map(str::trim).collect();
+        let others = [SEC_FETCH_DEST, X_REQUESTED_WITH, header::ACCEPT];
+        for name in PARTS.into_iter().chain(DOCUMENTS).chain(others) {
+            assert!(told.contains(&name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
     fn data_of_a_page_is_known_by_its_path() {
         for (path, page, data) in [
             ("/shop/__data.json", "/shop", Data::SvelteKit),
@@ -205,7 +227,9 @@ mod tests {
             assert_eq!(Data::of(path), Some((page, data)), "{path}");
             assert_eq!(data.path(page), path);
         }
-        for other in ["/", "/data", "/a/.data", "/x__data.json"] {
+        for other in
+            ["/", "/data", "/a/.data", "/x__data.json", "/a/..data", "/a/...data", "/a..data"]
+        {
             assert_eq!(Data::of(other), None, "{other}");
         }
     }

@@ -16,7 +16,7 @@ use super::client::append;
 use super::confirm::{Said, said_by_origin};
 use super::context::{Context, Page, Way};
 use super::decide::{Handed, flags};
-use super::form::{Data, Form, is_safe, wants_html};
+use super::form::{Data, Form, is_safe, says_nothing};
 use super::page_body::{KnownBy, known_by, rewrite};
 use super::page_view::{View, is_prefetch};
 use super::preview::{Given, without_token};
@@ -94,16 +94,15 @@ impl Page {
     ) -> Self {
         let request = session.req_header();
         let (form, safe) = (Form::of(request), is_safe(request));
-        let data = Data::of(path).filter(|_| form.is_page());
+        let data = Data::of(path).filter(|_| form.is_page() && form != Form::Shown);
         let is_shell = || site.shells.iter().any(|shell| shell.matches(path));
         let form = if form == Form::Anything && is_shell() { Form::Document } else { form };
         let (path, form) = data.map_or((path, form), |(page, _)| (page, Form::Part));
         let data = data.map(|(_, data)| data);
-        let wants_html = form.is_document() && wants_html(request);
         let wants = Wants { html: form.can_change(), page: form.is_page(), safe };
         let concerned = site.rules.concerning(&site.name, path, wants, deciders);
         let path = if concerned.personal { path.into() } else { Box::default() };
-        Self { form, data, wants_html, safe, path, concerned, ..Self::default() }
+        Self { form, data, safe, path, concerned, ..Self::default() }
     }
 }
 
@@ -162,7 +161,8 @@ pub(super) fn to_origin(
         }
     }
     let own = site.snippet.is_some() || page.is_edited() || page.may_be_personal(site);
-    if page.wants_html && is_safe(request) && own {
+    // What a script fetches is data most of the time: it keeps its confirmations.
+    if page.form.is_document() && is_safe(request) && own && !says_nothing(request) {
         // A page that is made for one visitor is never a confirmation of another. A part is as the origin has it: a
         // download goes on where it was, and of a page nobody knows a part.
         for conditional in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
@@ -253,7 +253,11 @@ impl Edge {
         }
         let html = page.is_changed() && is_page(response);
         // By the validators of the origin, before they are dropped.
-        let known_by = if html { known_by(session, &site, &page, response) } else { None };
+        let known_by = if html {
+            known_by(session, (&site, context.authority.as_str()), &page, response)
+        } else {
+            None
+        };
         let varies = page.concerned.varies;
         // Whatever an answer confirms, or is a part of, is a page that one visitor was given.
         let partial =

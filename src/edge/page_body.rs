@@ -134,7 +134,7 @@ pub(super) struct KnownBy {
 /// By what a page would be known again, where its length is told.
 pub(super) fn known_by(
     session: &Session,
-    site: &Site,
+    (site, host): (&Site, &str),
     page: &Page,
     response: &ResponseHeader,
 ) -> Option<KnownBy> {
@@ -158,10 +158,10 @@ pub(super) fn known_by(
         _ => "",
     };
     let origin = page.other_origin().unwrap_or(usize::MAX).to_le_bytes();
-    let site = site.name.as_bytes();
+    let (site, host) = (site.name.as_bytes(), host.as_bytes());
     // What is a page in one form is a part of one in another.
     let whole: &[u8] = if page.form == Form::Shown { b"" } else { b"whole" };
-    let key = PageKey::of(&[site, target, chosen.as_bytes(), &origin, etag, told, whole]);
+    let key = PageKey::of(&[site, host, target, chosen.as_bytes(), &origin, etag, told, whole]);
     Some(KnownBy { key, length, vouched })
 }
 

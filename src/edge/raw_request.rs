@@ -65,6 +65,7 @@ impl RawRequest {
     pub(crate) fn head_came(&self, head: &[u8], behind: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = self.bytes();
         bytes.behind.extend_from_slice(behind);
+        let mut spaces = bytes.spaces;
         let line = bytes.line(head);
         let (before, rest) = head.split_at_checked(line.start)?;
         let (line, rest) = rest.split_at_checked(line.len())?;
@@ -73,8 +74,10 @@ impl RawRequest {
         }
         let mut out = before.to_vec();
         for byte in line {
+            spaces += usize::from(*byte == b' ');
             match byte {
-                byte if UNREAD.contains(byte) => {
+                // The target stands between two spaces.
+                byte if spaces == 1 && UNREAD.contains(byte) => {
                     out.extend_from_slice(format!("%{byte:02X}").as_bytes());
                 }
                 byte => out.push(*byte),
@@ -195,6 +198,11 @@ mod tests {
             let all: Vec<u8> = head.chunks(size).flat_map(part).collect();
             assert_eq!(all.escape_ascii().to_string(), whole.escape_ascii().to_string(), "{size}");
             assert!(raw.is_divided());
+        }
+        for head in [&b"P`OST / HTTP/1.1\r\n"[..], b"GE<T /\r\n", b"GET / HTTP/1.1\"\r\n"] {
+            let raw = RawRequest::default();
+            let all = raw.head_came(head, b"").unwrap_or_else(|| head.to_vec());
+            assert_eq!(all, head, "it is the target alone");
         }
     }
 

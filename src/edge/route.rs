@@ -82,7 +82,10 @@ impl Edge {
                     let of_data = page.data.map(|_| page.path.clone());
                     let about = of_data.as_deref().unwrap_or(&path);
                     Box::pin(self.decide(session, &site, about, &mut page, context)).await;
-                    if let Some(Target::Elsewhere { to, status }) = page.target() {
+                    // Of data no framework could read the page that a redirect leads to.
+                    if let (Some(Target::Elsewhere { to, status }), None) =
+                        (page.target(), page.data)
+                    {
                         let moved = page::moved(to, *status, session.req_header().uri.query());
                         site.metrics.page(Personalization::Personalized);
                         return Box::pin(moved.send(session)).await;

@@ -67,9 +67,14 @@ impl Beginning {
         }
     }
 
-    /// What is known of `bytes` where no more come.
+    /// What is known of `bytes` where no more come, or more would be too many.
     pub(super) fn of_all(bytes: &[u8]) -> Self {
-        Self::of(bytes).unwrap_or(Self::Content)
+        let bytes = bytes.get(..MAX_BYTES).unwrap_or(bytes);
+        // A doctype says enough.
+        let doctype = memchr::memchr_iter(b'<', bytes)
+            .find_map(|at| bytes.get(at + 1..at + 9).filter(|name| !name.starts_with(b"!--")));
+        let document = doctype.is_some_and(|name| name.eq_ignore_ascii_case(b"!doctype"));
+        Self::of(bytes).unwrap_or(Self::either(document))
     }
 
     const fn either(document: bool) -> Self {
@@ -190,6 +195,8 @@ mod tests {
         assert!(Beginning::of(b"\x89PNG\r\n\x1a\n") == Some(Beginning::File));
         assert!(Beginning::of(b"").is_none() && Beginning::of(b" <!-- never ").is_none());
         assert!(!Beginning::of_all(b"<!doct").is(Wanted::Documents));
+        let long = format!("<!-- a --><!doctype html><!-- {} --><html amp>", "x".repeat(MAX_BYTES));
+        assert_eq!(Beginning::of_all(long.as_bytes()), Beginning::Document);
         assert!(Beginning::Content.is(Wanted::Pages) && !Beginning::File.is(Wanted::Pages));
         assert!(!Beginning::Amp.is(Wanted::Pages) && !Beginning::Content.is(Wanted::Documents));
     }

@@ -69,8 +69,12 @@ impl Rewriter {
                     first.extend_from_slice(bytes);
                     &first
                 };
-                let long = all.len() >= beginning::MAX_BYTES;
-                let begins = Beginning::of(all).or_else(|| long.then(|| Beginning::of_all(all)));
+                // However it is cut, the same bytes are judged.
+                let first_bytes = all.get(..beginning::MAX_BYTES);
+                let begins = match first_bytes {
+                    Some(first_bytes) => Some(Beginning::of_all(first_bytes)),
+                    None => Beginning::of(all),
+                };
                 if let Some(begins) = begins {
                     self.gate = if begins.is(wanted) { Gate::Open } else { Gate::Shut };
                     return self.push(all, out);

@@ -209,12 +209,14 @@ pub(super) struct Gathered {
     wire: Wire,
     patience: Patience,
     request: RawRequest,
+    /// Of a head that had to be made longer, what had no room in the read that it came with.
+    left: Vec<u8>,
 }
 
 impl Gathered {
     /// Whoever serves the connection's requests asks `request` for what the stream has seen of them.
     pub(super) fn new(wire: Wire, patience: Patience, request: RawRequest) -> Self {
-        Self { wire, patience, request }
+        Self { wire, patience, request, left: Vec::new() }
     }
 }
 
@@ -262,7 +264,13 @@ impl AsyncRead for Gathered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { wire, patience, request } = &mut *self;
+        let Self { wire, patience, request, left } = &mut *self;
+        if !left.is_empty() {
+            let (now, later) = left.split_at(left.len().min(buf.remaining()));
+            buf.put_slice(now);
+            *left = later.to_vec();
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut wire.kept().stream).poll_read(cx, buf);
         let came = buf.filled().get(before..).unwrap_or_default();
@@ -277,11 +285,11 @@ impl AsyncRead for Gathered {
             let head = came.strip_suffix(behind).unwrap_or(came);
             if let Some(mut all) = request.head_came(head, behind) {
                 all.extend_from_slice(behind);
-                // Without room for it Pingora refuses what it can't read.
-                if all.len() <= came.len() + buf.remaining() {
-                    buf.set_filled(before);
-                    buf.put_slice(&all);
-                }
+                let room = came.len() + buf.remaining();
+                // What has no room comes with the next read.
+                *left = all.split_off(all.len().min(room));
+                buf.set_filled(before);
+                buf.put_slice(&all);
             }
             return read;
         }

@@ -20,6 +20,13 @@ impl Visit {
     pub(crate) fn requests(&self) -> Vec<String> {
         serde_json::from_value(self.0["requests"].clone()).unwrap()
     }
+    /// Without errors of this kind in the page.
+    pub(crate) fn without(&self, kind: &str) -> Self {
+        let mut seen = self.0.clone();
+        let errors = seen["console"].as_array_mut().unwrap();
+        errors.retain(|error| !error.as_str().unwrap().starts_with(kind));
+        Self(seen)
+    }
     pub(crate) fn value(&self, step: usize) -> &Value {
         &self.0["steps"][step]["value"]
     }

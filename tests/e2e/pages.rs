@@ -285,7 +285,14 @@ async fn confirmations_of_a_page_are_not_asked_for() {
     let page = page.header("If-None-Match", "\"x\"").send().await;
     assert_eq!(page.status, 200);
     assert!(page.text().contains(SNIPPET));
-    // A client that does not ask for HTML gets what the origin says.
+    // Nor where a browser may have stored the page in another form.
+    for (name, value) in
+        [("X-Up-Version", "3"), ("HX-Boosted", "true"), ("Sec-Fetch-Dest", "iframe")]
+    {
+        let page = edge.request("GET", "/").header("Accept", "*/*").header(name, value);
+        assert_eq!(page.header("If-None-Match", "\"x\"").send().await.status, 200, "{name}");
+    }
+    // A client that says nothing of itself has stored what came to it so.
     let other = edge.request("GET", "/").header("If-None-Match", "\"x\"").send().await;
     assert_eq!(other.status, 304);
 }

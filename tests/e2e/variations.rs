@@ -342,6 +342,8 @@ variations:
         ("/__data.json?x=1", &[any, fetched], "/red/__data.json?x=1"),
         ("/_root.data", &[any, fetched], "/red.data"),
         ("/pages/a.data", &[any, fetched], "/red/page.data"),
+        ("/pages/...data", &[any, fetched], "/red/page"),
+        ("/old.data", &[any, fetched], "/old.data"),
     ] {
         assert_eq!(
             send("GET", path, headers).await.text(),
