@@ -22,6 +22,8 @@ const MAGIC: &[u8; 32] = b"doorstep events 1\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const CURSOR_AT: usize = 32;
 const CURSOR_BYTES: usize = 16;
 pub(super) const SUFFIX: &str = ".events";
+/// How often a file that goes while it is made is made anew.
+const TRIES: usize = 4;
 /// Read at one time while a file is looked through.
 const PART_BYTES: usize = 1024 * 1024;
 
@@ -74,6 +76,17 @@ impl Place {
 impl Segment {
     /// Makes the next file in `folder`, locked.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        for _ in 1..TRIES {
+            match Self::make(folder) {
+                // Whoever looks for what was left behind has found it before it was locked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => return made,
+            }
+        }
+        Self::make(folder)
+    }
+
+    fn make(folder: &Path) -> io::Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{:014}-{}-{number:08}{SUFFIX}", now_millis(), std::process::id());

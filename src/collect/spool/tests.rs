@@ -175,6 +175,29 @@ async fn where_nothing_can_be_added_a_file_whose_events_are_delivered_makes_room
     assert_eq!(bodies(&spool.take(LIMITS).unwrap().unwrap()), ["after"]);
 }
 
+#[test]
+fn a_file_that_is_just_made_is_not_taken_for_one_that_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let looks = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let (other, _) = open(folder.path());
+                while looks.load(Ordering::SeqCst) {
+                    other.adopt().unwrap();
+                }
+            });
+        }
+        let made: Vec<_> = (0..300).map(|_| Segment::create(folder.path()).is_ok()).collect();
+        looks.store(false, Ordering::SeqCst);
+        assert!(
+            made.iter().all(|made| *made),
+            "{} of 300",
+            made.iter().filter(|made| **made).count()
+        );
+    });
+}
+
 #[tokio::test]
 async fn room_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
