@@ -342,3 +342,35 @@ async fn a_trait_may_tell_instead_of_an_event() {
     assert_eq!(event["type"], "identify");
     assert_eq!(event["traits"], json!({"experiment_pricing": variant(&page)}));
 }
+
+/// What scripts fetch of a page belongs to the variant that the visitor sees; nobody has seen it by that alone.
+#[tokio::test]
+async fn parts_and_data_of_a_page_are_those_of_the_variant() {
+    let (vendor, origin) = (Vendor::start().await, origin().await);
+    let edge = edge(&vendor, &origin, "").await;
+    let mut seen = [0; 2];
+    for number in 0..40 {
+        let get = |path: &'static str, name: &'static str| {
+            let request = edge
+                .request("GET", path)
+                .header("Cookie", &format!("ajs_anonymous_id=visitor-{number}"));
+            request
+                .header("Accept", "*/*")
+                .header("Sec-Fetch-Dest", "empty")
+                .header(name, "1")
+                .send()
+        };
+        let mut answers = Vec::new();
+        for (path, name) in
+            [("/pricing", "HX-Request"), ("/pricing", "RSC"), ("/pricing.data", "X-Own")]
+        {
+            let answer = get(path, name).await;
+            assert_eq!(answer.cookie("doorstep_experiments"), None);
+            answers.push(answer.text().contains("/short"));
+        }
+        assert!(answers.iter().all(|short| *short == answers[0]), "{number}: {answers:?}");
+        seen[usize::from(answers[0])] += 1;
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    assert!(edge.metric("doorstep_exposures_total", &[]).await < 1.0);
+}
