@@ -15,8 +15,8 @@ use serde_json::{Map, Value as Json};
 use super::client::json;
 use super::{Facts, VARIABLES};
 use crate::html::{AttributeUse, Hosts, Skeleton, push_script_json, push_value};
-use crate::profile::Trait;
-use source::Source;
+use crate::profile::{Seen, Trait};
+use source::{Part, Source};
 
 /// The templates of one site.
 pub struct Templates {
@@ -31,7 +31,14 @@ pub struct Template(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Fixed(Arc<str>),
-    Made { name: Box<str>, source: Box<str>, reads: Arc<[Read]>, landing: Landing },
+    Made {
+        name: Box<str>,
+        source: Box<str>,
+        reads: Arc<[Read]>,
+        /// Where it is no more than texts and traits.
+        parts: Option<Arc<[Part]>>,
+        landing: Landing,
+    },
 }
 
 /// What a template asks for: a variable, or one member of it.
@@ -181,8 +188,10 @@ impl Templates {
         let compiled = self.environment.get_template(&name).map_err(|error| wrong(&error))?;
         let reads = self.reads(compiled.undeclared_variables(true))?;
         landing.check(&parts)?;
+        let is_json = matches!(landing, Landing::Json);
+        let parts = parts.texts_and_traits().filter(|_| !is_json).map(Arc::from);
         let (name, source) = (name.into(), source.into());
-        Ok(Template(Kind::Made { name, source, reads, landing }))
+        Ok(Template(Kind::Made { name, source, reads, parts, landing }))
     }
 
     fn reads(&self, asked: impl IntoIterator<Item = String>) -> Result<Arc<[Read]>, String> {
@@ -224,10 +233,13 @@ impl Templates {
     /// # Errors
     /// Why there is none.
     pub fn make(&self, template: &Template, facts: &Facts<'_>) -> Result<Arc<str>, Unmade> {
-        let (name, reads, landing) = match &template.0 {
+        let (name, reads, parts, landing) = match &template.0 {
             Kind::Fixed(text) => return Ok(Arc::clone(text)),
-            Kind::Made { name, reads, landing, .. } => (name, reads, landing),
+            Kind::Made { name, reads, parts, landing, .. } => (name, reads, parts, landing),
         };
+        if let Some(text) = parts.as_ref().and_then(|parts| joined(parts, facts)) {
+            return landing.finish(&text).map(Into::into);
+        }
         let failed = |error: &Error| match error.kind() {
             ErrorKind::UndefinedError => Unmade::Absent,
             _ => Unmade::Failed(error.to_string()),
@@ -271,6 +283,24 @@ impl Template {
             Kind::Made { source, .. } => source,
         }
     }
+}
+
+/// The text of `parts`, where the traits are texts: what most templates come to, in a tenth of the engine's time.
+fn joined(parts: &[Part], facts: &Facts<'_>) -> Option<String> {
+    let mut out = String::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Trait(name) => match facts.profile()?.get(name)?.see() {
+                Seen::Text(value) => push_value(&mut out, value),
+                _ => return None,
+            },
+        }
+        if out.len() >= MAX_BYTES {
+            return None;
+        }
+    }
+    Some(out)
 }
 
 /// The values that `reads` asks for.

@@ -132,6 +132,9 @@ fn report(ledger: &Ledger, most: u64) {
     for (what, times) in &seen {
         println!("{times:>8} {what}");
     }
+    for failure in ledger.failures() {
+        println!("failed: {failure}");
+    }
     let faults = ledger.faults();
     let some = faults.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(faults.is_empty(), "{} faults, the first:\n{some}", faults.len());

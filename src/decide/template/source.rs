@@ -12,6 +12,14 @@ enum Piece<'s> {
     Block(&'s str),
 }
 
+/// One piece of a template that is no more than texts and traits.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(Box<str>),
+    /// The value of the trait of that name.
+    Trait(Box<str>),
+}
+
 /// The source of a template in its pieces, as the engine reads it.
 pub(super) struct Source<'s>(Vec<Piece<'s>>);
 
@@ -98,6 +106,22 @@ impl<'s> Source<'s> {
             Piece::Block(_) => None,
         });
         filled.collect()
+    }
+
+    /// Its texts and the names of its traits in turn, where there is nothing else: `Hello {{ traits.name }}`.
+    pub(super) fn texts_and_traits(&self) -> Option<Vec<Part>> {
+        let parts = self.0.iter().filter(|piece| !matches!(piece, Piece::Text("")));
+        let parts = parts.map(|piece| match piece {
+            Piece::Text(text) => Some(Part::Text((*text).into())),
+            Piece::Value(code) => {
+                let name = code.strip_prefix("traits.")?;
+                (!name.is_empty() && word(name) == name).then(|| Part::Trait(name.into()))
+            }
+            Piece::Block(_) => None,
+        });
+        // The engine leaves a last line's end out.
+        let ends_line = matches!(self.0.last(), Some(Piece::Text(text)) if text.ends_with('\n'));
+        parts.collect::<Option<_>>().filter(|_| !ends_line)
     }
 
     /// The names of all filters that it asks for.

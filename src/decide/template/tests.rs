@@ -1,5 +1,8 @@
 //! Whatever a value holds, a text is what the configuration says it is.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::json;
 
 use super::*;
@@ -45,6 +48,11 @@ fn hosts(names: &[&str]) -> Arc<Hosts> {
 }
 
 fn made(source: &str, landing: Landing) -> Result<String, Unmade> {
+    made_by(source, landing, false)
+}
+
+/// As the engine makes it, or in the shorter way where there is one.
+fn made_by(source: &str, landing: Landing, engine: bool) -> Result<String, Unmade> {
     let mut profile = Profile::default();
     let traits = json!({
         "evil": "</script><script>alert(1)", "js": "javascript:alert(1)", "name": "J\u{fc}rgen",
@@ -58,7 +66,10 @@ fn made(source: &str, landing: Landing) -> Result<String, Unmade> {
     let visitor = Visitor::default();
     let facts = Facts::new(&visitor, Some(&profile), &Asked);
     let mut templates = Templates::default();
-    let template = templates.add(source, landing).unwrap();
+    let mut template = templates.add(source, landing).unwrap();
+    if let (Template(Kind::Made { parts, .. }), true) = (&mut template, engine) {
+        *parts = None;
+    }
     templates.make(&template, &facts).map(|text| text.to_string())
 }
 
@@ -179,5 +190,42 @@ fn what_could_be_code_is_refused_at_load() {
     ] {
         let got = Templates::default().add(source, landing).map(|_| ());
         assert!(got.as_ref().is_err_and(|wrong| wrong.contains(why)), "{source}: {got:?}");
+    }
+}
+
+/// What a template without conditions is made of, and what the engine reads in some other way.
+fn piece() -> impl Strategy<Value = &'static str> {
+    let traits =
+        ["{{ traits.name }}", "{{traits.evil}}", "{{- traits.url -}}", "{{ traits.braces }}"];
+    let others =
+        ["{{ traits.age }}", "{{ traits.gone }}", "{{ traits.name|upper }}", "{{ request.path }}"];
+    let texts = [
+        " ",
+        "\n",
+        "a",
+        "&amp;",
+        "/",
+        "{# no #}",
+        "{%- raw %} {{ x }} {% endraw -%}",
+        "}}",
+        "{",
+        "\u{fc}",
+    ];
+    prop_oneof![select(traits.to_vec()), select(others.to_vec()), select(texts.to_vec())]
+}
+
+proptest! {
+    #[test]
+    fn texts_and_traits_are_as_the_engine_makes_them(pieces in vec(piece(), 0..6)) {
+        let source = pieces.concat();
+        let landings = [Landing::Text, Landing::Classes, href(), html()];
+        for landing in landings {
+            if Templates::default().add(&source, landing.clone()).is_err() {
+                continue;
+            }
+            let short = made_by(&source, landing.clone(), false);
+            let engine = made_by(&source, landing, true);
+            prop_assert_eq!(short, engine, "{}", source);
+        }
     }
 }

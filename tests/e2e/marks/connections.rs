@@ -53,13 +53,13 @@ impl Browser {
         let response = line.exchange(&ask).await;
         self.world.judge(&ask, &response);
         if response.status() != 101 {
-            self.world.ledger.failed(ask.kind);
+            self.world.ledger.failed(ask.kind, &response.raw);
             return;
         }
         for number in 0..3 {
             let frame = format!("\u{1}{} {number}\u{2}", ask.token);
             let Some(came) = line.talk(frame.as_bytes(), b"\x02").await else {
-                self.world.ledger.failed(ask.kind);
+                self.world.ledger.failed(ask.kind, b"the tunnel ends");
                 return;
             };
             if came == frame.as_bytes() {

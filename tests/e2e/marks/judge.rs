@@ -22,7 +22,11 @@ impl World {
         if let Some(failure) = failure(ask, response) {
             match failure {
                 Failure::Another(why) => wrong.push(why),
-                Failure::None => self.ledger.failed(ask.kind),
+                Failure::None => {
+                    let (method, target, manner) = (ask.method, &ask.target, ask.manner);
+                    let asked = format!("{method} {target} ({manner:?}, {}): ", ask.plan);
+                    self.ledger.failed(ask.kind, &[asked.as_bytes(), &response.raw].concat());
+                }
             }
         }
         if !wrong.is_empty() {

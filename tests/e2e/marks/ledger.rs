@@ -61,10 +61,14 @@ pub(super) struct Ledger {
     /// What was seen that has to be seen, so that the run shows something.
     seen: Mutex<BTreeMap<String, u64>>,
     faults: Mutex<Vec<String>>,
+    /// What came instead of an answer, of the first that failed.
+    failures: Mutex<Vec<String>>,
 }
 
 /// So many faults tell enough.
 const MOST_FAULTS: usize = 5;
+/// So many failures.
+const MOST_FAILURES: usize = 20;
 
 impl Ledger {
     /// A number that nothing else has.
@@ -182,8 +186,17 @@ impl Ledger {
     }
 
     /// A request was not answered as it is where nothing fails.
-    pub(super) fn failed(&self, kind: &'static str) {
+    pub(super) fn failed(&self, kind: &'static str, came: &[u8]) {
         self.kinds.lock().unwrap().entry(kind).or_default().1 += 1;
+        let mut failures = self.failures.lock().unwrap();
+        if failures.len() < MOST_FAILURES {
+            let beginning = came.get(..300).unwrap_or(came);
+            failures.push(format!("{kind}: {}", String::from_utf8_lossy(beginning)));
+        }
+    }
+
+    pub(super) fn failures(&self) -> Vec<String> {
+        self.failures.lock().unwrap().clone()
     }
 
     pub(super) fn saw(&self, what: &str) {
