@@ -1,6 +1,7 @@
 //! What the YAML file may say. Documented structures, no logic: the comments are the reference
 //! that `doorstep schema` prints.
 
+mod identity;
 mod personal;
 mod profiles;
 mod vendor;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use super::secret::Secret;
 use super::units::{ByteSize, Duration};
 
+pub use identity::{Cookies, Identity, IdentityCheck, Prolonged, SameSite, Secure};
 pub use personal::{
     AppliesTo, Choice, Experiment, Exposures, Insert, Links, Methods, Rewrite, Route, Set, Sticky,
     TraitCookie, Variant, Variation,
@@ -509,65 +511,6 @@ impl Default for Inject {
     }
 }
 
-/// Visitors' ids and their cookies.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Identity {
-    /// Keep ids in HttpOnly cookies. Off: cookies are left as the SDK and the origin set them.
-    pub server_side_cookies: bool,
-    /// Give a new visitor an anonymous id on the first page.
-    pub mint_anonymous_id: bool,
-    /// A user id counts for what a page shows only where the edge has signed it: the origin has said who it
-    /// is (`X-Doorstep-User`), a check has, or an `identify` with the right `user_hash`. Needs
-    /// `signing_keys`.
-    pub signed: bool,
-    /// How long the edge's signature counts: then the user has to be vouched for again. At most a year. Where there
-    /// is a `check`, that decides, and no signature is given.
-    pub signed_for: Duration,
-    /// Secret of `context.user_hash` in an `identify`: the HMAC-SHA256 of the user id, in hex.
-    pub user_hash_secret: Option<Secret>,
-    /// File that holds that secret and nothing else.
-    pub user_hash_secret_file: Option<String>,
-    /// Who a session of the site's own belongs to.
-    pub check: Option<IdentityCheck>,
-    /// Domain of the cookies: `auto` for the registrable domain of the host (public suffix list),
-    /// `host` for this host alone, or a domain.
-    pub domain: String,
-}
-
-impl Default for Identity {
-    fn default() -> Self {
-        Self {
-            server_side_cookies: true,
-            mint_anonymous_id: true,
-            signed: false,
-            signed_for: Duration::secs(30 * 24 * 3600),
-            user_hash_secret: None,
-            user_hash_secret_file: None,
-            check: None,
-            domain: "auto".into(),
-        }
-    }
-}
-
-/// A URL of the site's own that tells who a session belongs to: it gets the session's cookie, and answers
-/// 200 with `{"user_id": "…"}`; anything else means nobody.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct IdentityCheck {
-    /// The URL.
-    #[schemars(extend("x-show" = "url"))]
-    pub url: String,
-    /// The session's cookie: without it nobody is asked for.
-    pub cookie: String,
-    /// How long an answer is believed.
-    #[serde(default = "default_check_fresh")]
-    pub fresh_for: Duration,
-    /// The most that a page waits for it.
-    #[serde(default = "default_check_timeout")]
-    pub timeout: Duration,
-}
-
 /// What events say beside what the page has said.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -607,12 +550,6 @@ pub struct Consent {
 
 fn yes() -> bool {
     true
-}
-fn default_check_fresh() -> Duration {
-    Duration::secs(60)
-}
-fn default_check_timeout() -> Duration {
-    Duration::millis(200)
 }
 fn default_prefix() -> String {
     "/seg".into()

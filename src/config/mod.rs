@@ -6,6 +6,7 @@ mod certificate;
 mod compile;
 pub mod file;
 mod fixed;
+mod identity;
 mod load;
 mod origin;
 mod problem;

@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use super::compile::Checking;
 use super::file::{self, File};
+use super::identity::{identity, identity_check, signing_keys, user_hash};
 use super::origin::{client_headers, origin, origin_host, timeouts};
 use super::profiles::compile_source;
 use super::rules::rules;
 use super::secret::Secret;
 use super::vendors::{generic, sdks};
-use super::warnings::warn_of_unsigned_ids;
+use super::warnings::{warn_of_short_cookies, warn_of_unsigned_ids};
 use crate::decide::{ConsentRules, Expression, ExpressionError, RoutePattern};
-use crate::identity::{CookieDomain, IdentityPolicy, MIN_KEY_BYTES, SigningKeys};
 use crate::profile::Signature;
 use crate::site::{
-    BasicLogin, Breaker, Enrich, Exposures, HostPattern, IdentityCheck, IpDetail, Leads,
-    RoutePrefix, Site, UserHash, WebhookLogin,
+    BasicLogin, Enrich, Exposures, HostPattern, IpDetail, Leads, RoutePrefix, Site, WebhookLogin,
 };
 use crate::telemetry::SiteMetrics;
-use crate::upstream::{Endpoint, Timeouts, Upstream};
+use crate::upstream::{Endpoint, Timeouts};
 use crate::vendor::{REDACTED, Snippet, rudderstack, segment};
 
 pub(super) fn compile_site(
@@ -42,7 +41,7 @@ pub(super) fn compile_site(
     let generic = generic(checking, &format!("{at}/vendor/generic"), file, site);
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
     let source = compile_source(checking, at, site);
-    let domain = domain(checking, &format!("{at}/identity/domain"), &site.identity.domain, hosts);
+    let identity = identity(checking, at, site, hosts);
     let timeouts = match &site.origin {
         file::OriginChoice::At(given) => timeouts(given),
         file::OriginChoice::None(_) => Timeouts::default(),
@@ -58,15 +57,11 @@ pub(super) fn compile_site(
     let bots = about_requests(checking, &format!("{at}/bots"), site.bots.as_deref());
 
     let (prefix, (segment, rudderstack)) = (prefix?, sdks?);
-    let used = [
-        (segment.as_ref(), segment::SNIPPET, segment::COOKIES),
-        (rudderstack.as_ref(), rudderstack::SNIPPET, rudderstack::COOKIES),
-    ];
-    let used =
-        || used.iter().filter_map(|(sdk, snippet, names)| Some((sdk.as_ref()?, *snippet, *names)));
+    let used = [(segment.as_ref(), segment::SNIPPET), (rudderstack.as_ref(), rudderstack::SNIPPET)];
+    let used = used.iter().filter_map(|(sdk, snippet)| Some((sdk.as_ref()?, *snippet)));
     let snippet = site.inject.enabled.then(|| {
-        let parts: Vec<(&str, &str)> = used()
-            .map(|(sdk, snippet, _)| {
+        let parts: Vec<(&str, &str)> = used
+            .map(|(sdk, snippet)| {
                 (snippet, if sdk.redact { REDACTED } else { sdk.write_key.expose() })
             })
             .collect();
@@ -74,12 +69,12 @@ pub(super) fn compile_site(
         Snippet::new(&parts, prefix.as_str(), site.inject.page_call, own_cookies)
             .with(site.identity.signed, site.inject.restored_pages)
     });
-    let names = used().map(|(_, _, names)| names).collect();
     let keeps = site.identity.server_side_cookies;
     let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, keeps);
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let (rules, other_origins) = rules?;
     warn_of_unsigned_ids(checking, at, site, &rules);
+    warn_of_short_cookies(checking, at, site);
     let experiments = rules.experiments.all().iter().map(|experiment| {
         let variants = experiment.variants.iter().map(|variant| variant.name.as_str());
         (experiment.key.as_str(), variants.collect())
@@ -107,14 +102,7 @@ pub(super) fn compile_site(
             None => None,
         },
         snippet,
-        identity: IdentityPolicy {
-            server_side_cookies: site.identity.server_side_cookies,
-            mint: site.identity.mint_anonymous_id,
-            domain: domain?,
-            names,
-            signed: site.identity.signed,
-            signed_for: i64::try_from(site.identity.signed_for.get().as_secs()).unwrap_or(i64::MAX),
-        },
+        identity: identity?,
         signing_keys: signing_keys?,
         user_hash: user_hash?,
         check: check?,
@@ -158,81 +146,6 @@ fn enrich(given: &file::Enrich) -> Enrich {
         profile: given.profile.iter().map(|name| name.as_str().into()).collect(),
     }
 }
-
-fn signing_keys(checking: &mut Checking<'_>, at: &str, site: &file::Site) -> Option<SigningKeys> {
-    let mut good = true;
-    for (index, key) in site.signing_keys.iter().enumerate() {
-        if key.expose().len() < MIN_KEY_BYTES {
-            let place = format!("{at}/signing_keys/{index}");
-            let why = format!("a key has {MIN_KEY_BYTES} bytes or more: `openssl rand -hex 32`");
-            checking.problem(&place, why);
-            good = false;
-        }
-    }
-    let identity = &site.identity;
-    if site.signing_keys.is_empty() && (identity.signed || identity.check.is_some()) {
-        checking.problem(&format!("{at}/identity"), "signed ids need `signing_keys` of the site");
-        good = false;
-    }
-    let lives = identity.signed_for.get().as_secs();
-    if !(60..=365 * 24 * 3600).contains(&lives) {
-        let place = format!("{at}/identity/signed_for");
-        checking.problem(&place, "expected a time between `1m` and `365d`");
-        good = false;
-    }
-    if identity.signed && !identity.server_side_cookies {
-        let place = format!("{at}/identity/signed");
-        checking.problem(&place, "signed ids are kept in cookies: `server_side_cookies` is off");
-        good = false;
-    }
-    good.then(|| SigningKeys::new(&site.signing_keys))
-}
-
-#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
-fn user_hash(
-    checking: &mut Checking<'_>,
-    at: &str,
-    identity: &file::Identity,
-) -> Option<Option<UserHash>> {
-    let (inline, path) =
-        (identity.user_hash_secret.as_ref(), identity.user_hash_secret_file.as_deref());
-    if inline.is_none() && path.is_none() {
-        return Some(None);
-    }
-    let at = format!("{at}/identity");
-    let secret = secret(checking, &at, "user_hash_secret", inline, path)?;
-    Some(Some(UserHash::new(secret)))
-}
-
-#[allow(clippy::option_option, reason = "outer: is it right; inner: is it set")]
-fn identity_check(
-    checking: &mut Checking<'_>,
-    at: &str,
-    identity: &file::Identity,
-) -> Option<Option<IdentityCheck>> {
-    let Some(given) = &identity.check else { return Some(None) };
-    let at = format!("{at}/identity/check");
-    let endpoint = checking.take(&format!("{at}/url"), Endpoint::parse(&given.url));
-    let fits = |byte: u8| byte.is_ascii_graphic() && !b"=;,\"\\".contains(&byte);
-    if given.cookie.is_empty() || !given.cookie.bytes().all(fits) {
-        let why = format!("expected the name of a cookie, found `{}`", given.cookie);
-        checking.problem(&format!("{at}/cookie"), why);
-        return None;
-    }
-    let timeout = given.timeout.get();
-    let timeouts =
-        Timeouts { connect: timeout, read: timeout, write: timeout, ..Timeouts::default() };
-    Some(Some(IdentityCheck {
-        upstream: Arc::new(Upstream::new(endpoint?, timeouts, None, true)),
-        cookie: given.cookie.as_str().into(),
-        fresh_for: given.fresh_for.get(),
-        timeout,
-        breaker: Breaker::new(CHECK_PAUSE),
-    }))
-}
-
-/// A check that does not answer is left alone that long: pages must not wait for it one by one.
-const CHECK_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A secret that stands in the file or in a file of its own, in exactly one of them.
 pub(super) fn secret(
@@ -295,37 +208,6 @@ fn webhook(checking: &mut Checking<'_>, at: &str, login: &file::Webhook) -> Opti
         return None;
     }
     Some(WebhookLogin { basic, signature })
-}
-
-fn domain(
-    checking: &mut Checking<'_>,
-    place: &str,
-    text: &str,
-    hosts: &[HostPattern],
-) -> Option<CookieDomain> {
-    match text {
-        "auto" => Some(CookieDomain::Registrable),
-        "host" => Some(CookieDomain::Host),
-        text => {
-            let domain = text.trim_start_matches('.').to_ascii_lowercase();
-            if let Err(error) = HostPattern::parse(&domain) {
-                checking.problem(place, format!("expected `auto`, `host` or a domain: {error}"));
-                return None;
-            }
-            let outside = hosts.iter().find(|host| {
-                let (HostPattern::Exact(name) | HostPattern::Below(name)) = host;
-                **name != *domain && !name.ends_with(&format!(".{domain}"))
-            });
-            if let Some(HostPattern::Exact(name) | HostPattern::Below(name)) = outside {
-                checking.problem(
-                    place,
-                    format!("browsers refuse a cookie of `{domain}` from the site's host `{name}`"),
-                );
-                return None;
-            }
-            Some(CookieDomain::Fixed(domain.into()))
-        }
-    }
 }
 
 pub(super) fn expression(

@@ -44,3 +44,17 @@ pub(super) fn warn_of_unsigned_ids(
         checking.warn(&format!("{at}/experiments/{index}/sticky"), why);
     }
 }
+
+/// Warns where browsers keep cookies for a shorter time than the file says: on a host of its own, beside the site's.
+pub(super) fn warn_of_short_cookies(checking: &mut Checking<'_>, at: &str, site: &file::Site) {
+    let beside = matches!(site.origin, file::OriginChoice::None(_));
+    let identity = &site.identity;
+    if beside && identity.server_side_cookies && identity.cookies.lives_for.get() > SAFARI_KEEPS {
+        let why = "Safari keeps cookies of a host that is on another network than the site's pages for seven days; \
+                   `lives_for: 7d` says that this is known";
+        checking.warn(&format!("{at}/identity/cookies/lives_for"), why);
+    }
+}
+
+/// What Safari makes of cookies that come from elsewhere (its tracking prevention).
+const SAFARI_KEEPS: std::time::Duration = std::time::Duration::from_hours(7 * 24);

@@ -276,6 +276,12 @@ impl Edge {
             let (host, secure) = (context.authority.as_str(), context.client.secure);
             changed.cookies = site.identity.keep(&who.visitor, host, secure);
         }
+        if html {
+            let (headers, allowed) =
+                (&session.req_header().headers, page.consent() == Consent::Given);
+            let (host, secure) = (context.authority.as_str(), context.client.secure);
+            changed.cookies.extend(site.identity.prolong(headers, allowed, host, secure));
+        }
         changed.tell(response)?;
         let coded = !self.deciders.is_empty();
         if (coded || site.has_pages_of_its_own()) && has_another_form(&page, response) {

@@ -2,29 +2,33 @@
 //! In: Cookie headers and a site's policy. Out: a [`Visitor`] and Set-Cookie values.
 //! Knows nothing of Pingora.
 
+mod attributes;
 mod confirmed;
 mod cookies;
 mod domain;
 mod ended;
 mod id;
 mod json;
+mod prolong;
 mod promote;
 mod signing;
 mod vouch;
 
+pub use attributes::CookieAttributes;
 pub use confirmed::{Confirmed, Standing};
 pub use cookies::{CookieForm, CookieNames, CookieSent, cookie, read, sent, values};
 pub use domain::{CookieDomain, host_without_port, registrable};
 pub use ended::{ENDED, Ended};
 pub use id::{AnonymousId, IdError, MAX_ID_BYTES, UserId};
 pub use json::{as_id, number_as_text, value_as_id};
+pub use prolong::ProlongedCookie;
 pub use promote::{UserCookie, promote, user_in};
 pub use signing::{MIN_KEY_BYTES, Purpose, SigningKeys};
 pub use vouch::Vouch;
 
 use std::borrow::Cow;
 
-use cookie::{Cookie, SameSite, time::Duration};
+use cookie::{Cookie, time::Duration};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// A visitor as far as the request tells. Either id may be missing.
@@ -59,6 +63,10 @@ pub struct IdentityPolicy {
     pub mint: bool,
     /// Domain attribute of the cookies.
     pub domain: CookieDomain,
+    /// Their other attributes.
+    pub attributes: CookieAttributes,
+    /// Cookies of others that are set again with each page.
+    pub prolonged: Vec<ProlongedCookie>,
     /// What each vendor of the site calls them.
     pub names: Vec<CookieNames>,
     /// A user id counts for what a page shows only with the edge's signature beside it.
@@ -87,9 +95,6 @@ pub fn cookie_value(text: &str) -> String {
     utf8_percent_encode(text, COOKIE_VALUE).to_string()
 }
 
-/// A year: the SDK's own lifetime, and below the 400 days that browsers allow.
-const MAX_AGE: Duration = Duration::days(365);
-
 /// What a cookie value can't hold as it is (RFC 6265, 4.1.1), and `%` itself. The SDK reads values
 /// with `decodeURIComponent`.
 const COOKIE_VALUE: &AsciiSet =
@@ -103,8 +108,11 @@ impl IdentityPolicy {
         if !self.server_side_cookies {
             return out;
         }
-        let domain = self.domain.of(host);
         let Conflicts { user, anonymous } = visitor.conflicts;
+        let kept = |name, form: CookieForm, id: &str| {
+            let id = form.write(id);
+            self.attributes.id_cookie(name, &id, self.domain.of(host), secure)
+        };
         for names in &self.names {
             if anonymous {
                 let is_kept = visitor.anonymous.is_some();
@@ -114,10 +122,10 @@ impl IdentityPolicy {
                 out.extend(self.end_others(names.user, visitor.user.is_some(), host, secure));
             }
             if let Some(id) = &visitor.anonymous {
-                out.push(kept(names.anonymous, names.form, id.as_str(), domain, secure));
+                out.push(kept(names.anonymous, names.form, id.as_str()));
             }
             if let Some(id) = &visitor.user {
-                out.push(kept(names.user, names.form, id.as_str(), domain, secure));
+                out.push(kept(names.user, names.form, id.as_str()));
             }
         }
         out
@@ -196,11 +204,30 @@ impl IdentityPolicy {
             if cookie.domain().is_some() {
                 let mut own = cookie.clone();
                 own.unset_domain();
-                out.push(own.to_string());
+                self.attributes.push_ends(&mut out, &own);
             }
-            out.push(cookie.to_string());
+            self.attributes.push_ends(&mut out, &cookie);
         }
         out
+    }
+
+    /// Set-Cookie values that let the cookies of others live on that the site has named, of those of a page's request.
+    #[must_use]
+    pub fn prolong(
+        &self,
+        headers: &http::HeaderMap,
+        allowed: bool,
+        host: &str,
+        secure: bool,
+    ) -> Vec<String> {
+        let named = self.prolonged.iter().filter(|named| allowed || named.always);
+        let line = |named: &ProlongedCookie| {
+            let value = named.value(headers.get_all(http::header::COOKIE))?;
+            let mut cookie = self.build(&*named.name, value, host, secure);
+            named.put(&mut cookie);
+            Some(cookie.to_string())
+        };
+        named.filter_map(line).collect()
     }
 
     /// Set-Cookie values that end the cookies of `name` which a browser may have beside the one that is set, and that
@@ -209,18 +236,22 @@ impl IdentityPolicy {
         let own = self.domain.of(host);
         let mut domains = vec![None, registrable(host)];
         domains.extend(Some(own).filter(|own| !domains.contains(own)));
-        domains.retain(|domain| !(is_kept && *domain == own));
         domains.dedup();
-        let end = |domain: Option<&str>| {
+        let mut out = Vec::new();
+        for domain in domains {
             let mut cookie = self.build(name, "", host, secure);
             cookie.set_max_age(Duration::ZERO);
             match domain {
                 Some(domain) => cookie.set_domain(domain.to_owned()),
                 None => cookie.unset_domain(),
             }
-            cookie.to_string()
-        };
-        domains.into_iter().map(end).collect()
+            if is_kept && domain == own {
+                self.attributes.push_end_of_whole(&mut out, &cookie);
+            } else {
+                self.attributes.push_ends(&mut out, &cookie);
+            }
+        }
+        out
     }
 
     fn build<'c>(
@@ -230,29 +261,13 @@ impl IdentityPolicy {
         host: &str,
         secure: bool,
     ) -> Cookie<'c> {
-        let mut cookie = Cookie::build((name, value.to_owned()))
-            .http_only(true)
-            .secure(secure)
-            .same_site(SameSite::Lax)
-            .path("/")
-            .max_age(MAX_AGE)
-            .build();
+        let mut cookie = Cookie::new(name, value.to_owned());
+        self.attributes.put(&mut cookie, secure);
         if let Some(domain) = self.domain.of(host) {
             cookie.set_domain(domain.to_owned());
         }
         cookie
     }
-}
-
-/// An id's cookie as `build` makes it, without the general way: every page of a visitor has one.
-fn kept(name: &str, form: CookieForm, id: &str, domain: Option<&str>, secure: bool) -> String {
-    let id = form.write(id);
-    let id = Cow::from(utf8_percent_encode(&id, COOKIE_VALUE));
-    let path = if secure { "; Secure; Path=/" } else { "; Path=/" };
-    let (attribute, domain) = domain.map_or(("", ""), |domain| ("; Domain=", domain));
-    // Its length is known, so that nothing is made anew for the header.
-    [name, "=", &id, "; HttpOnly; SameSite=Lax", path, attribute, domain, "; Max-Age=31536000"]
-        .concat()
 }
 
 #[cfg(test)]
@@ -264,6 +279,8 @@ mod tests {
             server_side_cookies: true,
             mint: true,
             domain: CookieDomain::Registrable,
+            attributes: CookieAttributes::default(),
+            prolonged: Vec::new(),
             names: vec![crate::vendor::segment::COOKIES],
             signed: false,
             signed_for: 60,
@@ -286,14 +303,79 @@ mod tests {
     /// The short way writes what the long one does.
     #[test]
     fn every_identity_cookie_is_written_alike() {
-        for (domain, secure) in [(CookieDomain::Host, true), (CookieDomain::Registrable, false)] {
-            let policy = IdentityPolicy { domain, ..policy() };
-            let user = UserId::parse("jo hn;ü").unwrap();
-            let visitor = Visitor { user: Some(user), ..Visitor::default() };
-            let short = policy.keep(&visitor, "www.shop.co.uk", secure);
-            let value = cookie_value("jo hn;ü");
-            let long = policy.build("ajs_user_id", &value, "www.shop.co.uk", secure).to_string();
-            assert_eq!(short, [long]);
+        let lives_for = 3600;
+        let plain = CookieAttributes::default();
+        let all = [
+            plain,
+            CookieAttributes { in_frames: true, ..plain },
+            CookieAttributes { in_frames: true, partitioned: true, lives_for, ..plain },
+            CookieAttributes { always_secure: true, ..plain },
+        ];
+        for attributes in all {
+            for (domain, secure) in [(CookieDomain::Host, true), (CookieDomain::Registrable, false)]
+            {
+                let policy = IdentityPolicy { domain, attributes, ..policy() };
+                let user = UserId::parse("jo hn;ü").unwrap();
+                let visitor = Visitor { user: Some(user), ..Visitor::default() };
+                let short = policy.keep(&visitor, "www.shop.co.uk", secure);
+                let value = cookie_value("jo hn;ü");
+                let long = policy.build("ajs_user_id", &value, "www.shop.co.uk", secure);
+                assert_eq!(short, [long.to_string()]);
+            }
+        }
+    }
+
+    #[test]
+    fn cookies_of_frames_are_secure_and_end_with_those_from_before() {
+        let attributes =
+            CookieAttributes { in_frames: true, partitioned: true, ..CookieAttributes::default() };
+        let policy = IdentityPolicy { attributes, domain: CookieDomain::Host, ..policy() };
+        let visitor = Visitor { anonymous: AnonymousId::parse("a-1").ok(), ..Visitor::default() };
+        assert_eq!(
+            policy.keep(&visitor, "www.shop.example", false),
+            [
+                "ajs_anonymous_id=a-1; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Max-Age=31536000"
+            ]
+        );
+        let ends = |partitioned| {
+            format!("; HttpOnly; SameSite=None{partitioned}; Secure; Path=/; Max-Age=0")
+        };
+        let (both, name) = ([ends("; Partitioned"), ends("")], "ajs_user_id=");
+        let ended = policy.end(["ajs_user_id"].into_iter(), "www.shop.example", false);
+        assert_eq!(ended, both.map(|rest| format!("{name}{rest}")));
+        let conflicts = Conflicts { anonymous: true, ..Conflicts::default() };
+        let lines = policy.keep(&Visitor { conflicts, ..visitor }, "www.shop.example", false);
+        let ends_whole = |line: &&String| line.contains("Max-Age=0") && !line.contains("Domain");
+        assert_eq!(
+            lines.iter().filter(ends_whole).collect::<Vec<_>>(),
+            [&format!("ajs_anonymous_id={}", ends(""))]
+        );
+    }
+
+    #[test]
+    fn cookies_of_others_live_on_as_they_are() {
+        let named = |name: &str, http_only, always| ProlongedCookie {
+            name: name.into(),
+            lives_for: 60,
+            http_only,
+            always,
+        };
+        let prolonged = vec![named("_ga", false, false), named("__Host-cmp", true, true)];
+        let policy = IdentityPolicy { prolonged, ..policy() };
+        let lines = |text: &'static str, allowed| {
+            let cookie = http::HeaderValue::from_static(text);
+            let fields = http::HeaderMap::from_iter([(http::header::COOKIE, cookie)]);
+            policy.prolong(&fields, allowed, "www.shop.example", true)
+        };
+        let ga = "; SameSite=Lax; Secure; Path=/; Domain=shop.example; Max-Age=60";
+        let cmp = "__Host-cmp=\"a,b\"; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60";
+        assert_eq!(
+            lines("_ga=GA1.1.5%20=x; __Host-cmp=\"a,b\"; sid=1", true),
+            [&format!("_ga=GA1.1.5%20=x{ga}"), cmp]
+        );
+        assert_eq!(lines("_ga=1; __Host-cmp=\"a,b\"", false), [cmp], "what is not allowed ends");
+        for nothing in ["sid=1", "_ga=", "_ga=1; _ga=2", "_ga=a\tb"] {
+            assert!(lines(nothing, true).is_empty(), "{nothing}");
         }
     }
 

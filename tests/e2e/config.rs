@@ -214,7 +214,10 @@ sites:
   hosts: [shop.example]
   origin: { address: ftp://x }
   vendor: { segment: { write_key: long-enough-1, write_key_file: /nowhere } }
-  identity: { domain: other.example }
+  identity:
+    domain: other.example
+    cookies: { lives_for: 500d }
+    prolong: [{ name: a b }, { name: ajs_user_id }]
 ",
     );
     let first = "d.yaml:1:24: listeners[0].address
@@ -249,6 +252,9 @@ d.yaml:12:16: sites[0].variations[0].choose[0].when
         "scheme other than http and https",
         "are both set: keep one",
         "browsers refuse a cookie of `other.example`",
+        "between `1h` and `400d`",
+        "expected the name of a cookie, found `a b`",
+        "`ajs_user_id` is set already",
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");
     }

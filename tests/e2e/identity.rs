@@ -34,6 +34,37 @@ async fn a_newcomer_gets_an_id_and_keeps_it() {
     assert!(origin.asked()[1].header("cookie").unwrap().contains("ajs_user_id=%22john%22"));
 }
 
+/// Where the site stands in frames of others, and with cookies of others that live on.
+#[tokio::test]
+async fn a_site_says_how_its_cookies_are() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/file" => Reply::new(200, &["Content-Type: text/plain"], "a"),
+        _ => Reply::html("<head></head>"),
+    })
+    .await;
+    let edge = Setup::new(origin.port)
+        .site("identity:\n  cookies: { same_site: none, partitioned: true, lives_for: 30d }")
+        .site("  prolong: [{ name: _ga }, { name: choice, lives_for: 1d, always: true }]")
+        .site("consent: { denied: \"request.cookies.choice == 'no'\" }")
+        .start()
+        .await;
+    let page = |path, cookies| edge.request("GET", path).header("Cookie", cookies).send();
+    let ids = page("/", "ajs_anonymous_id=a-1; _ga=GA1.2.3; choice=yes").await;
+    let rest = "SameSite=None; Partitioned; Secure; Path=/; Domain=shop.example; Max-Age";
+    assert_eq!(
+        ids.all("set-cookie"),
+        [
+            format!("ajs_anonymous_id=a-1; HttpOnly; {rest}=2592000"),
+            format!("_ga=GA1.2.3; {rest}=34560000"),
+            format!("choice=yes; {rest}=86400"),
+        ]
+    );
+    let denied = page("/", "_ga=GA1.2.3; choice=no").await;
+    assert_eq!(denied.all("set-cookie"), [format!("choice=no; {rest}=86400")]);
+    let file = page("/file", "_ga=GA1.2.3").await;
+    assert!(file.all("set-cookie").is_empty(), "pages alone");
+}
+
 #[tokio::test]
 async fn two_values_of_one_cookie_count_as_none() {
     let origin = Server::start(|_| Reply::html("<head></head>")).await;
