@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tinyufo::TinyUfo;
 
-use super::{Profile, ProfileKey};
+use super::{Profile, ProfileKey, Pulled, now_millis};
 
 /// What memory knows under a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -144,8 +144,9 @@ impl Memory {
     /// Remembers what a read that was sent at `asked` has found.
     pub fn put(&self, key: &ProfileKey, state: State, asked: Instant) -> Arc<Entry> {
         let asked = self.micros(asked);
-        let lives = match state {
-            State::Profile(_) | State::Linked(_) => micros(self.lifetimes.fresh),
+        let lives = match &state {
+            State::Profile(profile) => micros(self.lives(profile, now_millis())),
+            State::Linked(_) => micros(self.lifetimes.fresh),
             State::Missing => {
                 let lives = micros(self.lifetimes.missing);
                 lives - lives / 5 * (asked % 1024) / 1024
@@ -167,6 +168,18 @@ impl Memory {
         // Freeing may take a while: not under the lock.
         drop(evicted);
         entry
+    }
+
+    /// How long what was read at `now` (milliseconds since 1970) is fresh: no longer than what its source has said. What
+    /// has ended is asked for again as soon as what is missing.
+    fn lives(&self, profile: &Profile, now: i64) -> Duration {
+        let Lifetimes { fresh, missing, .. } = self.lifetimes;
+        let Pulled { at, until } = profile.pulled();
+        match u64::try_from(until.saturating_sub(now)) {
+            _ if at == 0 => fresh,
+            Ok(left @ 1..) => Duration::from_millis(left).min(fresh),
+            Ok(0) | Err(_) => missing.min(fresh),
+        }
     }
 
     /// Forgets `key`, so that the next page asks the store.
@@ -231,6 +244,26 @@ mod tests {
         assert!(fresh("nobody", 3_999).is_some() && fresh("nobody", 5_000).is_none());
         memory.forget(&key("john"));
         assert!(fresh("john", 0).is_none());
+    }
+
+    #[test]
+    fn a_source_says_how_long_its_answer_is_fresh() {
+        let memory = memory();
+        let pulled = |at, until| {
+            let mut update = Update::new(1, [("a".into(), json!(1))]);
+            update.pulled = Some(Pulled { at, until });
+            let mut profile = Profile::default();
+            profile.merge(&update, 1).unwrap();
+            memory.lives(&profile, 1_000_000)
+        };
+        assert_eq!(pulled(990_000, 1_010_000), Duration::from_secs(10));
+        assert_eq!(pulled(990_000, 2_000_000), Duration::from_mins(1), "no longer than in memory");
+        assert_eq!(pulled(900_000, 1_000_000), Duration::from_secs(5), "asked for again soon");
+        assert_eq!(
+            memory.lives(&Profile::default(), 1),
+            Duration::from_mins(1),
+            "none has said it"
+        );
     }
 
     /// Found by the cache's own arithmetic, which panics in a debug build when it goes wrong.

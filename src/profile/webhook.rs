@@ -111,6 +111,9 @@ fn ids(push: &Map<String, Value>, site: &str) -> Result<Vec<ProfileKey>, Refused
             Err(_) => Err(Refused::NoSubject),
         }
     };
+    // A browser's id that is none is left out; a user's could be taken for nobody.
+    let user = named("userId", "user_id")?;
+    let browser = named("anonymousId", "anonymous_id").unwrap_or(None);
     let external = push
         .get("context")
         .and_then(|context| context.get("externalIds"))
@@ -121,12 +124,11 @@ fn ids(push: &Map<String, Value>, site: &str) -> Result<Vec<ProfileKey>, Refused
             let kind = IdType::parse(id.get("type")?.as_str()?).ok()?;
             let key: Result<_, KeyError> =
                 ProfileKey::new(site, &kind, &value_as_id(id.get("id")?)?);
-            // Users and browsers are named by the push itself.
-            key.ok().filter(|key| !key.is_user() && !key.is_anonymous())
+            // A user is named by the push itself, and has the browsers that it lists.
+            key.ok().filter(|key| !key.is_user() && (user.is_some() || !key.is_anonymous()))
         });
-    // A browser's id that is none is left out; a user's could be taken for nobody.
-    let own = [named("userId", "user_id")?, named("anonymousId", "anonymous_id").unwrap_or(None)];
-    Ok(own.into_iter().flatten().chain(external.take(MAX_EXTERNAL)).collect())
+    let external = external.filter(|key| browser.as_ref() != Some(key)).take(MAX_EXTERNAL);
+    Ok([user.clone(), browser.clone()].into_iter().flatten().chain(external).collect())
 }
 
 /// Most other ids of one push.
@@ -227,17 +229,20 @@ mod tests {
         let push = json!({"type": "identify", "userId": "john", "anonymousId": "b",
         "traits": {"red": true}, "timestamp": "1970-01-01T00:00:01.500Z",
         "context": {"externalIds": [
-            {"id": "j@x", "type": "email"}, {"id": "john", "type": "user_id"}, {"id": 5, "type": "x"}
+            {"id": "j@x", "type": "email"}, {"id": "john", "type": "user_id"}, {"id": 5, "type": "x"},
+            {"id": "b", "type": "anonymous_id"}, {"id": "phone", "type": "anonymous_id"},
         ]}});
         let pushed = read(&push, "shop", 10_000).unwrap();
         assert_eq!((&pushed.key, pushed.at), (&key("user_id:john"), 1500));
-        assert_eq!(pushed.linked, [key("anonymous_id:b"), key("email:j@x"), key("x:5")]);
+        let linked = ["anonymous_id:b", "email:j@x", "x:5", "anonymous_id:phone"].map(key);
+        assert_eq!(pushed.linked, linked);
         assert_eq!(pushed.update, Some(Update::new(1500, [("red".into(), json!(true))])));
 
         let push = json!({"type": "track", "event": "Audience Exited", "anonymousId": "b",
+            "context": {"externalIds": [{"id": "phone", "type": "anonymous_id"}]},
             "properties": {"audience_key": "red", "red": false}, "timestamp": "2999-01-01T00:00:00Z"});
         let pushed = read(&push, "shop", 10_000).unwrap();
-        assert_eq!(pushed.key, key("anonymous_id:b"));
+        assert_eq!((pushed.key, pushed.linked), (key("anonymous_id:b"), vec![]));
         assert_eq!(pushed.update, Some(Update::new(10_000, [("red".into(), json!(false))])));
     }
 
