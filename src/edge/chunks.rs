@@ -52,14 +52,16 @@ pub(super) struct BadChunk;
 const MAX_DIGITS: u8 = 15;
 
 impl Chunks {
-    /// Looks at the next bytes of the body. What stands behind its end is not looked at.
+    /// Looks at the next bytes of the body, and says how many of them are its own. What stands behind its end is not
+    /// looked at.
     ///
     /// # Errors
     /// They don't go on as chunks do.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), BadChunk> {
+    pub(super) fn read(&mut self, all: &[u8]) -> Result<usize, BadChunk> {
+        let mut bytes = all;
         while let Some((byte, rest)) = bytes.split_first() {
             match self.at {
-                Place::Over => return Ok(()),
+                Place::Over => break,
                 Place::Data => {
                     let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = bytes.get(here..).unwrap_or_default();
@@ -74,7 +76,12 @@ impl Chunks {
                 }
             }
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
+    }
+
+    /// Whether the body has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.at == Place::Over
     }
 
     /// What comes behind `byte`.
@@ -124,7 +131,7 @@ mod tests {
     fn read(body: &[u8]) -> Result<bool, BadChunk> {
         let mut chunks = Chunks::default();
         chunks.read(body)?;
-        Ok(chunks.at == Place::Over)
+        Ok(chunks.is_over())
     }
 
     #[test]
@@ -198,8 +205,13 @@ mod tests {
             cuts.extend([0, body.len()]);
             cuts.sort_unstable();
             let mut in_parts = Chunks::default();
-            let parts = cuts.windows(2).try_for_each(|cut| in_parts.read(&body[cut[0]..cut[1]]));
-            prop_assert_eq!(parts.map(|()| in_parts.at == Place::Over), read(&body));
+            let parts = cuts.windows(2).try_for_each(|cut| {
+                let came = &body[cut[0]..cut[1]];
+                let own = in_parts.read(came)?;
+                assert!(own == came.len() || in_parts.is_over());
+                Ok(())
+            });
+            prop_assert_eq!(parts.map(|()| in_parts.is_over()), read(&body));
         }
     }
 }

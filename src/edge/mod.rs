@@ -77,7 +77,7 @@ pub(crate) use limits::household;
 #[cfg(test)]
 pub(crate) use pace::LOOK;
 pub(crate) use pace::Pace;
-pub use raw_request::{BadBody, RawRequest};
+pub use raw_request::{BadBody, Due, RawRequest};
 pub use strict::MAX_HEAD_BYTES;
 
 use context::{AssetWay, Context, Way};
@@ -87,7 +87,7 @@ use failure::{
 };
 use origin_connection::{hold_back, is_idle};
 use record::write_record;
-use upgrade::ignore_offers;
+use upgrade::{ignore_offers, is_offered};
 
 /// Doorstep as a part of a Pingora server.
 pub struct Edge {
@@ -187,16 +187,6 @@ impl Edge {
     }
 }
 
-/// Whether another request came with this one (RFC 9112, 9.3.2).
-fn is_followed(request: &RequestHeader, raw: Option<&RawRequest>) -> bool {
-    if request.headers.contains_key(header::TRANSFER_ENCODING) {
-        return false;
-    }
-    let length = request.headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
-    raw.is_some_and(|raw| raw.is_followed(length))
-}
-
 #[async_trait]
 impl ProxyHttp for Edge {
     type CTX = Context;
@@ -233,6 +223,11 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         ignore_offers(session.req_header_mut())?;
+        if session.req_header().version == Version::HTTP_10 {
+            // It knows neither (RFC 9110, 15.2 and 10.1.1).
+            session.set_ignore_info_resp(true);
+            session.req_header_mut().remove_header(&header::EXPECT);
+        }
         let leaving = self.leaving.load(Ordering::Relaxed);
         session.set_keepalive((!leaving).then_some(KEEPALIVE_SECONDS));
         // Over HTTP/1 the connection sees to it: see `Pace`.
@@ -242,8 +237,8 @@ impl ProxyHttp for Edge {
         let tunnel = session.req_header().headers.contains_key(header::UPGRADE);
         session.set_read_timeout((!tunnel).then_some(READ_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        if is_followed(session.req_header(), context.raw.as_ref()) {
-            // The client sends it again, once it is told.
+        if tunnel && context.raw.as_ref().is_some_and(RawRequest::is_followed) {
+            // What it would be depends on who agrees.
             session.set_keepalive(None);
         }
         if let Err(malformed) = strict::check(session.as_downstream(), context.raw.as_ref()) {
@@ -481,9 +476,16 @@ impl ProxyHttp for Edge {
             // What comes before the answer (103) is no answer yet.
             return Ok(());
         }
-        if status == StatusCode::SWITCHING_PROTOCOLS && !session.as_downstream().is_upgrade_req() {
+        let agreed = || {
+            let asks = session.as_downstream().is_upgrade_req();
+            asks && is_offered(session.req_header(), response)
+        };
+        if status == StatusCode::SWITCHING_PROTOCOLS && !agreed() {
             let why = "the origin changes the protocol, and nobody asked for that";
             return Error::e_explain(ErrorType::HTTPStatus(502), why).map_err(Error::into_up);
+        }
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(raw)) = (status, &context.raw) {
+            raw.expect_all();
         }
         if !context.origin.begin_answer() {
             // It has begun too late, and its connection ends: nothing of it is passed on.

@@ -38,6 +38,9 @@ pub(super) enum Malformed {
     UpgradeBody,
     #[error("a chunk of the request's body is malformed")]
     Chunk,
+    /// It would show the visitor what the edge tells the origin (RFC 9110, 9.3.8).
+    #[error("TRACE is not served")]
+    Trace,
 }
 
 impl Malformed {
@@ -53,12 +56,14 @@ impl Malformed {
             Self::TransferEncoding => "transfer_encoding",
             Self::UpgradeBody => "upgrade_body",
             Self::Chunk => "chunk",
+            Self::Trace => "trace",
         }
     }
 
     pub(super) const fn status(self) -> u16 {
         match self {
             Self::TooLarge => 431,
+            Self::Trace => 405,
             _ => 400,
         }
     }
@@ -78,16 +83,19 @@ pub(super) fn check(session: &ServerSession, raw: Option<&RawRequest>) -> Result
         target_of_http2(request)?;
     }
     parsed_head(request)?;
-    match raw {
-        Some(raw) if request.headers.contains_key(header::TRANSFER_ENCODING) => {
-            raw.expect_chunks().map_err(|_| Malformed::Chunk)
-        }
-        Some(raw) => {
-            raw.expect_no_chunks();
-            Ok(())
-        }
-        None => Ok(()),
+    if request.method == Method::TRACE {
+        return Err(Malformed::Trace);
     }
+    if let Some(raw) = raw {
+        let length = request.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        if request.headers.contains_key(header::TRANSFER_ENCODING) {
+            raw.expect_chunks();
+        } else {
+            raw.expect_bytes(length.unwrap_or(0));
+        }
+    }
+    Ok(())
 }
 
 /// The fields of an HTTP/2 request, as an HTTP/1 origin may get them: the HTTP/2 layer takes names that are no

@@ -3,14 +3,19 @@
 
 use http::{HeaderName, header};
 use pingora::Result;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Takes an offer that is ignored out of `request`. Any other may be taken by the origin.
 pub(super) fn ignore_offers(request: &mut RequestHeader) -> Result<()> {
     let Some(offer) = request.headers.get(header::UPGRADE) else { return Ok(()) };
-    if list(offer.as_bytes()).any(|protocol| !is_ignored(protocol)) {
+    let lines = request.headers.get_all(header::CONNECTION).iter();
+    let is_option = lines
+        .flat_map(|line| list(line.as_bytes()))
+        .any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    // Without the option the field is for nobody here.
+    if is_option && list(offer.as_bytes()).any(|protocol| !is_ignored(protocol)) {
         return Ok(());
     }
     request.remove_header(&header::UPGRADE);
@@ -23,6 +28,19 @@ pub(super) fn ignore_offers(request: &mut RequestHeader) -> Result<()> {
     let rest = options.filter(|option| !about_offer(option)).collect::<Vec<_>>().join(&b", "[..]);
     request.remove_header(&header::CONNECTION);
     if rest.is_empty() { Ok(()) } else { request.insert_header(header::CONNECTION, rest) }
+}
+
+/// Whether the origin changes to a protocol that `request` offers (RFC 9110, 15.2.2).
+pub(super) fn is_offered(request: &RequestHeader, response: &ResponseHeader) -> bool {
+    let offers = || {
+        let lines = request.headers.get_all(header::UPGRADE).iter();
+        lines.flat_map(|line| list(line.as_bytes()))
+    };
+    let mut taken = response.headers.get_all(header::UPGRADE).iter().peekable();
+    taken.peek().is_some()
+        && taken
+            .flat_map(|line| list(line.as_bytes()))
+            .all(|protocol| offers().any(|offer| offer.eq_ignore_ascii_case(protocol)))
 }
 
 /// What is spoken behind TLS, or not at all.
@@ -47,6 +65,7 @@ mod tests {
             ("H2C", "close, upgrade,http2-settings", None, Some("close")),
             ("TLS/1.0, h2c", "keep-alive, Upgrade", None, Some("keep-alive")),
             ("h2c, websocket", "Upgrade", Some("h2c, websocket"), Some("Upgrade")),
+            ("websocket", "keep-alive", None, Some("keep-alive")),
         ] {
             let mut request = RequestHeader::build("GET", b"/", None).unwrap();
             for (name, value) in
@@ -59,6 +78,24 @@ mod tests {
             assert_eq!(text(header::UPGRADE), kept, "{upgrade}");
             assert_eq!(text(header::CONNECTION), left, "{upgrade}");
             assert_eq!(text(HTTP2_SETTINGS).is_some(), kept.is_some(), "{upgrade}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_that_nobody_offered_is_none() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.insert_header("Upgrade", "WebSocket, foo").unwrap();
+        for (taken, offered) in [
+            (Some("websocket"), true),
+            (Some("foo, websocket"), true),
+            (Some("bar"), false),
+            (None, false),
+        ] {
+            let mut response = ResponseHeader::build(101, None).unwrap();
+            if let Some(taken) = taken {
+                response.insert_header("Upgrade", taken).unwrap();
+            }
+            assert_eq!(is_offered(&request, &response), offered, "{taken:?}");
         }
     }
 }

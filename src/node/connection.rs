@@ -16,6 +16,7 @@ use super::arrivals::Arrivals;
 use super::crowd::Crowd;
 use super::gathered::{Gathered, Wire};
 use super::patience::Patience;
+use super::requests::Requests;
 use crate::edge::RawRequest;
 
 /// An application of HTTP whose HTTP/1 connections are [`Gathered`]. HTTP/2 gathers its frames itself, and only its
@@ -39,14 +40,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             // The preface is a head as well (RFC 9113, 3.4): Pingora would wait for it without an end.
             let patience = Patience::new(waits);
-            let stream = Gathered::new(Wire::new(stream), patience, RawRequest::default());
+            let requests = Requests::new(patience, RawRequest::unframed());
+            let stream = Gathered::new(Wire::new(stream), requests);
             return self.app.process_new(Box::new(stream), stop).await;
         }
         let mut arrival = Some(self.arrivals.enter());
         let wire = Wire::new(stream);
         let request = RawRequest::default();
         let patience = Patience::new(Arc::clone(&waits));
-        let stream = Gathered::new(wire.clone(), patience, request.clone());
+        let stream = Gathered::new(wire.clone(), Requests::new(patience, request.clone()));
         let mut session = ServerSession::new_http1(Box::new(stream));
         session.set_connection_user_context(Some(Box::new(request.clone())));
         session.set_keepalive((!*stop.borrow()).then_some(UNBOUNDED));

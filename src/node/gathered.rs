@@ -23,8 +23,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::patience::Patience;
-use crate::edge::{Pace, RawRequest};
+use super::requests::Requests;
+use crate::edge::Pace;
 use crate::spare::Spare;
 
 /// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
@@ -207,16 +207,13 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Gathered {
     wire: Wire,
-    patience: Patience,
-    request: RawRequest,
-    /// Of a head that had to be made longer, what had no room in the read that it came with.
-    left: Vec<u8>,
+    requests: Requests,
 }
 
 impl Gathered {
-    /// Whoever serves the connection's requests asks `request` for what the stream has seen of them.
-    pub(super) fn new(wire: Wire, patience: Patience, request: RawRequest) -> Self {
-        Self { wire, patience, request, left: Vec::new() }
+    /// Whose reader sees of `requests` the one that it is at.
+    pub(super) fn new(wire: Wire, requests: Requests) -> Self {
+        Self { wire, requests }
     }
 }
 
@@ -264,36 +261,8 @@ impl AsyncRead for Gathered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { wire, patience, request, left } = &mut *self;
-        if !left.is_empty() {
-            let (now, later) = left.split_at(left.len().min(buf.remaining()));
-            buf.put_slice(now);
-            *left = later.to_vec();
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut wire.kept().stream).poll_read(cx, buf);
-        let came = buf.filled().get(before..).unwrap_or_default();
-        if !patience.waits() {
-            return match request.body_came(came) {
-                Ok(()) => read,
-                Err(bad) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, bad))),
-            };
-        }
-        if read.is_ready() {
-            let behind = patience.came(came);
-            let head = came.strip_suffix(behind).unwrap_or(came);
-            if let Some(mut all) = request.head_came(head, behind) {
-                all.extend_from_slice(behind);
-                let room = came.len() + buf.remaining();
-                // What has no room comes with the next read.
-                *left = all.split_off(all.len().min(room));
-                buf.set_filled(before);
-                buf.put_slice(&all);
-            }
-            return read;
-        }
-        patience.poll_over(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let Self { wire, requests } = &mut *self;
+        requests.poll_read(&mut wire.kept().stream, cx, buf)
     }
 }
 
@@ -362,7 +331,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::edge::LOOK;
+    use crate::edge::{LOOK, RawRequest};
+    use crate::node::patience::Patience;
+
+    fn requests() -> Requests {
+        Requests::new(Patience::new(Arc::default()), RawRequest::default())
+    }
 
     /// Takes so many bytes a call as it is told, none at times, and remembers each call's.
     #[derive(Debug, Default, Clone)]
@@ -450,8 +424,7 @@ mod tests {
     fn open() -> (Socket, Wire, Gathered) {
         let socket = Socket::default();
         let wire = Wire::new(Box::new(socket.clone()));
-        let patience = Patience::new(Arc::default());
-        let stream = Gathered::new(wire.clone(), patience, RawRequest::default());
+        let stream = Gathered::new(wire.clone(), requests());
         (socket, wire, stream)
     }
 
@@ -526,8 +499,7 @@ mod tests {
         for close in [false, true] {
             let (visitor, stream) = tokio::io::duplex(1);
             let wire = Wire::new(Box::new(stream));
-            let mut stream =
-                Gathered::new(wire.clone(), Patience::new(Arc::default()), RawRequest::default());
+            let mut stream = Gathered::new(wire.clone(), requests());
             let began = tokio::time::Instant::now();
             wire.at_work(async {
                 stream.write_all(b"last").await.unwrap();

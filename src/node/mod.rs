@@ -10,6 +10,7 @@ mod names;
 mod notify;
 mod patience;
 mod reload;
+mod requests;
 mod services;
 mod sockets;
 mod succession;

@@ -13,6 +13,30 @@ use crate::support::nginx::Nginx;
 use crate::support::port;
 use crate::support::server::{Piece, Reply, Server};
 
+/// What is told before the answer is not for them (RFC 9110, 15.2), and an expectation is none of theirs (10.1.1).
+#[tokio::test]
+async fn clients_of_http_1_0_get_the_answer_alone() {
+    let origin = Server::start(|asked| match asked.method.as_str() {
+        "POST" => Reply::new(200, &[], &asked.body),
+        _ => Reply::raw(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+        ),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let host = "Host: shop.example\r\n";
+    for (request, body) in [
+        (format!("GET / HTTP/1.0\r\n{host}\r\n"), "a"),
+        (
+            format!("POST / HTTP/1.0\r\n{host}Expect: 100-continue\r\nContent-Length: 1\r\n\r\nb"),
+            "b",
+        ),
+    ] {
+        let answer = edge.raw(request).await.expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (200, body));
+    }
+}
+
 #[tokio::test]
 async fn files_of_nginx_come_whole_in_parts_and_confirmed() {
     let bytes: Vec<u8> = (0..300_000u32).map(|n| (n * 31 % 251) as u8).collect();
@@ -328,31 +352,4 @@ async fn a_slow_origin_is_given_up_after_its_time() {
     let origin = Server::start(move |_| Reply(vec![Piece::Wait(Arc::clone(&never))])).await;
     let edge = Setup::new(origin.port).origin("read_timeout: 300ms").start().await;
     assert_eq!(edge.get("/").await.status, 504);
-}
-
-/// What Pingora has read with another request it can't answer: the client is told, and sends it again.
-#[tokio::test]
-async fn of_requests_that_come_together_the_last_answer_says_that_it_is() {
-    let origin = Server::start(|asked| Reply::new(200, &[], &asked.target)).await;
-    let edge = Setup::new(origin.port).start().await;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n");
-    let post = "POST /1 HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 2\r\n\r\nab";
-    for first in [get("/1"), post.to_owned()] {
-        let mut connection = Connection::open(edge.port).await;
-        connection.write([first, get("/2"), get("/3")].concat()).await;
-        let mut answered = Vec::new();
-        while let Some(answer) = connection.answer("GET").await {
-            let closes = answer.header("connection") == Some("close");
-            answered.push(answer.text());
-            if closes {
-                break;
-            }
-        }
-        assert!(
-            !answered.is_empty()
-                && ["/1", "/2", "/3"]
-                    .starts_with(&answered.iter().map(String::as_str).collect::<Vec<_>>()[..])
-        );
-        assert!(connection.answer("GET").await.is_none(), "it is closed as it said");
-    }
 }
