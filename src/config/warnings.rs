@@ -33,7 +33,7 @@ pub(super) fn warn_of_unsigned_ids(
         ),
         rewrites.map(|index| (format!("rewrite/{index}"), "pages show traits to".to_owned())),
     ];
-    for (place, reach) in to.into_iter().flatten() {
+    for (place, reach) in to.into_iter().flatten().chain(variants(rules)) {
         let why = format!(
             "{reach} whoever says a user's id, which anybody can: `identity.signed` lets an id count only where somebody vouches for it"
         );
@@ -43,6 +43,25 @@ pub(super) fn warn_of_unsigned_ids(
         let why = "a variant is kept in a user's profile only where somebody vouches for the user (`identity.signed`)";
         checking.warn(&format!("{at}/experiments/{index}/sticky"), why);
     }
+}
+
+/// Variants of experiments by which traits reach a page, and how.
+fn variants(rules: &Rules) -> impl Iterator<Item = (String, String)> {
+    let all = rules.experiments.all().iter().enumerate();
+    let variants = all.flat_map(|(experiment, one)| {
+        one.variants.iter().enumerate().map(move |(variant, one)| {
+            let place = format!("experiments/{experiment}/variants/{variant}");
+            (place, one)
+        })
+    });
+    variants.filter_map(|(place, variant)| {
+        let shows = variant.rewrite.iter().position(RewriteRule::shows_traits);
+        if let Some(index) = shows {
+            return Some((format!("{place}/rewrite/{index}"), "pages show traits to".to_owned()));
+        }
+        let told = !variant.traits.is_empty();
+        told.then(|| (format!("{place}/traits"), "pages show these traits to".to_owned()))
+    })
 }
 
 /// Warns where browsers keep cookies for a shorter time than the file says: on a host of its own, beside the site's.

@@ -118,9 +118,12 @@ pub(super) fn signature(request: &RequestHeader) -> Option<&str> {
 
 /// Whom the origin's answer names. Headers of the edge's own go no further.
 pub(super) fn said_by_origin(site: &Site, response: &mut ResponseHeader) -> Option<Said> {
-    let said = response.remove_header(&X_DOORSTEP_USER);
+    let mut all = response.headers.get_all(X_DOORSTEP_USER).iter();
+    let said = all.next().cloned();
+    // Two that differ say nothing.
+    let is_clear = all.all(|other| Some(other) == said.as_ref());
     drop_own(response);
-    let said = said?;
+    let said = said.filter(|_| is_clear)?;
     if !site.identity.server_side_cookies {
         return None;
     }

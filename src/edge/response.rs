@@ -64,13 +64,8 @@ impl Changed {
             "etag" | "last-modified" | "accept-ranges" | "content-md5" | "digest"
             | "content-digest" | "repr-digest" => self.bytes,
             // What only shared caches read.
-            "expires"
-            | "surrogate-control"
-            | "edge-control"
-            | "x-accel-expires"
-            | "x-litespeed-cache-control" => self.private,
-            // RFC 9213: `CDN-Cache-Control`, and each CDN's own.
-            name => self.private && name.ends_with("cdn-cache-control"),
+            "expires" | "surrogate-control" | "edge-control" | "x-accel-expires" => self.private,
+            name => self.private && is_for_shared_caches(name),
         };
         if self.private || self.bytes {
             remove_any(response, untrue);
@@ -92,6 +87,17 @@ impl Changed {
         }
         Ok(())
     }
+}
+
+/// Whether a field says to shared caches what `Cache-Control` says to all: `CDN-Cache-Control` and each one's own
+/// (RFC 9213), and lifetimes as Varnish's configurations read them (`X-Reverse-Proxy-TTL`).
+fn is_for_shared_caches(name: &str) -> bool {
+    let ends = |with: &str| {
+        let of = name.len().checked_sub(with.len()).and_then(|at| name.get(at..));
+        let same = |(byte, own): (u8, u8)| byte == own || (own == b'-' && byte == b'_');
+        of.is_some_and(|of| of.bytes().zip(with.bytes()).all(same))
+    };
+    ends("-cache-control") || (name.starts_with("x-") && ends("-ttl"))
 }
 
 const PRIVATE: &str = "private";
@@ -306,5 +312,21 @@ mod tests {
             !response.headers.contains_key("x-hop") && !response.headers.contains_key("keep-alive")
         );
         assert!(is_html(&response));
+    }
+
+    #[test]
+    fn what_only_shared_caches_read_is_known_by_its_name() {
+        for (name, is) in [
+            ("cdn-cache-control", true),
+            ("akamai-cache-control", true),
+            ("x-litespeed-cache-control", true),
+            ("cdn_cache_control", true),
+            ("x-reverse-proxy-ttl", true),
+            ("cache-control", false),
+            ("x-subtitle", false),
+            ("ttl", false),
+        ] {
+            assert_eq!(is_for_shared_caches(name), is, "{name}");
+        }
     }
 }

@@ -25,7 +25,20 @@ pub(super) enum Source<'r> {
 /// made it.
 pub(super) fn source<'r>(request: &'r RequestHeader, context: &Context, site: &Site) -> Source<'r> {
     let asked = EdgeUrl { scheme: context.client.scheme(), host: context.authority.as_str() };
-    source_of(request, asked, &site.cors, |host| !site.cors_own_hosts || site.has_host(host))
+    // Another port is another origin.
+    let same_port = |theirs: &str| {
+        let port = |host: &str| port(host).map(str::to_owned);
+        port(theirs).is_none() || port(theirs) == port(asked.host)
+    };
+    let admits = |theirs: &str| {
+        !site.cors_own_hosts || (site.has_host(host_without_port(theirs)) && same_port(theirs))
+    };
+    source_of(request, asked, &site.cors, admits)
+}
+
+/// The port that is said beside a host. None where it is the scheme's own.
+fn port(host: &str) -> Option<&str> {
+    host.strip_prefix(host_without_port(host))?.strip_prefix(':')
 }
 
 /// How the edge was asked.
@@ -68,7 +81,7 @@ fn source_of<'r>(
     let theirs = theirs.to_ascii_lowercase();
     let same_host = host_without_port(&theirs) == host_without_port(asked.host);
     match (registrable(&theirs), registrable(asked.host)) {
-        _ if !same_host && !admits(host_without_port(&theirs)) => Source::Foreign,
+        _ if !admits(&theirs) => Source::Foreign,
         (Some(a), Some(b)) if a == b => Source::Sibling(origin),
         _ if same_host => Source::Sibling(origin),
         _ => Source::Foreign,
@@ -186,11 +199,13 @@ mod tests {
 
     #[test]
     fn a_site_may_keep_its_siblings_out() {
-        let own = |host: &str| host == "shop.example";
+        let own = |host: &str| host == "shop.example" || host == "shop.example:8443";
         for (origin, source) in [
+            ("https://shop.example:8443", Source::Sibling("https://shop.example:8443")),
             ("https://shop.example", Source::Sibling("https://shop.example")),
             ("https://users.shop.example", Source::Foreign),
-            ("https://www.shop.example:444", Source::Sibling("https://www.shop.example:444")),
+            ("https://www.shop.example:444", Source::Foreign),
+            ("https://www.shop.example", Source::Own),
             ("https://other.test", Source::Sibling("https://other.test")),
         ] {
             let mut request = RequestHeader::build("POST", b"/", None).unwrap();

@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use super::Edge;
 use super::context::Context;
 use crate::decide::Consent;
-use crate::identity::{AnonymousId, ENDED, Ended, Visitor, read, values};
+use crate::identity::{AnonymousId, Conflicts, ENDED, Ended, Visitor, read, values};
 use crate::profile::now_millis;
 use crate::site::Site;
 use crate::telemetry::{Feature, guard};
@@ -70,8 +70,8 @@ pub(super) fn named(site: &Site, request: &RequestHeader) -> (Visitor, Ended) {
         Ended::default()
     };
     if visitor.anonymous.as_ref().is_some_and(|id| ended.has(id)) {
-        // So did whoever stands beside it: an answer from before has brought both back.
-        visitor = Visitor::default();
+        // So did whoever stands beside it: an answer from before has brought both back, and they go again.
+        visitor = Visitor { conflicts: Conflicts::ALL, ..Visitor::default() };
     }
     (visitor, ended)
 }

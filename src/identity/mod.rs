@@ -40,18 +40,24 @@ pub struct Visitor {
     pub anonymous: Option<AnonymousId>,
     /// The anonymous id was made for this very request.
     pub minted: bool,
-    /// Which ids came in several cookies.
+    /// Which ids came in cookies that don't count.
     pub conflicts: Conflicts,
 }
 
-/// Ids of which a browser has several cookies with different values: of its host alone, of a domain. None of them
-/// counts, and all but the one that is kept are to end.
+/// Ids of which a browser has several cookies with different values, of its host alone and of a domain, or that were
+/// ended and have come back with an answer from before. None of them counts, and all but the one that is kept are to
+/// end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Conflicts {
     /// The user's.
     pub user: bool,
     /// The browser's.
     pub anonymous: bool,
+}
+
+impl Conflicts {
+    /// Of each id.
+    pub const ALL: Self = Self { user: true, anonymous: true };
 }
 
 /// How one site keeps identity. Compiled from its configuration.
@@ -109,6 +115,9 @@ impl IdentityPolicy {
             return out;
         }
         let Conflicts { user, anonymous } = visitor.conflicts;
+        if user && self.signed && visitor.user.is_none() {
+            out.extend(self.end_others(USER_SIGNATURE, false, host, secure));
+        }
         let kept = |name, form: CookieForm, id: &str| {
             let id = form.write(id);
             self.attributes.id_cookie(name, &id, self.domain.of(host), secure)

@@ -341,7 +341,8 @@ async fn a_check_warns_where_anybody_can_see_anybodys_traits() {
     let more = "client_traits: { plan: traits.plan }\ntrait_cookies: [{ name: plan, value: traits.plan }]\n\
                 request_headers: { X-Doorstep-Plan: traits.plan }\nenrich: { profile: [plan] }\n\
                 rewrite: [{ select: h1, set: { text: Hello } }, { select: h2, set: { text: '{{ traits.plan }}' } }]\n\
-                experiments: [{ key: e, route: /e, sticky: [trait], variants: [{ name: a }] }]";
+                experiments: [{ key: e, route: /e, sticky: [trait], variants: [{ name: a, traits: { p: traits.plan } }, \
+                { name: b, rewrite: [{ select: h1, hide: true }, { select: h2, set: { text: '{{ traits.plan }}' } }] }] }]";
     let places = [
         "client_traits",
         "trait_cookies",
@@ -349,6 +350,8 @@ async fn a_check_warns_where_anybody_can_see_anybodys_traits() {
         "enrich.profile",
         "rewrite[1]",
         "experiments[0].sticky",
+        "experiments[0].variants[0].traits",
+        "experiments[0].variants[1].rewrite[1]",
     ];
     let edge = Setup::new(origin.port).site(more).start().await;
     let (good, said) = edge.cli_check().await;

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::browser::{Visit, visit};
+use crate::support::client::Answer;
 use crate::support::edge::{Edge, Setup, WRITE_KEY};
 use crate::support::server::{Reply, Server};
 use crate::support::vendor::Vendor;
@@ -262,4 +263,81 @@ async fn a_link_logs_nobody_in_with_rudderstack() {
     a_link_logs_nobody_in(&edge, &RUDDERSTACK).await;
     let events = vendor.until(2).await;
     assert!(events.iter().all(|event| event.get("userId").is_none_or(|id| id == "")), "{events:?}");
+}
+
+/// Answers to what was asked before the end may come after it, and bring the cookies back. The mark that names the
+/// browser's old id has them go at the next page, before that id is replaced.
+#[tokio::test]
+async fn an_answer_from_before_the_end_brings_nobody_back() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/logout" => {
+            Reply::new(200, &["Content-Type: text/html", "X-Doorstep-User: "], "<head></head>")
+        }
+        "/login" => {
+            Reply::new(200, &["Content-Type: text/html", "X-Doorstep-User: ann"], "<head></head>")
+        }
+        _ => Reply::html("<head></head>"),
+    })
+    .await;
+    for signed in [false, true] {
+        let keys =
+            "signing_keys: [0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef]";
+        let edge =
+            Setup::new(origin.port).site(keys).site(&format!("identity: {{ signed: {signed} }}"));
+        let edge = edge.start().await;
+        for (ends, late) in
+            [("/logout", "/"), ("/seg/reset", "/"), ("/logout", "/login"), ("/seg/reset", "/login")]
+        {
+            let mut jar = Jar(std::collections::BTreeMap::from([(
+                "ajs_anonymous_id".to_owned(),
+                "a-1".to_owned(),
+            )]));
+            if signed {
+                jar.ask(&edge, "GET", "/login").await;
+            } else {
+                jar.0.insert("ajs_user_id".to_owned(), "ann".to_owned());
+            }
+            let before = jar.clone();
+            let method = if ends == "/seg/reset" { "POST" } else { "GET" };
+            jar.ask(&edge, method, ends).await;
+            let mut other = before.clone();
+            let brought = other.ask(&edge, "GET", late).await;
+            jar.take(&brought);
+            assert_eq!(jar.0["ajs_user_id"], "ann", "it was on its way");
+            let next = jar.ask(&edge, "GET", "/").await;
+            assert!(!next.text().contains("ann"), "{signed} {ends} {late}");
+            for name in ["ajs_user_id", "doorstep_user"] {
+                assert!(!jar.0.contains_key(name), "{signed} {ends} {late}: {name} in {jar:?}");
+            }
+            assert_ne!(jar.0["ajs_anonymous_id"], "a-1");
+        }
+    }
+}
+
+/// A browser's cookies, of one host.
+#[derive(Debug, Clone)]
+struct Jar(std::collections::BTreeMap<String, String>);
+
+impl Jar {
+    fn take(&mut self, answer: &Answer) {
+        for line in answer.all("set-cookie") {
+            let (name, value) =
+                line.split(';').next().and_then(|pair| pair.split_once('=')).unwrap();
+            if line.contains("Max-Age=0") {
+                self.0.remove(name);
+            } else {
+                self.0.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    async fn ask(&mut self, edge: &Edge, method: &str, target: &str) -> Answer {
+        let cookies: Vec<_> =
+            self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = edge.request(method, target).header("Host", "www.shop.example");
+        let request = request.header("Origin", "http://www.shop.example");
+        let answer = request.header("Cookie", &cookies.join("; ")).send().await;
+        self.take(&answer);
+        answer
+    }
 }

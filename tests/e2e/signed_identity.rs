@@ -16,6 +16,7 @@ async fn origin() -> Server {
     Server::start(|asked| match asked.target.as_str() {
         "/login" => Reply::new(302, &["Location: /", "X-Doorstep-User: ceo"], ""),
         "/logout" => Reply::new(200, &["Content-Type: text/html", "X-Doorstep-User:"], "bye"),
+        "/both" => Reply::new(302, &["X-Doorstep-User: ceo", "X-Doorstep-User: mary"], ""),
         // Chosen pages that are not what was chosen.
         "/rich/ended" => Reply::new(
             301,
@@ -88,6 +89,16 @@ fn is_rich(page: &Answer) -> bool {
 fn jar(answer: &Answer) -> String {
     let pairs = answer.all("set-cookie").into_iter().map(|line| line.split(';').next().unwrap());
     pairs.collect::<Vec<_>>().join("; ")
+}
+
+#[tokio::test]
+async fn an_origin_that_names_two_users_names_none() {
+    let (origin, vendor) = (origin().await, Vendor::start().await);
+    let edge = edge(setup(&origin, &vendor, NEW, "")).await;
+    let answer = get(&edge, "/both", "").send().await;
+    assert_eq!((answer.status, answer.cookie("ajs_user_id")), (302, None));
+    assert!(answer.header("x-doorstep-user").is_none());
+    assert_eq!(get(&edge, "/login", "").send().await.cookie("ajs_user_id").as_deref(), Some("ceo"));
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ impl Answer {
     }
     /// The value of a cookie that the answer sets, without attributes.
     pub fn cookie(&self, name: &str) -> Option<String> {
-        self.all("set-cookie").iter().find_map(|line| {
+        // What is said last counts.
+        self.all("set-cookie").iter().rev().find_map(|line| {
             let (pair, _) = line.split_once(';')?;
             let (key, value) = pair.split_once('=')?;
             (key == name).then(|| value.to_owned())
