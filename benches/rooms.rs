@@ -61,7 +61,7 @@ fn config(elsewhere: usize) -> Config {
         .map(|n| format!("  - {{ select: a, route: /p{n}, when: traits.red_group, hide: true }}\n"))
         .collect();
     let yaml = format!(
-        "listeners: [{{ address: '127.0.0.1:0' }}]\nsites:\n- name: shop{elsewhere}\n  hosts: [www.shop.example, '*.shop.example']\n  \
+        "listeners: [{{ address: '127.0.0.1:1' }}]\nsites:\n- name: shop{elsewhere}\n  hosts: [www.shop.example, '*.shop.example']\n  \
          origin: {{ address: 127.0.0.1:1 }}\n  vendor: {{ segment: {{ write_key: bench-write-key }} }}\n  variations:\n  \
          - route: /\n    choose:\n    - {{ when: 'traits.age > 90', path: /old }}\n    - {{ when: 'traits.age > 80', path: /old }}\n    \
          - {{ when: \"traits.city == 'Vancouver'\", path: /v }}\n    - {{ when: has(traits.gone), path: /g }}\n    \

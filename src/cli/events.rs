@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, configuration};
+use super::{Failure, configuration, say};
 use crate::collect::spool::{self, Room, Sender, Spool};
 use crate::collect::{DeadLetters, Durability, FOLDER, lanes};
 use crate::config::Config;
@@ -60,21 +60,22 @@ impl Events {
         }
         let lanes = lanes(data).map_err(failed)?;
         known(self.site.as_deref(), &config, &lanes)?;
+        let mut unsaid = Ok(());
         for lane in lanes.iter().filter(|lane| of_site(lane)) {
             let folder = data.join(FOLDER).join(lane);
             let dead = DeadLetters::new(&folder, config.node.events.dead_letters);
-            match self.command {
-                Command::Status => status(lane, &folder, &dead),
+            let thrown = |count| format!("{} thrown away", events(count));
+            let done = match self.command {
+                Command::Status => status(&folder, &dead),
                 Command::Replay => replay(lane, &folder, &dead),
-                Command::Purge { dead: true, .. } => dead
-                    .erase(|_| true)
-                    .map(|count| println!("{lane}: {} thrown away", events(count))),
-                Command::Purge { .. } => spool::erase(&folder, |_| true)
-                    .map(|count| println!("{lane}: {} thrown away", events(count))),
-            }
-            .map_err(failed)?;
+                Command::Purge { dead: true, .. } => dead.erase(|_| true).map(thrown),
+                Command::Purge { .. } => spool::erase(&folder, |_| true).map(thrown),
+            };
+            // Where nobody reads it, the others are done all the same.
+            let said = say(format_args!("{lane}: {}", done.map_err(failed)?));
+            unsaid = unsaid.and(said);
         }
-        Ok(())
+        unsaid
     }
 }
 
@@ -94,7 +95,7 @@ fn events(count: usize) -> String {
     format!("{count} event{}", if count == 1 { "" } else { "s" })
 }
 
-fn status(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<()> {
+fn status(folder: &Path, dead: &DeadLetters) -> io::Result<String> {
     let waiting = spool::status(folder)?;
     let mut letters = 0;
     dead.each(|_, _| {
@@ -110,16 +111,12 @@ fn status(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<()> {
         bytes => format!(", {bytes} bytes damaged"),
     };
     let bytes = bytesize::ByteSize(waiting.bytes);
-    println!(
-        "{lane}: {} waiting ({bytes}{since}{damaged}), {letters} dead",
-        events(waiting.events)
-    );
-    Ok(())
+    Ok(format!("{} waiting ({bytes}{since}{damaged}), {letters} dead", events(waiting.events)))
 }
 
 /// One after the other: what has been added to the spool is erased here, so that a replay that is cut
 /// short sends one of them twice at most.
-fn replay(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<()> {
+fn replay(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<String> {
     let spool = Spool::open(folder, Durability::Sync, Room::new(u64::MAX / 2).share(lane))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut count = 0;
@@ -130,6 +127,5 @@ fn replay(lane: &str, folder: &Path, dead: &DeadLetters) -> io::Result<()> {
         count += 1;
         line.erase()
     })?;
-    println!("{lane}: {} to be sent again", events(count));
-    Ok(())
+    Ok(format!("{} to be sent again", events(count)))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use http::Uri;
 
 use super::explain::variant;
-use super::{Failure, configuration};
+use super::{Failure, configuration, say};
 use crate::config::Duration;
 use crate::decide::{PREVIEW, Preview as Token};
 
@@ -59,7 +59,6 @@ impl Preview {
         };
         let token = token.token(&site.signing_keys).ok_or(Failure::NoKey)?;
         let glue = if url.query().is_some() { '&' } else { '?' };
-        println!("{}{glue}{PREVIEW}={token}", self.url);
-        Ok(())
+        say(format_args!("{}{glue}{PREVIEW}={token}", self.url))
     }
 }

@@ -131,9 +131,9 @@ impl Command {
                 }
                 let events = forget(data, site, &Person::of(&gone, now_millis()));
                 let failed = |error| Failure::Spool(data.display().to_string(), error);
-                println!("{} events erased", events.map_err(failed)?);
+                say(format_args!("{} events erased", events.map_err(failed)?))?;
                 for key in gone {
-                    println!("deleted {}", key.text());
+                    say(format_args!("deleted {}", key.text()))?;
                 }
             }
             Self::Link { from, to } => {

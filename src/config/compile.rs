@@ -1,7 +1,7 @@
 //! A file of the right shape → a [`Config`], or everything that is wrong with its values.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use super::snapshot::{Config, ConnectionBounds, End, ListenOn, Node, Snapshot, U
 use super::source::Source;
 use super::units::ByteSize;
 use crate::collect::{Durability, EventLimits, Keeping, Timing};
+use crate::geo::Geo;
 use crate::profile::Lifetimes;
 use crate::profile::store::DELETED_FOR;
 use crate::site::{HostPattern, Hosts};
@@ -65,6 +66,8 @@ pub fn load(
 const MOST_MEMORY: ByteSize = ByteSize::mib(4 * 1024 * 1024);
 /// The store's own pages would fill less than this.
 const LEAST_STORE: ByteSize = ByteSize::mib(1);
+/// The least that visitors may leave unread.
+const LEAST_UNREAD: ByteSize = ByteSize::mib(1);
 /// As much as a process can map.
 const MOST_DISK: ByteSize = ByteSize::mib(64 * 1024 * 1024);
 
@@ -161,6 +164,7 @@ impl Checking<'_> {
         let listeners = self.listeners(&file.listeners, &hosts);
         let admin = self.address("/admin/address", &file.admin.address);
         if let Some(admin) = admin {
+            self.reachable("/admin/address", admin);
             self.admin(admin, &listeners);
         }
         let trusted = file
@@ -204,6 +208,7 @@ impl Checking<'_> {
         }
         let data_bytes = data_bytes.map(|bytes| bytes.next_multiple_of(rustix::param::page_size()));
         let geo = self.geo(&file.geoip);
+        let unread = self.unread(&file.connections);
         let node = Node {
             listeners,
             admin: admin?,
@@ -243,13 +248,25 @@ impl Checking<'_> {
                     bound => bound,
                 },
             },
-            unread: UnreadBounds {
-                most: file.connections.unread.bytes(),
-                per_client: file.connections.unread_per_client.bytes(),
-            },
+            unread: unread?,
             shutdown: End { delay: file.shutdown.delay.get(), drain: file.shutdown.drain.get() },
         };
         Some((node, snapshot))
+    }
+
+    /// What visitors may leave unread: an answer has to have room in it.
+    fn unread(&mut self, given: &file::Connections) -> Option<UnreadBounds> {
+        let sizes = [("unread", given.unread), ("unread_per_client", given.unread_per_client)];
+        let mut fits = true;
+        for (name, size) in sizes.into_iter().filter(|(_, size)| *size < LEAST_UNREAD) {
+            let why = format!(
+                "expected at least {LEAST_UNREAD:?}, found {size:?}: no page has room in less"
+            );
+            self.problem(&format!("/connections/{name}"), why);
+            fits = false;
+        }
+        let [most, per_client] = sizes.map(|(_, size)| size.bytes());
+        fits.then_some(UnreadBounds { most, per_client })
     }
 
     /// A size of at most `most`: more than any machine has is a typing error.
@@ -283,8 +300,7 @@ impl Checking<'_> {
         let more = more.map(|(index, path)| (format!("/geoip/databases/{index}"), path));
         one.chain(more)
             .filter_map(|(place, path)| {
-                let opened = std::fs::File::open(path)
-                    .map_err(|error| format!("`{path}` can't be read: {error}"));
+                let opened = Geo::open(vec![path.into()]).map_err(|error| error.to_string());
                 self.take(&place, opened).map(|_| path.into())
             })
             .collect()
@@ -317,6 +333,28 @@ impl Checking<'_> {
         })
     }
 
+    /// Complains about an address on which nobody can ask this machine for anything.
+    fn reachable(&mut self, place: &str, address: SocketAddr) {
+        let ip = address.ip();
+        let mapped = matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        if address.port() == 0 {
+            self.problem(place, "expected a port other than 0: nobody would know which one it is");
+        } else if mapped {
+            self.problem(
+                place,
+                format!("expected it as `{}`", SocketAddr::new(ip.to_canonical(), address.port())),
+            );
+        } else if ip.is_multicast() || broadcast {
+            self.problem(place, format!("nobody can connect to `{ip}`"));
+        } else if let Err(error) = std::net::UdpSocket::bind((ip, 0))
+            && error.kind() == std::io::ErrorKind::AddrNotAvailable
+        {
+            // The file may be another machine's.
+            self.warn(place, format!("this machine has no address `{ip}`"));
+        }
+    }
+
     fn listeners(&mut self, listeners: &[file::Listener], hosts: &[HostPattern]) -> Vec<ListenOn> {
         let mut out = Vec::new();
         let mut seen: Vec<SocketAddr> = Vec::new();
@@ -325,6 +363,7 @@ impl Checking<'_> {
             let place = format!("{at}/address");
             let address = self.address(&place, &listener.address);
             if let Some(address) = address {
+                self.reachable(&place, address);
                 match seen.iter().find(|one| overlap(**one, address)) {
                     Some(one) if *one == address => {
                         self.problem(&place, format!("`{address}` is listed twice"));

@@ -19,8 +19,10 @@ pub(super) struct Callers {
 
 #[derive(Default)]
 struct State {
-    /// Bodies that are read before their signature can be judged.
+    /// Bodies that are read before their signature can be judged, of strangers.
     reading: Shares,
+    /// The same of callers who have had the right credentials: strangers don't take their places.
+    reading_proven: Shares,
     /// Who has called with the right credentials, and when the last time.
     proven: HashMap<u128, Instant>,
 }
@@ -46,11 +48,22 @@ impl Default for Callers {
 pub(super) struct Reading<'c> {
     callers: &'c Callers,
     caller: u128,
+    proven: bool,
 }
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.callers.state().reading.give_back(Some(self.caller));
+        self.callers.state().reading(self.proven).give_back(Some(self.caller));
+    }
+}
+
+impl State {
+    fn is_proven(&self, caller: u128) -> bool {
+        self.proven.get(&caller).is_some_and(|at| at.elapsed() <= PROVEN_FOR)
+    }
+
+    fn reading(&mut self, proven: bool) -> &mut Shares {
+        if proven { &mut self.reading_proven } else { &mut self.reading }
     }
 }
 
@@ -66,8 +79,7 @@ impl Callers {
     /// Whether `caller` has tried so often that it has to wait.
     pub(super) fn has_to_wait(&self, caller: Option<IpAddr>) -> bool {
         let caller = key(caller);
-        self.failures.observe(&caller, 0) >= FAILURES
-            && self.state().proven.get(&caller).is_none_or(|at| at.elapsed() > PROVEN_FOR)
+        self.failures.observe(&caller, 0) >= FAILURES && !self.state().is_proven(caller)
     }
 
     /// `caller` had the wrong credentials.
@@ -91,8 +103,11 @@ impl Callers {
     /// Room for a body of `caller`, which nothing but itself can vouch for. `None` where there is none.
     pub(super) fn read(&self, caller: Option<IpAddr>) -> Option<Reading<'_>> {
         let caller = key(caller);
-        self.state().reading.take(Some(caller), READING, READING_OF_ONE).ok()?;
-        Some(Reading { callers: self, caller })
+        let mut state = self.state();
+        let proven = state.is_proven(caller);
+        state.reading(proven).take(Some(caller), READING, READING_OF_ONE).ok()?;
+        drop(state);
+        Some(Reading { callers: self, caller, proven })
     }
 }
 
@@ -133,6 +148,10 @@ mod tests {
             .map_while(|last| callers.read(Some(address(&format!("192.0.2.{last}")))))
             .collect();
         assert_eq!(own.len() + others.len(), READING);
+        let vendor = Some(address("203.0.113.1"));
+        assert!(callers.read(vendor).is_none());
+        callers.proved(vendor);
+        assert!(callers.read(vendor).is_some(), "who is known has places of its own");
         drop((own, others));
         assert!(callers.read(Some(address("192.0.2.1"))).is_some());
         assert!(callers.state().reading.is_empty());

@@ -15,6 +15,7 @@ use super::Edge;
 use super::answer::{Answer, read_body};
 use super::confirm::{Confirmation, Said};
 use super::context::Context;
+use super::limits::To;
 use super::settle::{end_traits, settle, signed};
 use super::source::{Source, source};
 use super::who::Who;
@@ -76,7 +77,9 @@ impl Edge {
         request: &RequestHeader,
     ) -> Answer {
         let (client, limits) = (context.client.address, context.snapshot.event_limits);
-        let _room = match self.limits.admit(client, limits) {
+        let has_others = context.snapshot.all_sites.len() > 1;
+        let to = To { site: &site.name, has_others };
+        let _room = match self.limits.admit(client, to, limits) {
             Ok(room) => room,
             Err(why) => return refused(site, why).closing(),
         };

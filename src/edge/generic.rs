@@ -10,6 +10,7 @@ use super::Edge;
 use super::answer::{Answer, read_body};
 use super::context::Context;
 use super::event::{ip, not_taken, refused};
+use super::limits::To;
 use super::visitor::admitted;
 use crate::collect::{Call as Kept, Parcel, Way};
 use crate::decide::Consent;
@@ -60,7 +61,9 @@ impl Edge {
         path: &str,
     ) -> Answer {
         let (client, limits) = (context.client.address, context.snapshot.event_limits);
-        let _room = match self.limits.admit(client, limits) {
+        let has_others = context.snapshot.all_sites.len() > 1;
+        let to = To { site: &site.name, has_others };
+        let _room = match self.limits.admit(client, to, limits) {
             Ok(room) => room,
             Err(why) => return refused(site, why).closing(),
         };

@@ -19,6 +19,8 @@ pub(super) struct Limits {
     lately: Rate,
     links: Rate,
     open: Inflight,
+    /// By site.
+    of_sites: Inflight,
     at_once: AtomicUsize,
 }
 
@@ -43,7 +45,8 @@ impl Default for Limits {
         let lately = Rate::new_with_estimator_config(MINUTE, ROWS, COLUMNS);
         let links = Rate::new_with_estimator_config(LINKS_IN, ROWS, COLUMNS / 8);
         let at_once = AtomicUsize::new(0);
-        Self { rate, bytes, lately, links, open: Inflight::new(), at_once }
+        let (open, of_sites) = (Inflight::new(), Inflight::new());
+        Self { rate, bytes, lately, links, open, of_sites, at_once }
     }
 }
 
@@ -67,8 +70,17 @@ pub(super) fn network(client: Option<IpAddr>) -> u128 {
 /// Room that one request takes, given back when it is dropped.
 pub(super) struct Taken<'l> {
     at_once: &'l AtomicUsize,
-    /// Counts for as long as it is kept.
-    own: Option<Guard>,
+    /// Count for as long as they are kept.
+    counts: [Option<Guard>; 2],
+}
+
+/// Whose events a request brings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct To<'s> {
+    /// The site's name.
+    pub(super) site: &'s str,
+    /// There are others.
+    pub(super) has_others: bool,
 }
 
 impl Drop for Taken<'_> {
@@ -78,10 +90,12 @@ impl Drop for Taken<'_> {
 }
 
 impl Limits {
-    /// Room for one more request of `client`. A household shares a prefix of IPv6.
+    /// Room for one more request of `client`. A household shares a prefix of IPv6. One site leaves a quarter of all to the
+    /// others; and of what it has, and of all, who has a request open already leaves a quarter to those who have none.
     pub(super) fn admit(
         &self,
         client: Option<IpAddr>,
+        to: To<'_>,
         limits: EventLimits,
     ) -> Result<Taken<'_>, EventRefusal> {
         let client = client.map(household);
@@ -96,20 +110,27 @@ impl Limits {
                 return Err(EventRefusal::Bytes);
             }
         }
-        let before = self.at_once.fetch_add(1, Ordering::Relaxed);
-        let mut taken = Taken { at_once: &self.at_once, own: None };
+        let all = signed(self.at_once.fetch_add(1, Ordering::Relaxed) + 1);
+        let mut taken = Taken { at_once: &self.at_once, counts: [None, None] };
         if limits.at_once == 0 {
             return Ok(taken);
         }
-        if before >= limits.at_once {
-            return Err(EventRefusal::Busy);
-        }
+        let most = signed(limits.at_once);
+        let most_of_site = if to.has_others { shared(most) } else { most };
+        let (guard, of_site) = self.of_sites.incr(to.site, 1);
+        taken.counts[0] = Some(guard);
+        let mut has_some = false;
         if let Some(client) = client {
-            let (own, open) = self.open.incr(client, 1);
+            let (guard, open) = self.open.incr(client, 1);
+            taken.counts[1] = Some(guard);
             if open > signed(limits.at_once.div_ceil(PART_OF_ALL)) {
                 return Err(EventRefusal::Open);
             }
-            taken.own = Some(own);
+            has_some = open > 1;
+        }
+        let room = |most: isize| if has_some { shared(most) } else { most };
+        if all > room(most) || of_site > room(most_of_site) {
+            return Err(EventRefusal::Busy);
         }
         Ok(taken)
     }
@@ -148,6 +169,11 @@ impl Limits {
     }
 }
 
+/// Three quarters of `most`.
+fn shared(most: isize) -> isize {
+    most - most / 4
+}
+
 fn signed(count: usize) -> isize {
     isize::try_from(count).unwrap_or(isize::MAX)
 }
@@ -158,6 +184,8 @@ mod tests {
 
     const NONE: EventLimits = EventLimits { per_client: 0, bytes_per_client: 0, at_once: 0 };
 
+    const ALONE: To<'static> = To { site: "shop", has_others: false };
+
     fn address(text: &str) -> Option<IpAddr> {
         text.parse().ok()
     }
@@ -166,22 +194,23 @@ mod tests {
     fn a_client_is_stopped_and_others_are_not() {
         let limits = Limits::default();
         let bounds = EventLimits { per_client: 5, ..NONE };
-        let is_fast =
-            |text: &str| matches!(limits.admit(address(text), bounds), Err(EventRefusal::Rate));
+        let is_fast = |text: &str| {
+            matches!(limits.admit(address(text), ALONE, bounds), Err(EventRefusal::Rate))
+        };
         let fast = (0..20).filter(|_| is_fast("192.0.2.1")).count();
         assert!(fast >= 10, "{fast}");
         assert!(!is_fast("192.0.2.2"));
         let household = ["2001:db8::1", "2001:db8::2"].into_iter().cycle().take(20);
         assert!(household.filter(|one| is_fast(one)).count() >= 10);
         assert!(!is_fast("2001:db8:0:1::1"));
-        assert!((0..100).all(|_| limits.admit(address("192.0.2.3"), NONE).is_ok()));
+        assert!((0..100).all(|_| limits.admit(address("192.0.2.3"), ALONE, NONE).is_ok()));
     }
 
     #[test]
     fn what_a_client_has_open_is_a_part_of_all() {
         let limits = Limits::default();
         let bounds = EventLimits { at_once: 20, ..NONE };
-        let admit = |text: &str| limits.admit(address(text), bounds);
+        let admit = |text: &str| limits.admit(address(text), ALONE, bounds);
         let mut open: Vec<_> = (0..3).map(|_| admit("192.0.2.1").ok().unwrap()).collect();
         assert_eq!(admit("192.0.2.1").err(), Some(EventRefusal::Open));
         open.push(admit("2001:db8::1").ok().unwrap());
@@ -194,6 +223,28 @@ mod tests {
         assert_eq!(admit("192.0.2.99").err(), Some(EventRefusal::Busy));
         drop(open);
         assert!(admit("192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn a_site_leaves_room_to_the_others_and_each_client_to_the_next() {
+        let limits = Limits::default();
+        let bounds = EventLimits { at_once: 64, ..NONE };
+        let to = |site| To { site, has_others: true };
+        let admit =
+            |n: usize, site| limits.admit(address(&format!("192.0.2.{n}")), to(site), bounds);
+        // Six clients ask for as much as each may have.
+        let asked = (0..6).flat_map(|n| std::iter::repeat_n(n, 8));
+        let mut open: Vec<_> = asked.filter_map(|n| admit(n, "shop").ok()).collect();
+        assert_eq!(open.len(), 37, "of 48, a quarter is for others: the sixth has one");
+        open.push(admit(100, "shop").ok().unwrap());
+        open.extend((101..200).filter_map(|n| admit(n, "shop").ok()));
+        assert_eq!(open.len(), 48, "three quarters are the site's");
+        assert_eq!(admit(200, "shop").err(), Some(EventRefusal::Busy));
+        open.extend((0..16).filter_map(|n| admit(200 + n, "cafe").ok()));
+        assert_eq!(open.len(), 64);
+        assert_eq!(admit(250, "cafe").err(), Some(EventRefusal::Busy));
+        drop(open);
+        assert!(admit(0, "shop").is_ok());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Connections that have come and asked for nothing yet. A visitor who sends the first request sends it no matter that
-//! the process ends meanwhile, and many don't send it again: the end waits a little for them.
+//! Connections on which a request may be on its way. Whoever has one open sends the next request no matter that the
+//! process ends meanwhile, and many don't send it again: the end waits a little for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Arrivals(Arc<AtomicUsize>);
 
-/// One connection, until its first request has been answered.
+/// One connection.
 pub(super) struct Arrival(Arc<AtomicUsize>);
 
 /// Connections that were accepted just before the listeners closed are seen within this.
 pub(super) const SETTLE: Duration = Duration::from_millis(250);
-/// So long the first request may be on its way: browsers open connections that they don't use as well.
+/// So long a request may be on its way: connections are kept that are not used as well.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// How often it is looked whether any is left.
 const LOOK: Duration = Duration::from_millis(20);

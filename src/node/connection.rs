@@ -25,7 +25,7 @@ pub(super) struct Gathering<A> {
     pub(super) app: Arc<A>,
     /// Who may come. Everybody, where there is none.
     pub(super) crowd: Option<Arc<Crowd>>,
-    /// Who has come and not asked yet.
+    /// Who has a connection and may ask.
     pub(super) arrivals: Arrivals,
 }
 
@@ -44,7 +44,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
             let stream = Gathered::new(Wire::new(stream), requests);
             return self.app.process_new(Box::new(stream), stop).await;
         }
-        let mut arrival = Some(self.arrivals.enter());
+        let _open = self.arrivals.enter();
         let wire = Wire::new(stream);
         let request = RawRequest::default();
         let patience = Patience::new(Arc::clone(&waits));
@@ -55,7 +55,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Gathering<A> {
         let most = self.app.server_options().and_then(|options| options.keepalive_request_limit);
         session.set_keepalive_reuses_remaining(most);
         while let Some(reused) = wire.at_work(self.app.process_new_http(session, stop)).await {
-            drop(arrival.take());
             let (stream, settings) = reused.consume();
             waits.store(true, Ordering::Relaxed);
             request.begin();

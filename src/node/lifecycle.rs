@@ -20,7 +20,7 @@ use super::arrivals::{Arrivals, SETTLE};
 use super::notify::{notify, watchdog};
 use super::reload::{Ask, Reload};
 use super::sockets::Sockets;
-use super::succession::{Predecessor, Successor};
+use super::succession::{Follows, Predecessor, Successor};
 use super::{admin_address, end};
 use crate::collect::Outbox;
 use crate::config::Snapshot;
@@ -34,7 +34,7 @@ pub(super) struct Lifecycle {
     pub(super) ready: Arc<AtomicBool>,
     /// Tells that the services that listen have begun.
     pub(super) begun: mpsc::Receiver<()>,
-    /// Who has come and not asked for anything yet.
+    /// Who has a connection and may ask for something.
     pub(super) arrivals: Arrivals,
     /// Moves on as long as the edge's threads do.
     pub(super) beat: Arc<AtomicU64>,
@@ -48,10 +48,12 @@ pub(super) struct Lifecycle {
     pub(super) end_admin: watch::Sender<bool>,
     /// Makes Pingora close its listeners.
     pub(super) closes: Arc<Closes>,
-    /// Set once the process is to end by itself.
-    pub(super) ending: watch::Sender<bool>,
+    /// Says when the process is to end by itself, and how.
+    pub(super) ending: watch::Sender<Option<Ending>>,
     /// The service manager listens to this process, and to no other.
     pub(super) speaks: Arc<AtomicBool>,
+    /// Told when the process is to end with the one before.
+    pub(super) leaves: Arc<Notify>,
     /// The process that this one is to follow.
     pub(super) predecessor: Option<Predecessor>,
     /// Events that can still be delivered.
@@ -66,6 +68,15 @@ pub(super) struct Lifecycle {
     pub(super) reload: Option<(Reload, mpsc::Receiver<Ask>)>,
     /// Asks for it.
     pub(super) asks: mpsc::Sender<Ask>,
+}
+
+/// How a process ends that nobody follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With what is in flight: a next process that serves already ends so, too.
+    Drain,
+    /// Now.
+    AtOnce,
 }
 
 /// How Pingora's part is to end.
@@ -172,12 +183,16 @@ impl Lifecycle {
                 _ = signals.quit.recv() => {
                     tracing::warn!("SIGQUIT is not used: SIGHUP reloads, SIGTERM ends");
                 }
+                () = self.leaves.notified() => {
+                    let next = self.follow_no_more(Ending::Drain, reloads).await;
+                    return self.stop(next).await;
+                }
                 _ = signals.terminate.recv() => {
-                    self.follow_no_more(reloads).await;
-                    return self.stop().await;
+                    let next = self.follow_no_more(Ending::Drain, reloads).await;
+                    return self.stop(next).await;
                 }
                 _ = signals.interrupt.recv() => {
-                    self.follow_no_more(reloads).await;
+                    self.follow_no_more(Ending::AtOnce, reloads).await;
                     return self.closes.at_once.notify_one();
                 }
                 Some((successor, again)) = successors.recv() => {
@@ -197,30 +212,43 @@ impl Lifecycle {
         self.ready.store(true, Ordering::Relaxed);
         tracing::info!("ready");
         let (data, admin) = (self.data.clone(), self.admin);
-        let Some(predecessor) = self.predecessor.take() else {
+        let Some(mut predecessor) = self.predecessor.take() else {
             admin_address::tell(&data, admin);
             return notify("READY=1");
         };
         // Until the other process has let go, this one is one of two.
         let speaks = Arc::clone(&self.speaks);
-        std::thread::spawn(move || {
-            if predecessor.lets_go() {
+        let leaves = self.leaves.clone();
+        std::thread::spawn(move || match predecessor.answer() {
+            Follows::Takes => {
                 admin_address::tell(&data, admin);
                 speaks.store(true, Ordering::Relaxed);
                 notify("READY=1");
-            } else {
+            }
+            Follows::Stops => {
                 tracing::error!("the process before goes on: this one ends");
                 end(0);
+            }
+            Follows::Leaves => {
+                tracing::info!("the process before ends: this one as well");
+                leaves.notify_one();
+                // It waits for as long as this end of the channel is open.
+                loop {
+                    std::thread::park();
+                }
             }
         });
     }
 
-    /// A next process that is just starting ends: else it would go on in the place of one that is to end.
-    async fn follow_no_more(&self, reloads: JoinHandle<()>) {
-        self.ending.send_replace(true);
-        if timeout(UNFOLLOWED, reloads).await.is_err() {
-            tracing::error!("a reload is still under way");
-        }
+    /// A next process that is just starting ends: else it would go on in the place of one that is to end. One that serves
+    /// already is given back, as long as it has something to do.
+    async fn follow_no_more(
+        &self,
+        ending: Ending,
+        mut reloads: JoinHandle<()>,
+    ) -> Option<JoinHandle<()>> {
+        self.ending.send_replace(Some(ending));
+        timeout(UNFOLLOWED, &mut reloads).await.is_err().then_some(reloads)
     }
 
     fn sockets(&self) -> std::sync::MutexGuard<'_, Sockets> {
@@ -228,7 +256,7 @@ impl Lifecycle {
     }
 
     /// SIGTERM: what stands in front is told first, and the operator's listener closes last.
-    async fn stop(self) {
+    async fn stop(self, next: Option<JoinHandle<()>>) {
         notify("STOPPING=1");
         self.ready.store(false, Ordering::Relaxed);
         // Who comes again goes elsewhere.
@@ -236,7 +264,7 @@ impl Lifecycle {
         sleep(self.snapshot.load().shutdown.delay).await;
         admin_address::forget(&self.data);
         self.sockets().keep_only(self.admin);
-        self.leave().await;
+        self.leave(next).await;
     }
 
     /// The next process serves. `again`: it is to read the configuration once more.
@@ -250,21 +278,24 @@ impl Lifecycle {
         *self.sockets() = Sockets::default();
         // The next one's answers are the ones that count.
         self.end_admin.send_replace(true);
-        self.leave().await;
+        self.leave(None).await;
     }
 
-    async fn leave(self) {
+    async fn leave(self, next: Option<JoinHandle<()>>) {
         self.leaving.store(true, Ordering::Relaxed);
         self.closes.graceful.notify_one();
-        self.end().await;
+        self.end(next).await;
     }
 
-    /// Ends the process as soon as nothing is in flight, or its time is over.
-    async fn end(self) {
+    /// Ends the process as soon as nothing is in flight, here or in the `next` one that was to follow, or its time is over.
+    async fn end(self, next: Option<JoinHandle<()>>) {
         let drain = self.snapshot.load().shutdown.drain;
         let deadline = Instant::now() + drain;
         sleep(SETTLE.min(drain)).await;
-        let busy = || IN_FLIGHT.get() > 0 || self.arrivals.any() || self.outbox.is_busy();
+        let next_is_busy = || next.as_ref().is_some_and(|next| !next.is_finished());
+        let busy = || {
+            IN_FLIGHT.get() > 0 || self.arrivals.any() || self.outbox.is_busy() || next_is_busy()
+        };
         while busy() && Instant::now() < deadline {
             sleep(LOOK).await;
         }

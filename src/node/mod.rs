@@ -152,7 +152,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
     }
     let sockets = Arc::new(Mutex::new(sockets));
     let closes = Arc::<Closes>::default();
-    let (ending, ends) = watch::channel(false);
+    let (ending, ends) = watch::channel(None);
     let remove = start.remove.clone();
     let reload = Reload {
         file: start.config_file,
@@ -179,6 +179,7 @@ pub fn run(config: Config, start: Start) -> Result<(), StartError> {
         closes: Arc::clone(&closes),
         ending,
         speaks: Arc::new(AtomicBool::new(start.predecessor.is_none())),
+        leaves: Arc::default(),
         predecessor: start.predecessor,
         outbox,
         snapshot,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::lifecycle::Ending;
 use super::names::resolve;
 use super::sockets::Sockets;
 use super::succession::{NoSuccessor, Successor};
@@ -73,7 +74,7 @@ pub(super) struct Reload {
     /// Set while answers close their connections.
     pub(super) leaving: Arc<AtomicBool>,
     /// Set once the process is to end: nothing is to follow it then.
-    pub(super) ending: watch::Receiver<bool>,
+    pub(super) ending: watch::Receiver<Option<Ending>>,
     /// The binary that runs: what stands there later may be another one.
     pub(super) binary: Binary,
 }
@@ -119,7 +120,7 @@ impl Reload {
         loop {
             let ask = tokio::select! {
                 Some(ask) = asks.recv() => ask,
-                _ = ending.wait_for(|ends| *ends) => return,
+                _ = ending.wait_for(Option::is_some) => return,
             };
             // Whoever has asked by now is content with the same file.
             let mut asking: Vec<Ask> = vec![ask];
@@ -173,9 +174,13 @@ impl Reload {
             Ok(()) => Ok((Some(successor), hash)),
             Err(why) => {
                 // Nothing has been let go.
-                let ends = *self.ending.borrow();
-                self.leaving.store(ends, Ordering::Relaxed);
-                successor.stop().await;
+                let ending = *self.ending.borrow();
+                self.leaving.store(ending.is_some(), Ordering::Relaxed);
+                if ending == Some(Ending::Drain) {
+                    successor.leave_as_well().await;
+                } else {
+                    successor.stop().await;
+                }
                 Err(why.into())
             }
         }
@@ -191,7 +196,7 @@ impl Reload {
         };
         tokio::select! {
             proved = proving => proved,
-            _ = ending.wait_for(|ends| *ends) => Err(NoSuccessor::Unwanted),
+            _ = ending.wait_for(Option::is_some) => Err(NoSuccessor::Unwanted),
         }
     }
 

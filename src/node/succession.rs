@@ -33,6 +33,7 @@ const GOES_ON: &str = "goes on";
 const ASKED: u8 = b'?';
 const YOURS: u8 = b'y';
 const STOP: u8 = b'n';
+const LEAVE: u8 = b'l';
 
 /// The next process, as this one knows it.
 pub(super) struct Successor {
@@ -40,6 +41,19 @@ pub(super) struct Successor {
     pid: Option<i32>,
     /// The process itself: its number may be another one's once it has ended.
     handle: Option<OwnedFd>,
+    /// It has said that it serves.
+    serves: bool,
+}
+
+/// What becomes of a next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follows {
+    /// It is the one from now on.
+    Takes,
+    /// The one before goes on.
+    Stops,
+    /// Both end, with what is in flight.
+    Leaves,
 }
 
 /// Why the next process does not take over.
@@ -87,12 +101,14 @@ impl Successor {
             said: BufReader::new(tokio::net::UnixStream::from_std(own)?),
             pid: None,
             handle: None,
+            serves: false,
         })
     }
 
     /// Waits until it serves.
     pub(super) async fn get_ready(&mut self) -> Result<(), NoSuccessor> {
         timeout(START_WITHIN, self.is_ready()).await.map_err(|_| NoSuccessor::Slow)??;
+        self.serves = true;
         tracing::info!(pid = self.pid.unwrap_or_default(), "the next process is ready");
         Ok(())
     }
@@ -161,6 +177,15 @@ impl Successor {
         }
     }
 
+    /// This process ends: one that serves does what is in flight as well, and has ended behind that.
+    pub(super) async fn leave_as_well(mut self) {
+        if !self.serves || self.said.get_mut().write_all(&[LEAVE]).await.is_err() {
+            return self.stop().await;
+        }
+        // It has nothing more to say but what it was asked before.
+        while self.line().await.is_ok() {}
+    }
+
     /// Ends it.
     pub(super) async fn stop(mut self) {
         let _ = self.said.get_mut().write_all(&[STOP]).await;
@@ -196,15 +221,18 @@ impl Predecessor {
         self.0.try_clone().map(Self)
     }
 
-    /// Tells it that this process serves, and waits for its answer: whether this process is the one from now on.
-    /// Where the other one is gone, it is.
-    pub(super) fn lets_go(mut self) -> bool {
+    /// Tells it that this process serves, and waits for what becomes of this one. Where the other one is gone, this is it.
+    pub(super) fn answer(&mut self) -> Follows {
         let mut answer = [0];
         let _ = writeln!(self.0, "{READY}");
         while matches!(self.0.read(&mut answer), Ok(1) if answer == [ASKED]) {
             // Where it is gone, reading tells.
             let _ = writeln!(self.0, "{GOES_ON}");
         }
-        answer != [STOP]
+        match answer {
+            [STOP] => Follows::Stops,
+            [LEAVE] => Follows::Leaves,
+            _ => Follows::Takes,
+        }
     }
 }

@@ -36,6 +36,9 @@ pub enum PullError {
     /// It is not asked at the moment, because it failed or asked for a pause.
     #[error("the profile source is given a pause")]
     Paused,
+    /// It asks for a pause of this length.
+    #[error("the profile source asks for a pause of {0:?}")]
+    SlowDown(std::time::Duration),
     /// Too many other profiles are asked for.
     #[error("too many profiles are asked for at one time")]
     Busy,

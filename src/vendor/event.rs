@@ -227,10 +227,12 @@ pub fn enrich(
     spec: &Spec,
 ) -> Result<Enriched, BadEvent> {
     let mut out = Enriched::default();
-    if is_deeper(body, MAX_DEPTH) {
+    // A byte that is no text costs its place, and not the event.
+    let body = String::from_utf8_lossy(body);
+    if kind != Kind::Batch && is_deeper(body.as_bytes(), MAX_DEPTH) {
         return Err(BadEvent::TooDeep);
     }
-    let mut root: Object = serde_json::from_slice(body)?;
+    let mut root: Object = serde_json::from_str(&body)?;
     if given.consent == Some(Consent::Denied) {
         return Ok(out);
     }
@@ -264,8 +266,15 @@ pub fn enrich(
     Ok(out)
 }
 
+/// What a batch says of all its events.
+const COMMON: [&str; 2] = ["context", "integrations"];
+
 /// The events of a batch, as they came.
 fn batch(root: &Object) -> Result<Vec<Box<RawValue>>, BadEvent> {
+    let mut common = COMMON.iter().filter_map(|name| root.get(name));
+    if common.any(|raw| is_deeper(raw.get().as_bytes(), MAX_DEPTH)) {
+        return Err(BadEvent::TooDeep);
+    }
     let events: Vec<Box<RawValue>> = root
         .get("batch")
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
@@ -284,8 +293,11 @@ fn of_batch(
     ids: &mut Ids,
     bytes: &mut usize,
 ) -> Result<Option<Vec<u8>>, BadEvent> {
+    if is_deeper(raw.get().as_bytes(), MAX_DEPTH) {
+        return Err(BadEvent::TooDeep);
+    }
     let mut event: Object = serde_json::from_str(raw.get())?;
-    for name in ["context", "integrations"] {
+    for name in COMMON {
         if let Some(common) = root.get(name)
             && !event.has(name)
         {

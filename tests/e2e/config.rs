@@ -199,6 +199,7 @@ fn all_that_is_wrong_is_told_at_once_with_its_place() {
     let told = complaints(
         "listeners: [{ address: 'localhost' }]
 trusted_proxies: [10.0.0.0/99]
+connections: { unread: 0 }
 sites:
 - name: shop
   hosts: [shop.example, 'a b']
@@ -228,21 +229,25 @@ d.yaml:2:19: trusted_proxies[0]
   expected a network such as `10.0.0.0/8`, found `10.0.0.0/99`
   2 | trusted_proxies: [10.0.0.0/99]
     |                   ^^^^^^^^^^^
-d.yaml:5:25: sites[0].hosts[1]
+d.yaml:3:24: connections.unread
+  expected at least 1.0 MiB, found 0 B: no page has room in less
+  3 | connections: { unread: 0 }
+    |                        ^
+d.yaml:6:25: sites[0].hosts[1]
   `a b` is not a host: expected `www.shop.example`, `*.shop.example` or an address
-  5 |   hosts: [shop.example, 'a b']
+  6 |   hosts: [shop.example, 'a b']
     |                         ^^^^^
-d.yaml:7:11: sites[0].prefix
+d.yaml:8:11: sites[0].prefix
   expected a path such as `/seg`: parts of letters, digits, `-` and `_`, found `seg`
-  7 |   prefix: seg
+  8 |   prefix: seg
     |           ^^^
-d.yaml:8:35: sites[0].vendor.segment.write_key
+d.yaml:9:35: sites[0].vendor.segment.write_key
   a write key has 8 to 128 letters, digits, `-` and `_`; this one has 5 characters
-  8 |   vendor: { segment: { write_key: …     } }
+  9 |   vendor: { segment: { write_key: …     } }
     |                                   ^^^^^
-d.yaml:12:16: sites[0].variations[0].choose[0].when
+d.yaml:13:16: sites[0].variations[0].choose[0].when
   unknown name `trait`; did you mean `traits`?
-  12 |     - { when: \"trait.green\", path: /green }
+  13 |     - { when: \"trait.green\", path: /green }
      |                ^^^^^
 ";
     assert!(told.starts_with(first), "{told}");
@@ -257,6 +262,28 @@ d.yaml:12:16: sites[0].variations[0].choose[0].when
         "`ajs_user_id` is set already",
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");
+    }
+}
+
+/// What a start would refuse, or nobody could use.
+#[test]
+fn addresses_and_databases_are_judged_as_a_start_would() {
+    let file = |listener: &str, more: &str| {
+        format!(
+            "listeners: [{{ address: '{listener}' }}]\n{more}\nsites: [{{ name: a, hosts: [a.example], origin: {{ address: 'x:1' }}, vendor: {{ segment: {{ write_key: long-enough-1 }} }} }}]\n"
+        )
+    };
+    for (listener, more, expected) in [
+        ("127.0.0.1:0", "", "a port other than 0"),
+        ("[::ffff:127.0.0.1]:81", "", "expected it as `127.0.0.1:81`"),
+        ("224.0.0.1:81", "", "nobody can connect to `224.0.0.1`"),
+        ("255.255.255.255:81", "", "nobody can connect to"),
+        ("127.0.0.1:81", "admin: { address: '127.0.0.1:0' }", "a port other than 0"),
+        ("127.0.0.1:81", "geoip: { database: /etc/passwd }", "is no MMDB"),
+        ("127.0.0.1:81", "geoip: { database: /nowhere }", "/nowhere"),
+    ] {
+        let told = complaints(&file(listener, more));
+        assert!(told.contains(expected), "{expected}: {told}");
     }
 }
 

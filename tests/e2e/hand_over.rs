@@ -1,7 +1,7 @@
 //! The end of a process, and its hand-over to the next.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -44,13 +44,58 @@ async fn a_request_in_flight_ends_before_the_process_and_the_process_right_after
     assert!(!edge.log().contains("the time to drain is over"), "{}", edge.log());
 }
 
-/// A visitor who has connected and whose request is on its way when the node ends.
+/// Both processes have requests in flight then, and the service manager knows of one alone.
 #[tokio::test]
-async fn a_first_request_on_its_way_is_answered() {
+async fn an_end_during_a_hand_over_cuts_no_request() {
+    const ALL: usize = 16;
+    let waiting = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&waiting);
+    let origin = Server::start(move |_| {
+        let go = Arc::new(Notify::new());
+        asked.lock().unwrap().push(Arc::clone(&go));
+        let Reply(mut pieces) = Reply::new(200, &[], "done");
+        pieces.insert(0, Piece::Wait(go));
+        Reply(pieces)
+    })
+    .await;
+    let mut edge = Setup::new(origin.port).start().await;
+    let file = std::fs::read_to_string(&edge.file).unwrap();
+    std::fs::write(&edge.file, file.replace("threads: 2", "threads: 3")).unwrap();
+    edge.signal(Signal::SIGHUP);
+    eventually("the next process", || async {
+        edge.log().contains("the next process is ready").then_some(())
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..ALL {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(edge.request("GET", "/").bytes()).await;
+        open.push(connection);
+    }
+    origin.until("/", ALL).await;
+    edge.signal(Signal::SIGTERM);
+    eventually("nobody comes any more", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", edge.port)).await.is_err().then_some(())
+    })
+    .await;
+    waiting.lock().unwrap().iter().for_each(|go: &Arc<Notify>| go.notify_one());
+    for mut connection in open {
+        assert_eq!(connection.answer("GET").await.expect("an answer").text(), "done");
+    }
+    assert!(edge.ended().await.success());
+    assert!(edge.processes().is_empty(), "the last one waits for the other");
+}
+
+/// A visitor who has a connection and whose request, the first or another one, is on its way when the node ends.
+#[tokio::test]
+async fn a_request_on_its_way_is_answered() {
     let origin = Server::start(|_| Reply::new(200, &[], "ok")).await;
     let mut edge = Setup::new(origin.port).start().await;
     let mut connection = Connection::open(edge.port).await;
     let mut silent = Connection::open(edge.port).await;
+    let mut kept = Connection::open(edge.port).await;
+    kept.write(edge.request("GET", "/").bytes()).await;
+    assert_eq!(kept.answer("GET").await.unwrap().text(), "ok");
     edge.signal(Signal::SIGTERM);
     let port = edge.port;
     eventually("nobody comes any more", || async {
@@ -59,9 +104,11 @@ async fn a_first_request_on_its_way_is_answered() {
     .await;
     // So slow is a phone.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    connection.write(edge.request("GET", "/").bytes()).await;
-    let answer = connection.answer("GET").await.unwrap();
-    assert_eq!((answer.header("connection"), &*answer.text()), (Some("close"), "ok"));
+    for connection in [&mut connection, &mut kept] {
+        connection.write(edge.request("GET", "/").bytes()).await;
+        let answer = connection.answer("GET").await.unwrap();
+        assert_eq!((answer.header("connection"), &*answer.text()), (Some("close"), "ok"));
+    }
     assert!(edge.ended().await.success());
     assert!(silent.answer("GET").await.is_none());
     assert!(!edge.log().contains("the time to drain is over"), "{}", edge.log());

@@ -163,7 +163,7 @@ async fn a_source_that_asks_for_a_pause_gets_it_and_is_asked_again() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let api = Server::start(move |_| {
-        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
+        if counted.fetch_add(1, Ordering::SeqCst) < 3 {
             Reply::new(429, &["Retry-After: 3600"], "")
         } else {
             json_reply(200, &json!({"data": {"red": true}}))
@@ -172,10 +172,15 @@ async fn a_source_that_asks_for_a_pause_gets_it_and_is_asked_again() {
     .await;
     let origin = origin().await;
     let edge = setup(&origin).site(&http_json(api.port, "")).start().await;
-    assert_eq!(traits(&edge, "ajs_user_id=john").await, json!({}));
+    // What it says of one visitor says nothing of the others.
+    for _ in 0..2 {
+        assert_eq!(traits(&edge, "ajs_user_id=john").await, json!({}));
+    }
+    edge.becomes("doorstep_profile_source_paused", &[], 0.0).await;
+    assert_eq!(traits_at(&edge, "ajs_user_id=mary", 2).await, json!({}));
     edge.becomes("doorstep_profile_source_paused", &[], 1.0).await;
     assert_eq!(traits(&edge, "ajs_user_id=john").await, json!({}));
-    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(count.load(Ordering::SeqCst), 3);
     eventually("asked again", || async {
         (traits(&edge, "ajs_user_id=john").await == json!({"red": true})).then_some(())
     })

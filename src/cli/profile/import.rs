@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, say};
 use crate::profile::line::{Line, LineError};
 use crate::profile::now_millis;
 use crate::profile::store::{ProfileStore, StoreError};
@@ -132,7 +132,7 @@ pub(super) async fn run(
     }
     bar.finish_and_clear();
     let rate = taken as f64 / began.elapsed().as_secs_f64();
-    println!("{taken} lines taken, {refused} refused, {rate:.0} a second");
+    say(format_args!("{taken} lines taken, {refused} refused, {rate:.0} a second"))?;
     if refused > 0 { Err(Failure::Refused(refused)) } else { Ok(()) }
 }
 

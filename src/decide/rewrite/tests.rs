@@ -145,7 +145,7 @@ fn page() -> String {
 }
 
 fn config() -> Config {
-    let mut yaml = "listeners: [{ address: '127.0.0.1:0' }]\nsites:\n- name: rewriting\n  hosts: [shop.example]\n  \
+    let mut yaml = "listeners: [{ address: '127.0.0.1:1' }]\nsites:\n- name: rewriting\n  hosts: [shop.example]\n  \
         origin: { address: 127.0.0.1:1 }\n  vendor: { segment: { write_key: test-write-key } }\n  rewrite:\n  \
         - { select: title, set: { text: 'Hi {{ traits.v }}' } }\n"
         .to_owned();

@@ -38,7 +38,7 @@ impl Earlier for Wanted {
 
 fn config(rules: &str) -> Config {
     let yaml = format!(
-        "listeners: [{{ address: '127.0.0.1:0' }}]\nsites:\n- name: rules\n  hosts: [shop.example]\n  \
+        "listeners: [{{ address: '127.0.0.1:1' }}]\nsites:\n- name: rules\n  hosts: [shop.example]\n  \
          origin: {{ address: 127.0.0.1:1 }}\n  vendor: {{ segment: {{ write_key: test-write-key }} }}\n{rules}"
     );
     load("test", &yaml, |_| None).map_err(|problems| problems.to_string()).unwrap()
@@ -120,7 +120,7 @@ fn code_has_the_last_word() {
 fn rules_that_can_not_be_meant_are_refused() {
     let refused = |rules: &str| {
         let yaml = format!(
-            "listeners: [{{ address: '127.0.0.1:0' }}]\nsites:\n- name: refused\n  hosts: [shop.example]\n  \
+            "listeners: [{{ address: '127.0.0.1:1' }}]\nsites:\n- name: refused\n  hosts: [shop.example]\n  \
              origin: {{ address: 127.0.0.1:1 }}\n  vendor: {{ segment: {{ write_key: test-write-key }} }}\n  {rules}\n"
         );
         load("d.yaml", &yaml, |_| None)

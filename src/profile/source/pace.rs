@@ -27,6 +27,8 @@ struct State {
     failed: SmallVec<[Asker; FAILURES]>,
     /// Failures behind those.
     more: u32,
+    /// For whom it has asked for a pause since the last answer.
+    slowed: Option<Asker>,
     until: Option<Instant>,
     under_way: usize,
     /// Most at one time for now.
@@ -63,8 +65,14 @@ impl Drop for Turn<'_> {
 impl Pace {
     /// At most `most` questions at one time. A quarter of them is for those whom somebody vouches for.
     pub(super) fn new(most: usize) -> Self {
-        let state =
-            State { failed: SmallVec::new(), more: 0, until: None, under_way: 0, window: most };
+        let state = State {
+            failed: SmallVec::new(),
+            more: 0,
+            slowed: None,
+            until: None,
+            under_way: 0,
+            window: most,
+        };
         Self {
             most,
             slots: Semaphore::new(most),
@@ -128,7 +136,7 @@ impl Pace {
     pub(super) fn worked(&self) {
         let mut state = self.state();
         state.failed.clear();
-        (state.more, state.until) = (0, None);
+        (state.more, state.slowed, state.until) = (0, None, None);
         state.window = (state.window + 1).min(self.most);
     }
 
@@ -148,11 +156,19 @@ impl Pace {
         true
     }
 
-    /// It asks for a pause.
-    pub(super) fn slow_down(&self, told: Duration) {
+    /// It asks for a pause where it was asked for `asker`. Whether it is left alone now: it takes another one to know that
+    /// this is not of what one visitor asks for.
+    pub(super) fn slow_down(&self, asker: Asker, told: Duration) -> bool {
         let mut state = self.state();
+        let of_one = |before| before == asker && asker != Asker::Vouched;
+        if state.slowed.is_none_or(of_one) {
+            (state.slowed, state.until) = (Some(asker), None);
+            return false;
+        }
+        state.slowed = Some(asker);
         state.window = (state.window / 2).max(1);
         state.until = Some(Instant::now() + told.min(LONGEST_PAUSE));
+        true
     }
 }
 
@@ -201,11 +217,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_it_asks_for_is_bounded_and_it_is_asked_less_behind_it() {
         let pace = Pace::new(8);
-        pace.slow_down(Duration::from_hours(1));
+        let slow_down = |asker| pace.slow_down(asker, Duration::from_hours(1));
+        assert!((0..9).all(|_| !slow_down(Asker::Stranger(1))), "one visitor alone");
+        assert!(passes(&pace, Asker::Vouched).await);
+        assert!(slow_down(Asker::Stranger(2)));
         assert!(!passes(&pace, Asker::Vouched).await);
         tokio::time::advance(LONGEST_PAUSE).await;
         let probe = pace.enter(Asker::Stranger(1), TAKES).await.unwrap();
         assert!(!passes(&pace, Asker::Vouched).await, "one finds out");
+        assert!(!slow_down(Asker::Stranger(2)));
+        assert!(passes(&pace, Asker::Vouched).await, "that was of the one again");
         pace.worked();
         drop(probe);
         let mut turns = Vec::new();

@@ -86,9 +86,7 @@ impl Pulling {
                         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
                     );
                     if let Some(told) = answer.retry_after.filter(|_| slow_down) {
-                        self.pace.slow_down(retry_after(&told).unwrap_or(A_PAUSE));
-                        self.paused.set(1);
-                        return Err(PullError::Paused);
+                        return Err(PullError::SlowDown(retry_after(&told).unwrap_or(A_PAUSE)));
                     }
                     return Err(PullError::Status(status));
                 }
@@ -143,6 +141,11 @@ impl ProfileSource for Pulling {
         drop(turn);
         match &pulled {
             Err(PullError::Paused) => {}
+            Err(PullError::SlowDown(told)) => {
+                if self.pace.slow_down(asker, *told) {
+                    self.paused.set(1);
+                }
+            }
             Err(error) if !error.is_of_the_id() => {
                 tracing::debug!(site = key.site(), %error, "a profile source failed");
                 if self.pace.failed(asker) {

@@ -81,6 +81,28 @@ fn an_event_of_a_batch_costs_no_other_one() {
 }
 
 /// An event that is not too large is not made so: what the edge adds is left out, or the sender is told.
+/// Brackets in brackets, and a byte that is no text: of one event, or of what all of them share.
+#[test]
+fn a_batch_outlives_what_one_of_its_events_is() {
+    let nobody = Visitor::default();
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    let good = r#"{"type":"track","event":"a","anonymousId":"b"}"#;
+    let take = |body: &[u8]| enrich(Kind::Batch, body, &given(&nobody), SPEC);
+    let bad = format!(r#"{{"type":"track","properties":{{"x":{deep}}}}}"#);
+    let taken = take(format!(r#"{{"batch":[{good},{bad},{good}]}}"#).as_bytes()).unwrap();
+    assert_eq!(taken.parcels.len(), 2);
+    assert!(matches!(taken.refused[..], [(1, BadEvent::TooDeep)]), "{:?}", taken.refused);
+    let shared = format!(r#"{{"batch":[{good}],"context":{{"x":{deep}}}}}"#);
+    assert!(matches!(take(shared.as_bytes()), Err(BadEvent::TooDeep)));
+    let mut bytes = format!(r#"{{"batch":[{good},{{"type":"track","event":"?"}}]}}"#).into_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'?').unwrap();
+    bytes[at] = 0xff;
+    let taken = take(&bytes).unwrap();
+    assert!(taken.refused.is_empty());
+    let event: Value = serde_json::from_slice(&taken.parcels[1].body).unwrap();
+    assert_eq!(event["event"], "\u{fffd}");
+}
+
 #[test]
 fn what_leaves_is_no_larger_than_a_vendor_takes() {
     let visitor = visitor();
