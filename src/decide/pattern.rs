@@ -341,11 +341,12 @@ impl PathTemplate {
         pieces.collect()
     }
 
-    /// With the parts that `pattern` has in `path`.
+    /// With the parts that `pattern` has in `path`. `None` where one has bytes that are no text: in another form they
+    /// would be another page's.
     #[must_use]
-    pub fn fill(&self, pattern: &RoutePattern, path: &str) -> Box<str> {
+    pub fn fill(&self, pattern: &RoutePattern, path: &str) -> Option<Box<str>> {
         if let [Piece::Text(text)] = &self.0[..] {
-            return text.clone();
+            return Some(text.clone());
         }
         let parts = pattern.captures(path);
         let mut out = String::new();
@@ -355,6 +356,9 @@ impl PathTemplate {
                 Piece::Name(name) => {
                     let found = parts.iter().find(|(own, _)| *own == &**name);
                     let value = found.map_or("", |(_, value)| value);
+                    if value.contains(char::REPLACEMENT_CHARACTER) {
+                        return None;
+                    }
                     out.extend(utf8_percent_encode(value, IN_PATH));
                 }
             }
@@ -367,7 +371,7 @@ impl PathTemplate {
         if is_path && out.starts_with("//") {
             out.replace_range(..out.len() - out.trim_start_matches('/').len(), "/");
         }
-        out.into()
+        Some(out.into())
     }
 }
 
@@ -416,8 +420,12 @@ mod tests {
         let route = pattern("/products/{id}/{rest=**}");
         let fill = |template: &str, path: &str| {
             let template = PathTemplate::parse(template, std::slice::from_ref(&route)).unwrap();
-            template.fill(&route, path).to_string()
+            let filled = template.fill(&route, path);
+            filled.map_or_else(|| "none".to_owned(), |path| path.to_string())
         };
+        // Octets that are no text: `%E9` alone.
+        assert_eq!(fill("/p/{id}", "/products/\u{fffd}/"), "none");
+        assert_eq!(fill("/p/{rest}", "/products/\u{fffd}/a"), "/p/a");
         assert_eq!(fill("/p/{id}/x/{rest}", "/products/7/a/b"), "/p/7/x/a/b");
         assert_eq!(fill("/p/{id}", "/products/a b?#%2e/"), "/p/a%20b%3F%23%252e");
         assert_eq!(fill("/plain", "/products/7/"), "/plain");

@@ -65,8 +65,10 @@ pub struct Concerned {
     variations: Found,
     experiments: Found,
     rewrite: Found,
-    /// Pages of this path vary by visitor, whoever asks.
+    /// All that this path has varies by visitor, whoever asks.
     pub varies: bool,
+    /// Its HTML does.
+    pub changes: bool,
     /// Something has to be decided.
     pub personal: bool,
 }
@@ -176,11 +178,12 @@ impl Rules {
         let client = wants.html && !(self.client_traits.is_empty() && self.cookies.is_empty());
         let coded = deciders.iter().any(|decider| decider.concerns(site, path));
         let varies = !variations.is_empty() || !experiments.is_empty() || coded;
-        let changed = rewrite.iter().filter_map(|index| self.rewrite.get(*index));
-        let changed = changed.into_iter().any(RewriteRule::is_personal);
+        let of_html = rewrite.iter().filter_map(|index| self.rewrite.get(*index));
+        let changes = of_html.into_iter().any(RewriteRule::is_personal);
         Concerned {
             personal: varies || client || !rewrite.is_empty() || !self.headers.is_empty(),
-            varies: varies || changed || !self.headers.is_empty(),
+            varies: varies || !self.headers.is_empty(),
+            changes,
             variations,
             experiments,
             rewrite,
@@ -289,12 +292,13 @@ impl Rules {
             };
             let variant = assigned.variant.and_then(|variant| experiment.variants.get(variant));
             let Some(page) = variant.and_then(|variant| variant.page.as_ref()) else { continue };
-            if decision.target.is_some() {
+            let free = decision.target.is_none();
+            let Some(target) = free.then(|| page.at(&experiment.routes, path)).flatten() else {
                 // Who does not see a variant must not count as if.
                 (assigned.variant, assigned.why) = (None, Why::Overruled);
                 continue;
-            }
-            decision.target = Some(page.at(&experiment.routes, path));
+            };
+            decision.target = Some(target);
         }
         let Some(variation) =
             concerned.variations.first().and_then(|index| self.variations.get(*index))
@@ -312,7 +316,7 @@ impl Rules {
             let outcome = if overruled { None } else { Some(choice.test(facts)) };
             match &outcome {
                 Some(Outcome::True) => {
-                    decision.target = Some(choice.page.at(&variation.routes, path));
+                    decision.target = choice.page.at(&variation.routes, path);
                 }
                 Some(Outcome::Failed(_)) => decision.failed.push(Arc::clone(&choice.name)),
                 Some(Outcome::False) | None => {}
@@ -321,7 +325,7 @@ impl Rules {
                 let values = choice.when.as_ref().map(|when| when.values(facts));
                 let what = json!({
                     "when": choice.when.as_ref().map(Expression::source), "values": values,
-                    "page": told(&choice.page.at(&variation.routes, path)),
+                    "page": choice.page.at(&variation.routes, path).as_ref().map(told),
                 });
                 let outcome = outcome.map_or("not asked: it is decided".into(), |one| one.told());
                 trace.tell("variation", what, &outcome);

@@ -88,23 +88,26 @@ pub enum Target {
 }
 
 impl Page {
-    /// The page for a visitor of `path`, which one of `routes` matches.
+    /// The page for a visitor of `path`, which one of `routes` matches. `None` where a part of the path can't be put into
+    /// another one.
     #[must_use]
-    pub fn at(&self, routes: &[RoutePattern], path: &str) -> Target {
+    pub fn at(&self, routes: &[RoutePattern], path: &str) -> Option<Target> {
         let route = routes.iter().find(|route| route.matches(path));
         let fill = |template: &PathTemplate| match route {
             Some(route) => template.fill(route, path),
-            None => template.skeleton().into(),
+            None => Some(template.skeleton().into()),
         };
-        match self {
-            Self::Other { origin, path, fallback, own_links } => Target::Other {
-                origin: *origin,
-                path: path.as_ref().map(fill),
-                fallback: *fallback,
-                own_links: *own_links,
-            },
-            Self::Elsewhere { to, status } => Target::Elsewhere { to: fill(to), status: *status },
-        }
+        Some(match self {
+            Self::Other { origin, path, fallback, own_links } => {
+                let (origin, fallback, own_links) = (*origin, *fallback, *own_links);
+                let path = match path {
+                    Some(path) => Some(fill(path)?),
+                    None => None,
+                };
+                Target::Other { origin, path, fallback, own_links }
+            }
+            Self::Elsewhere { to, status } => Target::Elsewhere { to: fill(to)?, status: *status },
+        })
     }
 }
 

@@ -192,6 +192,7 @@ impl Page {
     /// Whether who asks may have a say in the answer, whatever became of it this time.
     pub(super) fn may_be_personal(&self, site: &Site) -> bool {
         self.concerned.varies
+            || self.concerned.changes
             || !site.consent.is_empty()
             || site.identity.server_side_cookies
             || !site.rules.cookies.is_empty()

@@ -21,7 +21,7 @@ pub(super) enum Form {
     Anything,
     /// A script puts it into the page that is shown: a part of a page, or a framework's data of one.
     Part,
-    /// It is no page.
+    /// It is no page: what a page is made of, or a tunnel.
     #[default]
     Other,
 }
@@ -62,6 +62,9 @@ impl Form {
             return Self::Other;
         }
         let headers = &request.headers;
+        if headers.contains_key(header::UPGRADE) {
+            return Self::Other;
+        }
         let script = match headers.get(SEC_FETCH_DEST) {
             Some(dest) if SHOWN.contains(&dest.as_bytes()) => return Self::Shown,
             Some(dest) if dest != "empty" => return Self::Other,

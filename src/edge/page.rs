@@ -247,6 +247,11 @@ impl Edge {
         let Way::Page(page) = std::mem::replace(&mut context.way, Way::Here) else { return Ok(()) };
         let mut page = page;
         drop_hop_headers(response);
+        if response.status == StatusCode::NO_CONTENT {
+            // It has no body, whatever it says (RFC 9110, 8.6; RFC 9112, 6.1).
+            response.remove_header(&header::CONTENT_LENGTH);
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         if response.version == Version::HTTP_10 {
             // The version is that of whoever speaks (RFC 9110, 2.5), and 1.0 knows no chunks.
             response.set_version(Version::HTTP_11);
@@ -258,11 +263,14 @@ impl Edge {
         } else {
             None
         };
-        let varies = page.concerned.varies;
-        // Whatever an answer confirms, or is a part of, is a page that one visitor was given.
-        let partial =
-            matches!(response.status, StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
-        let own = (html || (partial && page.form.is_page())) && page.may_be_personal(&site);
+        // What an answer confirms, or is a part of, is a page that one visitor was given.
+        let of_page = match response.status {
+            StatusCode::NOT_MODIFIED => page.is_changed(),
+            StatusCode::PARTIAL_CONTENT => page.is_changed() && is_html(response),
+            _ => html,
+        };
+        let varies = page.concerned.varies || (of_page && page.concerned.changes);
+        let own = of_page && page.may_be_personal(&site);
         let mut changed = Changed { private: varies || own, bytes: varies, cookies: Vec::new() };
         put_first(std::mem::take(&mut page.brought), response)?;
         let settled = self.settled(session, context, &site, &mut page, response)?;
@@ -432,7 +440,12 @@ fn put_first(lines: Vec<HeaderValue>, response: &mut ResponseHeader) -> Result<(
 /// Whether another request for the same URL gets another answer by what it is for: a page that a browser shows,
 /// where this one was fetched by a script or ahead.
 fn has_another_form(page: &Page, response: &ResponseHeader) -> bool {
-    page.form != Form::Shown && page.safe && (response.status.is_redirection() || is_html(response))
+    let differs = match response.status {
+        // It does not say what it confirms.
+        StatusCode::NOT_MODIFIED => page.form.is_page(),
+        status => status.is_redirection() || is_html(response),
+    };
+    page.form != Form::Shown && page.safe && differs
 }
 
 /// What the holder of a preview link is told.

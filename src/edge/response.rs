@@ -15,8 +15,13 @@ pub(super) fn text<'r>(response: &'r ResponseHeader, name: &HeaderName) -> Optio
     response.headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"))
 }
 
+/// Of several types the last one counts (Fetch, 2.2.2: extract a MIME type).
+fn content_type(response: &ResponseHeader) -> Option<&HeaderValue> {
+    response.headers.get_all(header::CONTENT_TYPE).iter().next_back()
+}
+
 pub(super) fn is_html(response: &ResponseHeader) -> bool {
-    response.headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+    content_type(response).is_some_and(|kind| {
         let kind = kind.as_bytes().trim_ascii_start();
         let (kind, rest) = kind.split_at_checked(HTML.len()).unwrap_or_default();
         let ends = matches!(rest.trim_ascii_start().first(), None | Some(b';'));
@@ -36,7 +41,7 @@ pub(super) fn is_ascii_compatible(response: &ResponseHeader) -> bool {
 
 /// The charset that Content-Type names.
 pub(super) fn charset(response: &ResponseHeader) -> Option<&str> {
-    let kind = text(response, &header::CONTENT_TYPE)?;
+    let kind = content_type(response)?.to_str().unwrap_or("unreadable");
     let parameters = kind.get(memchr::memchr(b';', kind.as_bytes())? + 1..)?;
     parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;

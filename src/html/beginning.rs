@@ -88,7 +88,7 @@ impl Beginning {
 }
 
 /// Files that are no text (WHATWG MIME Sniffing, 6).
-const FILES: [&[u8]; 11] = [
+const FILES: [&[u8]; 12] = [
     b"%PDF-",
     b"\x89PNG\r\n",
     b"GIF8",
@@ -100,6 +100,8 @@ const FILES: [&[u8]; 11] = [
     b"OggS\0",
     b"wOF",
     b"\x1aE\xdf\xa3",
+    // Icons; AVIF, HEIC, MP4.
+    b"\0\0",
 ];
 
 /// Of UTF-8.

@@ -59,6 +59,8 @@ struct Stage {
     told: bool,
     encoder: Encoder,
     scratch: Vec<u8>,
+    /// Something of the page could be decoded.
+    has_some: bool,
 }
 
 /// The origin's compressed page is broken, or the rewriter is: what follows can't be known.
@@ -81,7 +83,7 @@ impl Body {
             return Self::plain(rewriter, None);
         }
         let (encoder, scratch) = (Encoder::new(coding), Vec::new());
-        let stage = Stage { rewriter, told: false, encoder, scratch };
+        let stage = Stage { rewriter, told: false, encoder, scratch, has_some: false };
         Self::Coded(Box::new(Coded(Some(Decoder::new(coding, stage)))))
     }
 
@@ -167,7 +169,9 @@ impl Coded {
         let Some(decoder) = self.0.take() else { return Ok((Vec::new(), None)) };
         let (mut stage, whole) = decoder.finish();
         match whole {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && !stage.has_some => {
+                return Err(error.into());
+            }
             // A browser shows what there is of it.
             Err(error) => tracing::debug!(%error, "a page is not whole"),
             Ok(()) => {}
@@ -198,6 +202,7 @@ impl Rewriter {
 
 impl Write for Stage {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.has_some |= !bytes.is_empty();
         self.scratch.clear();
         self.rewriter.push(bytes, &mut self.scratch).map_err(io::Error::other)?;
         self.encoder.write_all(&self.scratch)?;

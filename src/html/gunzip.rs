@@ -15,6 +15,8 @@ pub(super) struct Gunzip<W> {
     checksum: Crc,
     /// All checksums so far were right.
     fits: bool,
+    /// A member has been read to its end.
+    has_member: bool,
     out: Box<[u8]>,
 }
 
@@ -45,7 +47,8 @@ impl<W: Write> Gunzip<W> {
     pub(super) fn new(inner: W) -> Self {
         let (inflate, checksum) = (Decompress::new(false), Crc::new());
         let out = vec![0; OUT].into_boxed_slice();
-        Self { inner, state: State::Head, held: Vec::new(), inflate, checksum, fits: true, out }
+        let (held, fits, has_member) = (Vec::new(), true, false);
+        Self { inner, state: State::Head, held, inflate, checksum, fits, has_member, out }
     }
 
     pub(super) fn inner(&mut self) -> &mut W {
@@ -91,6 +94,11 @@ impl<W: Write> Gunzip<W> {
                 Ok(length.saturating_sub(before))
             }
             None if self.held.len() <= LONGEST_HEAD => Ok(bytes.len()),
+            // What stands behind a member that was whole is none.
+            None | Some(Err(())) if self.has_member => {
+                self.state = State::Over;
+                Ok(bytes.len())
+            }
             None | Some(Err(())) => Err(damaged("this is not gzip")),
         }
     }
@@ -119,6 +127,7 @@ impl<W: Write> Gunzip<W> {
         {
             self.fits &= u32::from_le_bytes(*checksum) == self.checksum.sum();
             self.state = State::Between;
+            self.has_member = true;
             self.held.clear();
         }
         own.len()

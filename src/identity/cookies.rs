@@ -97,12 +97,50 @@ impl<'h> Found<'h> {
     }
 }
 
+/// What was found of the cookie of an id.
+struct FoundId<'h> {
+    form: CookieForm,
+    one: Found<'h>,
+    /// There were several that are not written alike.
+    several: bool,
+}
+
+impl<'h> FoundId<'h> {
+    const fn new(form: CookieForm) -> Self {
+        Self { form, one: Found::Nothing, several: false }
+    }
+
+    /// One more. What is nobody's says nothing beside an id, and one id may be written in several ways.
+    fn add(&mut self, value: &'h [u8]) {
+        match self.one {
+            Found::One(first) if first != value => {
+                self.several = true;
+                let id = |raw| decode(self.form, raw).filter(|id| !id.is_empty());
+                self.one = match (id(first), id(value)) {
+                    (None, _) => Found::One(value),
+                    (Some(_), None) => Found::One(first),
+                    (Some(first_id), Some(id)) if first_id == id => Found::One(first),
+                    _ => Found::Conflict,
+                };
+            }
+            _ => self.one.add(value),
+        }
+    }
+
+    fn id(&self) -> Option<Cow<'h, str>> {
+        match self.one {
+            Found::One(raw) => decode(self.form, raw),
+            Found::Nothing | Found::Conflict => None,
+        }
+    }
+}
+
 /// Reads identity from the values of a request's Cookie headers: of each id the first of `names` that
 /// has one. Never fails: what is not an id counts as none.
 #[must_use]
 pub fn read<'h>(names: &[CookieNames], headers: impl Iterator<Item = &'h [u8]>) -> Visitor {
-    let mut found: SmallVec<[(Found<'h>, Found<'h>); 2]> =
-        names.iter().map(|_| (Found::Nothing, Found::Nothing)).collect();
+    let mut found: SmallVec<[(FoundId<'h>, FoundId<'h>); 2]> =
+        names.iter().map(|names| (FoundId::new(names.form), FoundId::new(names.form))).collect();
     for header in headers {
         for pair in header.split(|byte| *byte == b';') {
             let pair = pair.trim_ascii_start();
@@ -116,12 +154,11 @@ pub fn read<'h>(names: &[CookieNames], headers: impl Iterator<Item = &'h [u8]>) 
         }
     }
     let mut visitor = Visitor::default();
-    for (names, (user, anonymous)) in names.iter().zip(&found) {
-        visitor.conflicts.user |= matches!(user, Found::Conflict);
-        visitor.conflicts.anonymous |= matches!(anonymous, Found::Conflict);
-        let id = |found| decode(names.form, found);
-        visitor.user = visitor.user.or_else(|| UserId::parse(&id(user)?).ok());
-        visitor.anonymous = visitor.anonymous.or_else(|| AnonymousId::parse(&id(anonymous)?).ok());
+    for (user, anonymous) in &found {
+        visitor.conflicts.user |= user.several;
+        visitor.conflicts.anonymous |= anonymous.several;
+        visitor.user = visitor.user.or_else(|| UserId::parse(&user.id()?).ok());
+        visitor.anonymous = visitor.anonymous.or_else(|| AnonymousId::parse(&anonymous.id()?).ok());
     }
     visitor
 }
@@ -181,8 +218,7 @@ fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
 }
 
 /// The SDKs percent-encode; older ones stored strings JSON-quoted: both are undone.
-fn decode<'h>(form: CookieForm, found: &Found<'h>) -> Option<Cow<'h, str>> {
-    let Found::One(raw) = found else { return None };
+fn decode(form: CookieForm, raw: &[u8]) -> Option<Cow<'_, str>> {
     let text = match memchr::memchr(b'%', raw) {
         None => std::str::from_utf8(raw).ok()?.into(),
         Some(_) => percent_decode(raw).decode_utf8().ok()?,
@@ -252,6 +288,21 @@ mod tests {
         assert_eq!(user("ajs_user_id=jo%20hn").as_deref(), Some("jo hn"));
         assert_eq!(user("ajs_user_id=j%C3%BC").as_deref(), Some("jü"));
         assert_eq!(user("ajs_user_id=john;ajs_user_id=john").as_deref(), Some("john"));
+    }
+
+    /// Whatever is written beside it, and however.
+    #[test]
+    fn a_cookie_of_nobody_takes_no_id_away() {
+        for others in ["null", "", "%22john%22", "{}"] {
+            for header in [
+                format!("ajs_user_id=john; ajs_user_id={others}"),
+                format!("ajs_user_id={others}; ajs_user_id=john"),
+            ] {
+                let visitor = read(&NAMES, [header.as_bytes()].into_iter());
+                assert_eq!(visitor.user.as_ref().map(UserId::as_str), Some("john"), "{header}");
+                assert!(visitor.conflicts.user, "the other one is to end: {header}");
+            }
+        }
     }
 
     #[test]

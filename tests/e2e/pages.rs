@@ -1,6 +1,6 @@
 //! The snippet in pages, and what becomes of everything around it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -444,11 +444,15 @@ async fn the_page_that_a_form_leads_to_is_a_page() {
 #[tokio::test]
 async fn a_broken_origin_gives_an_answer_or_a_clean_close() {
     let origin = Server::start(|asked| match asked.target.as_str() {
-        "/broken-gzip" => {
-            let mut body = gzip(&"<p>hello</p>".repeat(500));
-            body.truncate(30);
+        "/damaged" => {
+            let numbers: Vec<String> = (0..500).map(|n: u32| n.to_string()).collect();
+            let mut body = gzip(&numbers.join(" paragraphs <p>"));
+            body.truncate(300);
             body.extend([0xff; 200]);
             Reply::new(200, &["Content-Type: text/html", "Content-Encoding: gzip"], body)
+        }
+        "/no-gzip" => {
+            Reply::new(200, &["Content-Type: text/html", "Content-Encoding: gzip"], [0xff; 200])
         }
         "/short" => Reply(vec![
             Piece::Bytes(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1000\r\n\r\n<head></head>".to_vec()),
@@ -459,7 +463,14 @@ async fn a_broken_origin_gives_an_answer_or_a_clean_close() {
     })
     .await;
     let edge = Setup::new(origin.port).start().await;
-    for target in ["/broken-gzip", "/short"] {
+    // A browser shows what it could unpack.
+    let damaged = edge.request("GET", "/damaged").header("Accept", "text/html").send().await;
+    assert_eq!(damaged.status, 200);
+    let mut shown = Vec::new();
+    flate2::read::GzDecoder::new(&damaged.body[..]).read_to_end(&mut shown).unwrap();
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("0 paragraphs <p>1 paragraphs"), "{shown}");
+    for target in ["/no-gzip", "/short"] {
         let mut connection = Connection::open(edge.port).await;
         connection
             .write(edge.request("GET", target).header("Accept-Encoding", "gzip").bytes())

@@ -13,6 +13,29 @@ use crate::support::nginx::Nginx;
 use crate::support::port;
 use crate::support::server::{Piece, Reply, Server};
 
+/// What stands in an answer's head and can't be so (RFC 9110, 8.6; RFC 9112, 6.1). Of two types the last one counts.
+#[tokio::test]
+async fn answers_say_what_they_are() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/types" => Reply::new(
+            200,
+            &["Content-Type: text/html", "Content-Type: text/plain"],
+            "<head></head>",
+        ),
+        "/length" => Reply::raw("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"),
+        _ => Reply::raw("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for target in ["/length", "/chunked"] {
+        let empty = edge.get(target).await;
+        assert_eq!((empty.status, empty.header("content-length")), (204, None), "{target}");
+        assert_eq!(empty.header("transfer-encoding"), None, "{target}");
+    }
+    let text = edge.request("GET", "/types").header("Accept", "text/html").send().await;
+    assert_eq!(text.text(), "<head></head>", "browsers show it as text");
+}
+
 /// What is told before the answer is not for them (RFC 9110, 15.2), and an expectation is none of theirs (10.1.1).
 #[tokio::test]
 async fn clients_of_http_1_0_get_the_answer_alone() {

@@ -315,3 +315,54 @@ async fn in_a_browser_no_value_becomes_code() {
     assert_eq!((&seen["note"], &seen["text"]), (&json!("b"), &json!("m")), "{seen}");
     assert_eq!((&seen["scripts"], &seen["frames"]), (&json!(4), &json!(1)), "{seen}");
 }
+
+/// Rules about HTML say nothing of what is none: a download that breaks off goes on where it was, and is kept as the origin
+/// says.
+#[tokio::test]
+async fn what_is_no_html_keeps_its_validators() {
+    let origin = Server::start(|asked| {
+        let headers =
+            ["Cache-Control: public, max-age=600", "ETag: \"v1\"", "Accept-Ranges: bytes"];
+        let kind = if asked.target == "/page" {
+            "Content-Type: text/html"
+        } else {
+            "Content-Type: application/zip"
+        };
+        let headers: Vec<&str> = headers.into_iter().chain([kind]).collect();
+        match (asked.header("range"), asked.header("if-none-match")) {
+            (Some(_), _) => {
+                Reply::new(206, &[&headers[..], &["Content-Range: bytes 1-2/9"]].concat(), "yt")
+            }
+            (None, Some(_)) => Reply::new(304, &headers[..2], ""),
+            (None, None) => Reply::new(200, &headers, "<head></head>bytes"),
+        }
+    })
+    .await;
+    let rule =
+        "rewrite: [{ select: h1, when: has(traits.color), set: { text: '{{ traits.color }}' } }]";
+    let edge = Setup::new(origin.port).site(rule).start().await;
+    let get = |path, name, value| {
+        let request = edge.request("GET", path).header("Accept", "text/html,*/*");
+        request.header("Sec-Fetch-Dest", "document").header(name, value).send()
+    };
+    for (name, value, status) in [("X-Any", "1", 200), ("Range", "bytes=1-2", 206)] {
+        let file = get("/a.zip", name, value).await;
+        assert_eq!(file.status, status);
+        assert_eq!(file.header("cache-control"), Some("public, max-age=600"), "{status}");
+        assert_eq!(
+            (file.header("etag"), file.header("accept-ranges")),
+            (Some("\"v1\""), Some("bytes"))
+        );
+    }
+    let page = get("/page", "X-Any", "1").await;
+    assert_eq!(
+        (page.header("etag"), page.header("cache-control")),
+        (None, Some("private, no-cache"))
+    );
+    // A script's image is the same for everybody, and so is what confirms it.
+    let image =
+        edge.request("GET", "/a.png").header("Sec-Fetch-Dest", "image").header("Accept", "image/*");
+    let image = image.header("If-None-Match", "\"v1\"").send().await;
+    assert_eq!((image.status, image.header("vary")), (304, None));
+    assert_eq!(image.header("cache-control"), Some("public, max-age=600"));
+}

@@ -157,7 +157,7 @@ variations:
 - { route: /hangs, choose: [{ path: /silent }] }
 - { route: /hints-and-hangs, choose: [{ path: /hints }] }
 - { route: /pauses, choose: [{ path: /paused }] }
-- { route: /tunnel, choose: [{ path: /socket }] }",
+- { route: /tunnel, applies_to: everything, choose: [{ path: /socket }] }",
         )
         .start()
         .await;
@@ -354,4 +354,32 @@ variations:
     let image =
         origin.asked().into_iter().find(|asked| asked.header("sec-fetch-dest") == Some("image"));
     assert_eq!(image.unwrap().header("x-doorstep-plan"), None);
+}
+
+/// A tunnel is no page, whatever page stands at its path; octets that are no text are no part of another path.
+#[tokio::test]
+async fn what_is_no_page_is_not_chosen() {
+    let origin = Server::start(|asked| {
+        if asked.header("upgrade").is_some() {
+            return Reply::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+        }
+        Reply::html(format!("<head></head>{}", asked.target))
+    })
+    .await;
+    let edge = Setup::new(origin.port)
+        .site(
+            "variations:\n- { route: /live, choose: [{ when: 'true', redirect: /login }] }\n\
+             - { route: '/p/{id}', choose: [{ when: 'true', path: '/red/{id}' }] }",
+        )
+        .start()
+        .await;
+    let upgrade = edge.request("GET", "/live").header("Connection", "Upgrade");
+    let upgrade = upgrade.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
+    let mut connection = Connection::open(edge.port).await;
+    connection.write(upgrade.bytes()).await;
+    assert_eq!(connection.head().await.expect("an answer").status, 101);
+    let get = |path| edge.request("GET", path).header("Accept", "text/html").send();
+    assert_eq!(get("/live").await.status, 302);
+    assert!(get("/p/caf%C3%A9").await.text().ends_with("/red/caf%C3%A9"));
+    assert!(get("/p/caf%E9").await.text().ends_with("/p/caf%E9"), "no other page has its name");
 }
