@@ -58,6 +58,8 @@ pub struct Context {
     pub(super) id: RequestId,
     /// What the connection's stream has seen of the request, where it looks.
     pub(super) raw: Option<RawRequest>,
+    /// The origin is asked over a connection of its own, on which odd heads are read.
+    pub(super) bridged: bool,
     /// The connection to the origin that a page's request is on.
     pub(super) origin: OriginConnection,
     /// What has come of the answer and the visitor has not read.
@@ -246,6 +248,7 @@ impl Context {
             failed_connects: 0,
             id: RequestId::default(),
             raw: None,
+            bridged: false,
             origin: OriginConnection::default(),
             unread: None,
             refused: None,

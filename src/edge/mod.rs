@@ -20,6 +20,7 @@ mod fetches;
 mod form;
 mod generic;
 mod limits;
+mod odd_origin;
 mod origin_connection;
 mod pace;
 mod page;
@@ -300,7 +301,11 @@ impl ProxyHttp for Edge {
     }
 
     /// Origin or vendor, at the next of its addresses.
-    async fn upstream_peer(&self, _: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         if let (Way::Asset(way), Some(site)) = (&mut context.way, &context.site)
             && way.fetching.is_none()
         {
@@ -318,11 +323,12 @@ impl ProxyHttp for Edge {
         let upstream = upstream(context).ok_or_else(|| {
             Error::explain(ErrorType::InternalError, "there is no server to ask for this")
         })?;
-        let peer = upstream.peer().ok_or_else(|| {
+        let mut peer = upstream.peer().ok_or_else(|| {
             let name = upstream.endpoint().host();
             Error::explain(ErrorType::HTTPStatus(502), format!("`{name}` could not be resolved"))
                 .into_up()
         })?;
+        context.bridged = odd_origin::bridge(session, context, upstream, &mut peer);
         context.asked = context.asked.or_else(|| Some(Instant::now()));
         Ok(peer)
     }
@@ -365,6 +371,12 @@ impl ProxyHttp for Edge {
         context.origin.leave();
         let truncated = session.as_ref().retry_buffer_truncated();
         if matches!(error.etype(), ErrorType::Custom(NOT_IDLE)) {
+            return error;
+        }
+        if !truncated
+            && odd_origin::goes_again(session, context, upstream(context).map(Arc::as_ref), &error)
+        {
+            error.set_retry(true);
             return error;
         }
         if late && !truncated && !has_answer(session) && falls_back(context) {

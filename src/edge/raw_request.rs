@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::ReadBuf;
 
 use super::chunks::Chunks;
+use crate::upstream::OddTarget;
 
 /// Characters of a target that its parser refuses. Browsers send the last of them as it is.
 const UNREAD: &[u8] = b"\"<>`";
@@ -22,6 +23,8 @@ struct RequestBytes {
     spaces: usize,
     /// The request line has begun, and ended.
     line: Line,
+    /// The target, where it was escaped.
+    target: Option<OddTarget>,
     frame: Frame,
     /// What has come and is not through: of the body, or of the next request.
     behind: Vec<u8>,
@@ -164,6 +167,11 @@ impl RawRequest {
         !self.bytes().behind.is_empty()
     }
 
+    /// The target, where it was escaped.
+    pub(super) fn target(&self) -> Option<OddTarget> {
+        self.bytes().target.clone()
+    }
+
     /// Whether the request line has the two spaces that divide it, and no other. Pingora escapes a space in the
     /// target.
     pub(super) fn is_divided(&self) -> bool {
@@ -224,6 +232,7 @@ impl RequestBytes {
         if !line.iter().any(unread) {
             return None;
         }
+        let came = line.split(|byte| *byte == b' ').nth(1).filter(|_| spaces == 0);
         let mut out = before.to_vec();
         for byte in line {
             spaces += usize::from(*byte == b' ');
@@ -235,6 +244,12 @@ impl RequestBytes {
                 byte => out.push(*byte),
             }
         }
+        // One that comes in several pieces is asked for as it is escaped.
+        let written = out.get(before.len()..).unwrap_or_default();
+        let written = written.split(|byte| *byte == b' ').nth(1);
+        let whole = written.zip(came).filter(|_| spaces == 2);
+        self.target =
+            whole.map(|(written, came)| OddTarget { written: written.into(), came: came.into() });
         out.extend_from_slice(rest);
         Some(out)
     }
@@ -278,6 +293,9 @@ mod tests {
         let raw = RawRequest::default();
         let latin = raw.head_came(b"GET /caf\xe9?\xe9 HTTP/1.1\r\n\r\n", b"");
         assert_eq!(latin.as_deref(), Some(&b"GET /caf%E9?%E9 HTTP/1.1\r\n\r\n"[..]));
+        let target = raw.target().unwrap();
+        assert_eq!(&*target.written, b"/caf%E9?%E9");
+        assert_eq!(&*target.came, b"/caf\xe9?\xe9");
         for head in [
             &b"P`OST / HTTP/1.1\r\n"[..],
             "GET /caf\u{e9} HTTP/1.1\r\n".as_bytes(),

@@ -3,16 +3,23 @@
 //! Names are resolved in the background, because Pingora resolves blocking and panics on failure.
 
 mod addresses;
+mod bridge;
 mod client;
 mod endpoint;
+mod head;
+mod odd;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::upstreams::peer::HttpPeer;
 
 use addresses::Addresses;
+use bridge::Bridge;
+use odd::OddPages;
 
+pub use bridge::OddTarget;
 pub use client::{Answer, Call, CallError, Client, USER_AGENT, basic};
 pub use endpoint::{Endpoint, EndpointError};
 
@@ -39,6 +46,9 @@ impl Default for Timeouts {
     }
 }
 
+/// Connections of one request are no others'.
+const BRIDGED: u64 = 1;
+
 /// One upstream and the addresses that its name has at the moment.
 pub struct Upstream {
     endpoint: Endpoint,
@@ -46,6 +56,7 @@ pub struct Upstream {
     server_name: String,
     verify: bool,
     addresses: Addresses,
+    odd: OddPages,
 }
 
 impl Upstream {
@@ -65,8 +76,14 @@ impl Upstream {
         } else {
             String::new()
         };
-        let upstream =
-            Self { endpoint, timeouts, server_name, verify, addresses: Addresses::default() };
+        let upstream = Self {
+            endpoint,
+            timeouts,
+            server_name,
+            verify,
+            addresses: Addresses::default(),
+            odd: OddPages::default(),
+        };
         if let Ok(ip) = upstream.endpoint.host().parse::<IpAddr>() {
             upstream.set_addresses(&[SocketAddr::new(ip, upstream.endpoint.port())]);
         }
@@ -84,6 +101,28 @@ impl Upstream {
     #[must_use]
     pub fn peer(&self) -> Option<Box<HttpPeer>> {
         self.addresses.next()
+    }
+
+    /// Whether the head of what `path` has can't be read as it is.
+    pub fn is_odd(&self, path: &str) -> bool {
+        self.odd.has(path)
+    }
+
+    /// The head of what `path` has could not be read. Whether there is a way to read it: not over TLS.
+    pub fn found_odd(&self, path: &str) -> bool {
+        self.odd.add(path);
+        !self.endpoint.is_tls()
+    }
+
+    /// Lets a request have a connection of its own to `peer`, on which odd heads are read and odd targets written.
+    pub fn bridge(&self, peer: &mut HttpPeer, target: Option<OddTarget>) {
+        if self.endpoint.is_tls() {
+            return;
+        }
+        let bridge = Bridge { connect: self.timeouts.connect, target };
+        peer.options.custom_l4 = Some(Arc::new(bridge));
+        peer.options.idle_timeout = Some(Duration::ZERO);
+        peer.group_key = BRIDGED;
     }
 
     /// How many addresses the name has: as many are worth trying.

@@ -24,6 +24,7 @@ mod hostile;
 mod identity;
 mod marks;
 mod navigation;
+mod odd_origins;
 mod operator;
 mod page_views;
 mod pages;

@@ -119,9 +119,9 @@ async fn odd_paths_reach_the_origin_as_they_were_sent() {
     ] {
         assert_eq!(edge.get(target).await.text(), target);
     }
-    // What Pingora can't read goes on as it should have been sent.
+    // Also where Pingora can't read it.
     let odd = edge.raw("GET /a\"b?q=<b>`\" HTTP/1.1\r\nHost: shop.example\r\n\r\n").await.unwrap();
-    assert_eq!(odd.text(), "/a%22b?q=%3Cb%3E%60%22");
+    assert_eq!(odd.text(), "/a\"b?q=<b>`\"");
     // Whatever room there is for it.
     for (target, cookie) in
         [("`".to_owned(), 8000), ("<".repeat(3000), 0), ("\"".repeat(1365), 4000)]
@@ -130,8 +130,7 @@ async fn odd_paths_reach_the_origin_as_they_were_sent() {
         let head =
             format!("GET /{target} HTTP/1.1\r\nHost: shop.example\r\nCookie: c={cookie}\r\n\r\n");
         let odd = edge.raw(head).await.unwrap();
-        let escape = format!("%{:02X}", target.as_bytes()[0]);
-        assert_eq!(odd.text(), format!("/{}", escape.repeat(target.len())));
+        assert_eq!(odd.text(), format!("/{target}"));
     }
     let absolute = edge
         .raw("GET http://shop.example/abs?q HTTP/1.1\r\nHost: shop.example\r\n\r\n")
