@@ -80,6 +80,7 @@ pub(crate) use pace::LOOK;
 pub(crate) use pace::Pace;
 pub use raw_request::{BadBody, Due, RawRequest};
 pub use strict::MAX_HEAD_BYTES;
+pub use strict::count_unread;
 
 use context::{AssetWay, Context, Way};
 use failure::{
@@ -224,6 +225,10 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         ignore_offers(session.req_header_mut())?;
+        if let Some(host) = context.raw.as_ref().and_then(RawRequest::host) {
+            // RFC 9112, 3.2.2.
+            session.req_header_mut().insert_header(header::HOST, &*host)?;
+        }
         if session.req_header().version == Version::HTTP_10 {
             // It knows neither (RFC 9110, 15.2 and 10.1.1).
             session.set_ignore_info_resp(true);

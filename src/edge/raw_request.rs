@@ -25,11 +25,17 @@ struct RequestBytes {
     line: Line,
     /// The target, where it was escaped.
     target: Option<OddTarget>,
+    /// The host, where the target names it.
+    host: Option<Box<str>>,
     frame: Frame,
     /// What has come and is not through: of the body, or of the next request.
     behind: Vec<u8>,
     /// The body is not framed as it should be.
     broken: bool,
+    /// The edge has seen the request.
+    judged: bool,
+    /// All of the head has come.
+    whole: bool,
 }
 
 /// What follows the head.
@@ -91,13 +97,14 @@ impl RawRequest {
     /// A part of the head has come. `behind` is what came behind its end, and waits. Gives the part where it is not all
     /// that came: with the characters of the target that Pingora can't read, and servers can, as they should have been sent
     /// (RFC 3986, 2.1).
-    pub(crate) fn head_came(&self, head: &[u8], behind: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn head_came(&self, head: &[u8], behind: &[u8], is_whole: bool) -> Option<Vec<u8>> {
         let mut bytes = self.bytes();
         if matches!(bytes.frame, Frame::All) {
             return None;
         }
         bytes.behind.extend_from_slice(behind);
-        bytes.escape(head).or_else(|| (!behind.is_empty()).then(|| head.to_vec()))
+        bytes.whole = is_whole;
+        bytes.rewrite(head).or_else(|| (!behind.is_empty()).then(|| head.to_vec()))
     }
 
     /// What has come of the next head.
@@ -157,6 +164,12 @@ impl RawRequest {
         Ok(own)
     }
 
+    /// Whether Pingora answers the request without having shown it to the edge: it can't read it.
+    pub(crate) fn is_unread(&self) -> bool {
+        let bytes = self.bytes();
+        bytes.whole && !bytes.judged && !matches!(bytes.frame, Frame::All)
+    }
+
     /// These bytes are the next request's.
     pub(crate) fn put_back(&self, came: &[u8]) {
         self.bytes().behind.extend_from_slice(came);
@@ -172,10 +185,20 @@ impl RawRequest {
         self.bytes().target.clone()
     }
 
+    /// The host that the target names: `Host` does not count beside it.
+    pub(super) fn host(&self) -> Option<Box<str>> {
+        self.bytes().host.clone()
+    }
+
     /// Whether the request line has the two spaces that divide it, and no other. Pingora escapes a space in the
     /// target.
     pub(super) fn is_divided(&self) -> bool {
         self.bytes().spaces == 2
+    }
+
+    /// The edge sees the request.
+    pub(super) fn judge(&self) {
+        self.bytes().judged = true;
     }
 
     /// The body comes in chunks.
@@ -220,39 +243,85 @@ impl RequestBytes {
         begin..begin + line.len()
     }
 
-    /// A part of the head with the characters of the target escaped that are not read. `None` where there are none.
-    fn escape(&mut self, head: &[u8]) -> Option<Vec<u8>> {
-        let mut spaces = self.spaces;
+    /// A part of the head with its target as Pingora reads it: without characters that it refuses, and without the host,
+    /// which it wants in one place alone. `None` where it is as it came.
+    fn rewrite(&mut self, head: &[u8]) -> Option<Vec<u8>> {
+        let spaces = self.spaces;
         let line = self.line(head);
         let (before, rest) = head.split_at_checked(line.start)?;
         let (line, rest) = rest.split_at_checked(line.len())?;
         // Bytes that are no text are of an older encoding.
         let is_text = std::str::from_utf8(line).is_ok();
         let unread = |byte: &u8| UNREAD.contains(byte) || (!is_text && !byte.is_ascii());
-        if !line.iter().any(unread) {
+        let mut words = line.splitn(3, |byte| *byte == b' ');
+        let words = (words.next(), words.next(), words.next());
+        let (method, came, version) = match words {
+            (Some(method), Some(target), Some(version)) if spaces == 0 => (method, target, version),
+            // It comes in several pieces: what is in this one is escaped.
+            _ if line.iter().any(unread) => {
+                let escaped = escaped_in_line(line, spaces, unread);
+                return Some([before, &escaped, rest].concat());
+            }
+            _ => return None,
+        };
+        let host = absolute(came);
+        let came = host.map_or(came, |(_, path)| path);
+        if host.is_none() && !came.iter().any(unread) {
             return None;
         }
-        let came = line.split(|byte| *byte == b' ').nth(1).filter(|_| spaces == 0);
-        let mut out = before.to_vec();
-        for byte in line {
-            spaces += usize::from(*byte == b' ');
-            match byte {
-                // The target stands between two spaces.
-                byte if spaces == 1 && unread(byte) => {
-                    out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-                }
-                byte => out.push(*byte),
-            }
+        self.host = host.map(|(host, _)| host.into());
+        let written = escaped(came, unread);
+        if written != came {
+            let (written, came) = (written.as_slice().into(), came.into());
+            self.target = Some(OddTarget { written, came });
         }
-        // One that comes in several pieces is asked for as it is escaped.
-        let written = out.get(before.len()..).unwrap_or_default();
-        let written = written.split(|byte| *byte == b' ').nth(1);
-        let whole = written.zip(came).filter(|_| spaces == 2);
-        self.target =
-            whole.map(|(written, came)| OddTarget { written: written.into(), came: came.into() });
-        out.extend_from_slice(rest);
-        Some(out)
+        Some([before, method, b" ", &written, b" ", version, rest].concat())
     }
+}
+
+/// Host and path of a target that is a whole URL (RFC 9112, 3.2.2). One with anything else in it is left to Pingora.
+fn absolute(target: &[u8]) -> Option<(&str, &[u8])> {
+    let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
+        target.get(..scheme.len()).is_some_and(|own| own.eq_ignore_ascii_case(scheme))
+    })?;
+    let rest = target.get(scheme.len()..)?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (host, path) = rest.split_at_checked(end)?;
+    let host = std::str::from_utf8(host).ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    let plain = !host.is_empty() && host.bytes().all(is_plain);
+    match path.first() {
+        _ if !plain => None,
+        None => Some((host, b"/")),
+        Some(b'/') => Some((host, path)),
+        Some(_) => None,
+    }
+}
+
+fn escaped(text: &[u8], unread: impl Fn(&u8) -> bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        if unread(byte) {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            out.push(*byte);
+        }
+    }
+    out
+}
+
+/// A piece of a request line that had so many spaces before it: the target stands between two.
+fn escaped_in_line(line: &[u8], mut spaces: usize, unread: impl Fn(&u8) -> bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    for byte in line {
+        spaces += usize::from(*byte == b' ');
+        if spaces == 1 {
+            out.extend(escaped(std::slice::from_ref(byte), &unread));
+        } else {
+            out.push(*byte);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -272,7 +341,7 @@ mod tests {
             for size in 1..=head.len() {
                 let raw = RawRequest::default();
                 for part in head.chunks(size) {
-                    assert_eq!(raw.head_came(part, b""), None);
+                    assert_eq!(raw.head_came(part, b"", false), None);
                 }
                 assert_eq!(raw.is_divided(), divided, "{}", head.escape_ascii());
             }
@@ -285,13 +354,14 @@ mod tests {
         let whole = b"\r\nGET /a%22b?%3C%60%3E HTTP/1.1\r\nA: \"<b>`\"\r\n\r\n";
         for size in 1..=head.len() {
             let raw = RawRequest::default();
-            let part = |part: &[u8]| raw.head_came(part, b"").unwrap_or_else(|| part.to_vec());
+            let part =
+                |part: &[u8]| raw.head_came(part, b"", false).unwrap_or_else(|| part.to_vec());
             let all: Vec<u8> = head.chunks(size).flat_map(part).collect();
             assert_eq!(all.escape_ascii().to_string(), whole.escape_ascii().to_string(), "{size}");
             assert!(raw.is_divided());
         }
         let raw = RawRequest::default();
-        let latin = raw.head_came(b"GET /caf\xe9?\xe9 HTTP/1.1\r\n\r\n", b"");
+        let latin = raw.head_came(b"GET /caf\xe9?\xe9 HTTP/1.1\r\n\r\n", b"", false);
         assert_eq!(latin.as_deref(), Some(&b"GET /caf%E9?%E9 HTTP/1.1\r\n\r\n"[..]));
         let target = raw.target().unwrap();
         assert_eq!(&*target.written, b"/caf%E9?%E9");
@@ -303,7 +373,7 @@ mod tests {
             b"GET / HTTP/1.1\"\r\n",
         ] {
             let raw = RawRequest::default();
-            let all = raw.head_came(head, b"").unwrap_or_else(|| head.to_vec());
+            let all = raw.head_came(head, b"", false).unwrap_or_else(|| head.to_vec());
             assert_eq!(all, head, "it is the target alone");
         }
     }
@@ -320,7 +390,7 @@ mod tests {
     fn what_stands_behind_a_request_waits_for_the_next() {
         let raw = RawRequest::default();
         let head = b"POST / HTTP/1.1\r\n\r\n";
-        assert_eq!(raw.head_came(head, b"abGET").as_deref(), Some(&head[..]));
+        assert_eq!(raw.head_came(head, b"abGET", false).as_deref(), Some(&head[..]));
         assert_eq!(raw.due(), Due::Nothing, "it is not known yet");
         raw.expect_bytes(2);
         assert_eq!(raw.due(), Due::Bytes(2));
@@ -338,7 +408,7 @@ mod tests {
     #[test]
     fn chunks_are_judged_and_end() {
         let raw = RawRequest::default();
-        let _ = raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"");
+        let _ = raw.head_came(b"POST / HTTP/1.1\r\n\r\n", b"", false);
         raw.expect_chunks();
         assert_eq!(read(&raw, b"5\r\nhello\r\n0\r\n\r\nGET"), Ok(15));
         assert_eq!((raw.due(), raw.take_behind()), (Due::Nothing, b"GET".to_vec()));
@@ -349,5 +419,25 @@ mod tests {
         assert_eq!(read(&raw, b"0\r\n\r\n"), Err(BadBody), "it stays so");
         raw.begin();
         assert!(!raw.is_broken());
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        for (target, host, path) in [
+            ("http://Shop.example:81/a?b", Some("Shop.example:81"), "/a?b"),
+            ("HTTPS://[::1]/", Some("[::1]"), "/"),
+            ("http://shop.example", Some("shop.example"), "/"),
+            ("http://u@shop.example/", None, "http://u@shop.example/"),
+            ("http:///a", None, "http:///a"),
+            ("http://shop.example?a", None, "http://shop.example?a"),
+            ("/http://shop.example/", None, "/http://shop.example/"),
+        ] {
+            let raw = RawRequest::default();
+            let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let read = raw.head_came(head.as_bytes(), b"", false).unwrap_or_else(|| head.into());
+            let read = String::from_utf8(read).unwrap();
+            assert!(read.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: x")), "{read}");
+            assert_eq!(raw.host().as_deref(), host, "{target}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::raw_request::RawRequest;
+use crate::telemetry::metrics::REJECTED;
 
 /// Largest request head, in bytes.
 pub const MAX_HEAD_BYTES: u32 = 32 * 1024;
@@ -69,10 +70,18 @@ impl Malformed {
     }
 }
 
+/// Counts a request that is answered before it could be checked.
+pub fn count_unread() {
+    REJECTED.with_label_values(&["unread"]).inc();
+}
+
 /// Checks a request that has just been read. `raw` is what its connection's stream has seen of it, where that
 /// looks.
 pub(super) fn check(session: &ServerSession, raw: Option<&RawRequest>) -> Result<(), Malformed> {
     let request = session.req_header();
+    if let Some(raw) = raw {
+        raw.judge();
+    }
     if let Some(h1) = session.as_http1() {
         raw_head(&h1.get_headers_raw_bytes(), request.version)?;
         if raw.is_some_and(|raw| !raw.is_divided()) {

@@ -23,8 +23,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::requests::Requests;
-use crate::edge::Pace;
+use super::requests::{Requests, Unread};
+use crate::edge::{Pace, count_unread};
 use crate::spare::Spare;
 
 /// How much is kept back without a flush at most, in bytes: as much as Pingora's own stream would.
@@ -217,21 +217,36 @@ impl Gathered {
     }
 }
 
+/// What is said where Pingora would say nothing of why.
+const UNREAD: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCache-Control: private, no-store\r\n\
+    Content-Length: 82\r\nConnection: close\r\n\r\n\
+    {\"error\":{\"code\":\"malformed\",\"message\":\"the head of the request can't be read\"}}\r\n";
+
 impl AsyncWrite for Gathered {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.wire.kept().poll_write(cx, &[IoSlice::new(buf)])
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wire.kept().poll_write(cx, bufs)
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        match self.requests.is_unread() {
+            None => self.wire.kept().poll_write(cx, bufs),
+            Some(Unread::Told) => Poll::Ready(Ok(length)),
+            Some(Unread::New) => {
+                count_unread();
+                // All of it is kept back: nothing else is.
+                let told = self.wire.kept().poll_write(cx, &[IoSlice::new(UNREAD.as_bytes())]);
+                told.map_ok(|_| length)
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

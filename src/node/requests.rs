@@ -17,6 +17,16 @@ pub(super) struct Requests {
     request: RawRequest,
     /// Of a head, what had no room in the read that it came with.
     left: Vec<u8>,
+    /// It has been said that the request can't be read.
+    told: bool,
+}
+
+/// A request that Pingora can't read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Nobody has been told.
+    New,
+    Told,
 }
 
 /// How much is read where it is only asked whether something comes.
@@ -25,7 +35,7 @@ const PROBE: usize = 512;
 impl Requests {
     /// Whoever serves the requests asks `request` for what has been seen of them.
     pub(super) fn new(patience: Patience, request: RawRequest) -> Self {
-        Self { patience, request, left: Vec::new() }
+        Self { patience, request, left: Vec::new(), told: false }
     }
 
     /// Reads more of the request that the connection is at.
@@ -49,6 +59,16 @@ impl Requests {
             Due::Chunks => self.poll_chunks(stream, cx, buf),
             Due::Nothing => self.poll_gone(stream, cx),
         }
+    }
+
+    /// Whether what is written now is an answer to a request that Pingora can't read. The first time it is asked, it is
+    /// counted.
+    pub(super) fn is_unread(&mut self) -> Option<Unread> {
+        if !self.request.is_unread() {
+            self.told = false;
+            return None;
+        }
+        Some(if std::mem::replace(&mut self.told, true) { Unread::Told } else { Unread::New })
     }
 
     fn hand_over(&mut self, bytes: &[u8], buf: &mut ReadBuf<'_>) {
@@ -86,7 +106,7 @@ impl Requests {
     fn head(&mut self, came: &[u8]) -> Option<Vec<u8>> {
         let behind = self.patience.came(came);
         let (head, behind) = came.split_at(came.len() - behind.len());
-        self.request.head_came(head, behind)
+        self.request.head_came(head, behind, !self.patience.waits())
     }
 
     /// A body of which `most` bytes are due.

@@ -23,7 +23,7 @@ const REFUSED: &[(&str, u16)] = &[
     ("GET / HTTP/1.1\r\nHost: shop.example, evil.test\r\n\r\n", 400),
     ("GET @foreign/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
     ("GET foreign:80/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
-    ("GET http://evil.test/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
+    ("GET http://evil.test/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", 421),
     ("GET /../etc HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
     ("GET /%2e%2e/etc HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
     ("GET /%00 HTTP/1.1\r\nHost: shop.example\r\n\r\n", 400),
@@ -76,6 +76,8 @@ async fn what_can_be_read_in_two_ways_is_refused_and_the_connection_closed() {
             got == Some(*status) || (got == Some(405) && raw.starts_with("CONNECT")),
             "{raw:?}: {answer:?}"
         );
+        let why = answer.map(|answer| answer.text()).unwrap_or_default();
+        assert!(why.contains("message") || why.contains("<h1>"), "{raw:?} is not told why: {why}");
         if *status == 400 {
             assert!(connection.is_closed().await, "{raw:?} must close the connection");
         }

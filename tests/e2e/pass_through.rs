@@ -137,6 +137,12 @@ async fn odd_paths_reach_the_origin_as_they_were_sent() {
         .await
         .unwrap();
     assert_eq!(absolute.text(), "/abs?q");
+    // Of two hosts the target's counts.
+    for (host, status) in [("www.shop.example", 200), ("other.example", 421)] {
+        let head = format!("GET http://{host}/abs HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+        assert_eq!(edge.raw(head).await.unwrap().status, status, "{host}");
+    }
+    assert_eq!(origin.asked().last().unwrap().header("host"), Some("www.shop.example"));
 }
 
 /// Java's client offers HTTP/2 without TLS with its first request, whatever body that has.
