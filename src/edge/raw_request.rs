@@ -197,7 +197,7 @@ impl RawRequest {
     }
 
     /// The edge sees the request.
-    pub(super) fn judge(&self) {
+    pub(crate) fn judge(&self) {
         self.bytes().judged = true;
     }
 

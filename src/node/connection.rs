@@ -102,6 +102,8 @@ mod tests {
             if !session.read_request().await.ok()? {
                 return None;
             }
+            let raw = session.take_connection_user_context().unwrap();
+            raw.downcast::<RawRequest>().unwrap().judge();
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_mins(10)) => {}
                 idle = session.read_body_or_idle(true) => panic!("{idle:?}"),
