@@ -152,8 +152,9 @@ fn read(pair: &CertificateFiles) -> Result<Read, CertificateError> {
     let names = parsed.valid_dns_names().filter_map(|name| HostPattern::parse(name).ok()).collect();
     let (_, told) = x509_parser::parse_x509_certificate(leaf)
         .map_err(|error| CertificateError::Broken(pair.certificate.clone(), error.to_string()))?;
-    let doubt = wrong_time(&parsed).or_else(|| wrong_purpose(&told));
     let end = told.validity().not_after.timestamp();
+    let soon = ends_soon(told.validity().not_before.timestamp(), end);
+    let doubt = wrong_time(&parsed).or_else(|| wrong_purpose(&told)).or(soon);
     let key = PrivateKeyDer::from_pem_file(Path::new(&pair.key))
         .map_err(|error| pem(&pair.key, error))?;
     let provider = rustls::crypto::ring::default_provider();
@@ -164,6 +165,14 @@ fn read(pair: &CertificateFiles) -> Result<Read, CertificateError> {
         error => CertificateError::Key(pair.key.clone(), error),
     })?;
     Ok(Read { key: Arc::new(key), names, doubt, end })
+}
+
+/// Whether a certificate should have been renewed by now: a tenth of its time is left, or less than two weeks.
+fn ends_soon(begin: i64, end: i64) -> Option<&'static str> {
+    const TWO_WEEKS: i64 = 14 * 24 * 3600;
+    let left = end.saturating_sub(crate::profile::now_millis() / 1000);
+    let few = (end.saturating_sub(begin) / 10).min(TWO_WEEKS);
+    (left < few).then_some("this certificate ends soon, and has not been renewed")
 }
 
 /// What is wrong with a certificate's time. That nobody has signed it is not looked at.
@@ -213,6 +222,23 @@ mod tests {
         CertificateFiles {
             certificate: file("pem", made.pem()),
             key: file("key", key.serialize_pem()),
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_should_have_been_renewed_is_known() {
+        let now = crate::profile::now_millis() / 1000;
+        let day = 24 * 3600;
+        for (from, until, soon) in [
+            (-80, 10, false),
+            (-85, 3, true),
+            (-350, 15, false),
+            (-350, 13, true),
+            (-5, 2, false),
+            (-6, 0, true),
+        ] {
+            let ends = ends_soon(now + from * day, now + until * day);
+            assert_eq!(ends.is_some(), soon, "{from} {until}");
         }
     }
 

@@ -183,6 +183,7 @@ impl Checking<'_> {
             .collect();
         let profile_store = compile_store(self, &file.profiles);
         let (sites, all_sites) = self.sites(file);
+        self.own_listeners(file, &listeners);
         let redirect_ports = file
             .listeners
             .iter()
@@ -331,6 +332,22 @@ impl Checking<'_> {
                 in_flight: events.in_flight,
             },
         })
+    }
+
+    /// Warns of an origin that is this node itself: each request would ask for itself, until there are no connections left.
+    fn own_listeners(&mut self, file: &File, listeners: &[ListenOn]) {
+        for (index, site) in file.sites.iter().enumerate() {
+            let file::OriginChoice::At(origin) = &site.origin else { continue };
+            let Ok(address) = origin.address.parse::<SocketAddr>() else { continue };
+            let is_here = |on: &ListenOn| {
+                let any = on.address.ip().is_unspecified() && address.ip().is_loopback();
+                on.address == address || (any && on.address.port() == address.port())
+            };
+            if listeners.iter().any(is_here) {
+                let why = format!("`{address}` is a listener of this node, which would ask itself");
+                self.warn(&format!("/sites/{index}/origin/address"), why);
+            }
+        }
     }
 
     /// Complains about an address on which nobody can ask this machine for anything.

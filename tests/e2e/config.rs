@@ -363,6 +363,19 @@ fn what_is_missing_is_said() {
 }
 
 #[tokio::test]
+async fn a_check_warns_of_a_node_that_is_its_own_origin() {
+    let origin = Server::start(|_| Reply::new(200, &[], "")).await;
+    let edge = Setup::new(origin.port).start().await;
+    assert!(!edge.cli_check().await.1.contains("would ask itself"));
+    let file = std::fs::read_to_string(&edge.file).unwrap();
+    let own = file
+        .replace(&format!("'127.0.0.1:{}'", origin.port), &format!("'127.0.0.1:{}'", edge.port));
+    std::fs::write(&edge.file, own).unwrap();
+    let (good, said) = edge.cli_check().await;
+    assert!(good && said.contains("would ask itself"), "{said}");
+}
+
+#[tokio::test]
 async fn a_check_warns_where_anybody_can_see_anybodys_traits() {
     let origin = Server::start(|_| Reply::new(200, &[], "")).await;
     let more = "client_traits: { plan: traits.plan }\ntrait_cookies: [{ name: plan, value: traits.plan }]\n\
