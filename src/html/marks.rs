@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// What it can be known by.
 static MARKS: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| {
@@ -11,15 +11,29 @@ static MARKS: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| {
 });
 /// So many bytes at the end of a piece may begin a mark, or a tag, that ends in the next one.
 const SEAM: usize = 16;
+/// A longer start tag is taken for what it is so far.
+const MAX_TAG: usize = 4096;
 
 /// Looks for marks in the scripts of a page, piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// Behind a script's start tag, with its attributes, and not behind its end.
-    in_script: bool,
+    place: Place,
+    /// Templates that are open: what is in them does not run.
+    templates: usize,
     /// The end of the piece before.
     tail: Vec<u8>,
     found: bool,
+}
+
+/// Where a page is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Outside,
+    /// Behind a script's start tag.
+    Script,
+    /// Behind that of a script that does not run: data, or one in a template.
+    Data,
 }
 
 impl Marks {
@@ -31,18 +45,73 @@ impl Marks {
         let mut all = std::mem::take(&mut self.tail);
         all.extend_from_slice(bytes);
         let mut rest = &*all;
-        loop {
-            let tag: &[u8] = if self.in_script { b"</script" } else { b"<script" };
-            let end = position(rest, tag);
-            let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-            self.found |= self.in_script && has_mark(part);
-            let Some(end) = end else { break };
-            self.in_script = !self.in_script;
-            rest = rest.get(end + 1..).unwrap_or_default();
-        }
-        self.tail = rest.get(rest.len().saturating_sub(SEAM)..).unwrap_or_default().to_vec();
+        while self.step(&mut rest) {}
+        self.tail = rest.to_vec();
         self.found
     }
+
+    /// Looks at `rest` up to the next tag that counts, and leaves what is behind it; or what has to be looked at again with
+    /// more, where there is none. Whether there was one.
+    fn step(&mut self, rest: &mut &[u8]) -> bool {
+        let bytes = *rest;
+        let keep = |from: usize| bytes.get(from..).unwrap_or_default();
+        if self.place != Place::Outside {
+            let end = position(bytes, &[b"</script"]);
+            let part = bytes.get(..end.map_or(bytes.len(), |(at, _)| at)).unwrap_or_default();
+            self.found |= self.place == Place::Script && has_mark(part);
+            let Some((at, _)) = end else {
+                *rest = keep(bytes.len().saturating_sub(SEAM));
+                return false;
+            };
+            self.place = Place::Outside;
+            *rest = keep(at + 1);
+            return true;
+        }
+        let Some((at, which)) = position(bytes, &[b"<script", b"<template", b"</template"]) else {
+            *rest = keep(bytes.len().saturating_sub(SEAM));
+            return false;
+        };
+        let tag = keep(at);
+        let end = memchr(b'>', tag);
+        match (which, end) {
+            (0, None) if tag.len() < MAX_TAG => {
+                *rest = tag;
+                return false;
+            }
+            (0, end) => {
+                let tag = tag.get(..end.unwrap_or(tag.len())).unwrap_or_default();
+                let runs = self.templates == 0 && !is_data(tag);
+                self.found |= runs && has_mark(tag);
+                self.place = if runs { Place::Script } else { Place::Data };
+                *rest = keep(at + tag.len());
+            }
+            (1, _) => {
+                self.templates += 1;
+                *rest = keep(at + 1);
+            }
+            _ => {
+                self.templates = self.templates.saturating_sub(1);
+                *rest = keep(at + 1);
+            }
+        }
+        true
+    }
+}
+
+/// Whether a script with this start tag is no script to a browser (HTML, 4.12.1: data blocks).
+fn is_data(tag: &[u8]) -> bool {
+    let tag = tag.to_ascii_lowercase();
+    let Some(at) = memmem::find(&tag, b" type=") else { return false };
+    let value = tag.get(at + b" type=".len()..).unwrap_or_default();
+    let value = match value.split_first() {
+        Some((quote @ (b'"' | b'\''), inner)) => inner.split(|byte| byte == quote).next(),
+        _ => value.split(u8::is_ascii_whitespace).next(),
+    };
+    let value = value.unwrap_or_default().trim_ascii();
+    let runs = ["javascript", "ecmascript", "jscript", "livescript"];
+    !value.is_empty()
+        && value != b"module"
+        && !runs.iter().any(|name| memmem::find(value, name.as_bytes()).is_some())
 }
 
 /// Whether a script in these bytes, the first of a page, has a mark.
@@ -55,11 +124,14 @@ fn has_mark(bytes: &[u8]) -> bool {
     MARKS.iter().any(|mark| mark.find(bytes).is_some())
 }
 
-/// Where `tag` begins, in letters of either case.
-fn position(bytes: &[u8], tag: &[u8]) -> Option<usize> {
-    memchr_iter(b'<', bytes).find(|at| {
-        let given = bytes.get(*at..*at + tag.len());
-        given.is_some_and(|given| given.eq_ignore_ascii_case(tag))
+/// Where the first of `tags` begins, in letters of either case, and which one it is.
+fn position(bytes: &[u8], tags: &[&[u8]]) -> Option<(usize, usize)> {
+    memchr_iter(b'<', bytes).find_map(|at| {
+        let is = |tag: &&[u8]| {
+            let given = bytes.get(at..at + tag.len());
+            given.is_some_and(|given| given.eq_ignore_ascii_case(tag))
+        };
+        tags.iter().position(is).map(|which| (at, which))
     })
 }
 
@@ -79,6 +151,12 @@ mod tests {
             ("<title>What is SNIPPET_VERSION?</title>", false),
             ("<script>a()</script><meta content=\"analytics.load(\">", false),
             ("<p>/analytics.js/v1/</p><script></script>analytics.load(", false),
+            ("<script type=application/json>{\"a\": \"analytics.load(\"}</script>", false),
+            ("<script type='application/ld+json'>SNIPPET_VERSION</script>", false),
+            ("<script type=\"text/JavaScript\">SNIPPET_VERSION</script>", true),
+            ("<script type=module src=/analytics.js/v1/k/a.js></script>", true),
+            ("<template><script>analytics.load('k')</script></template>", false),
+            ("<template></template><script>analytics.load('k')</script>", true),
         ] {
             assert_eq!(is_in(page.as_bytes()), found, "{page}");
             for size in 1..page.len() {
