@@ -178,6 +178,7 @@ fn markup() -> Markup {
             says: true,
             traits: Some(&traits),
             flags: &serde_json::Map::new(),
+            ahead: false,
             base: None,
             page_call: true,
         }),
@@ -259,6 +260,7 @@ fn snippet(c: &mut Criterion) {
         says: true,
         traits: Some(&traits),
         flags: &traits,
+        ahead: false,
         base: None,
         page_call: true,
     };

@@ -345,6 +345,7 @@ fn route_name(route: &Route) -> &'static str {
         Route::Keep => "keep: the script that keeps changes of pages",
         Route::Traits => "traits: the visitor's client traits",
         Route::Reset => "reset: ends the browser's identity",
+        Route::Seen => "seen: a page that was fetched ahead is seen",
         Route::Nothing => "nothing: 404",
     }
 }

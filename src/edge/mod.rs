@@ -89,7 +89,7 @@ use failure::{
 };
 use origin_connection::{hold_back, is_idle};
 use record::write_record;
-use upgrade::{ignore_offers, is_offered};
+use upgrade::{ignore_offers, is_offered, stays};
 
 /// Doorstep as a part of a Pingora server.
 pub struct Edge {
@@ -235,7 +235,8 @@ impl ProxyHttp for Edge {
             session.req_header_mut().remove_header(&header::EXPECT);
         }
         let leaving = self.leaving.load(Ordering::Relaxed);
-        session.set_keepalive((!leaving).then_some(KEEPALIVE_SECONDS));
+        let stays = !leaving && stays(session.req_header());
+        session.set_keepalive(stays.then_some(KEEPALIVE_SECONDS));
         // Over HTTP/1 the connection sees to it: see `Pace`.
         let streams = session.is_http2();
         session.set_write_timeout(streams.then_some(WRITE_TIMEOUT));
@@ -251,6 +252,10 @@ impl ProxyHttp for Edge {
             REJECTED.with_label_values(&[malformed.label()]).inc();
             context.refused = Some(malformed.label());
             session.set_keepalive(None);
+            if let Some(raw) = &context.raw {
+                // What comes behind it is nobody's, and nothing is waited for.
+                raw.expect_all();
+            }
             return Error::e_explain(
                 ErrorType::HTTPStatus(malformed.status()),
                 malformed.to_string(),
@@ -501,6 +506,10 @@ impl ProxyHttp for Edge {
             let why = "the origin changes the protocol, and nobody asked for that";
             return Error::e_explain(ErrorType::HTTPStatus(502), why).map_err(Error::into_up);
         }
+        if !response::framed_plainly(response)? {
+            let why = "the origin frames its answer in a way that can be read in two";
+            return Error::e_explain(ErrorType::HTTPStatus(502), why).map_err(Error::into_up);
+        }
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(raw)) = (status, &context.raw) {
             raw.expect_all();
         }
@@ -677,7 +686,7 @@ impl ProxyHttp for Edge {
                 && let Some(sights) = &page.sights
                 && error.is_none()
             {
-                self.tell_sights(session, context, site, sights, page.consent());
+                self.tell_sights(session, context, site, (sights, None), page.consent());
             }
             match context.way {
                 Way::Page(_) => site.metrics.added.observe(context.added.as_secs_f64()),

@@ -1,5 +1,6 @@
 //! What Pingora can't write or read between the edge and an origin goes over a connection of its own.
 
+use http::header;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
@@ -42,7 +43,9 @@ pub(super) fn goes_again(
     upstream: Option<&Upstream>,
     error: &Error,
 ) -> bool {
+    // An origin that agrees to what nobody offered is another thing.
     let is_of_head = *error.etype() == ErrorType::InvalidHTTPHeader
+        && !session.req_header().headers.contains_key(header::UPGRADE)
         && *error.esource() == ErrorSource::Upstream
         && !has_answer(session);
     let (true, false, Some(upstream), Some(path)) =

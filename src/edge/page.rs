@@ -378,11 +378,14 @@ impl Edge {
             None if page.outcome != Some(Personalization::Late) => Handed::nothing(),
             None => Handed::default(),
         };
+        let mut tells_later = false;
         if let (Some(decision), Some(given)) = (&page.decision, &page.given) {
             let lines = trait_cookies(site, decision, session.req_header(), host, secure);
             let whose = (visitor, &page.known);
             let (kept, sights) = self.seen.sights(site, decision, given.kept(), whose);
-            let counts = get && page.safe && !is_prefetch(&session.req_header().headers);
+            let ahead = is_prefetch(&session.req_header().headers);
+            let counts = get && page.safe && !ahead;
+            tells_later = ahead && sights.is_some();
             page.sights = sights.filter(|_| counts).map(Box::new);
             let before = changed.cookies.len();
             changed.cookies.extend(lines.into_iter().chain(given.cookies(site, &kept, context)));
@@ -404,6 +407,7 @@ impl Edge {
             says: true,
             traits: handed.traits.as_ref(),
             flags: &handed.flags,
+            ahead: tells_later,
             base: None,
             page_call: !page.tells_view,
         };

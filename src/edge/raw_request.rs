@@ -19,8 +19,10 @@ pub struct RawRequest(Arc<Mutex<RequestBytes>>);
 /// What has been seen of it.
 #[derive(Debug, Default)]
 struct RequestBytes {
-    /// Spaces in the request line.
+    /// Spaces in the request line, its other control characters, and those that end it.
     spaces: usize,
+    controls: usize,
+    returns: usize,
     /// The request line has begun, and ended.
     line: Line,
     /// The target, where it was escaped.
@@ -190,10 +192,11 @@ impl RawRequest {
         self.bytes().host.clone()
     }
 
-    /// Whether the request line has the two spaces that divide it, and no other. Pingora escapes a space in the
-    /// target.
+    /// Whether the request line has the two spaces that divide it, and no other, nor a control character. Pingora escapes
+    /// them in the target.
     pub(super) fn is_divided(&self) -> bool {
-        self.bytes().spaces == 2
+        let bytes = self.bytes();
+        bytes.spaces == 2 && bytes.controls == 0 && bytes.returns <= 1
     }
 
     /// The edge sees the request.
@@ -217,7 +220,7 @@ impl RawRequest {
     }
 
     /// Whether a part of the body was not framed as it should be.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.bytes().broken
     }
 }
@@ -240,6 +243,9 @@ impl RequestBytes {
         self.line = if end.is_some() { Line::Behind } else { Line::In };
         let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
         self.spaces += memchr::memchr_iter(b' ', line).count();
+        self.returns += memchr::memchr_iter(b'\r', line).count();
+        let is_control = |byte: &&u8| **byte < b' ' && **byte != b'\r' || **byte == 0x7f;
+        self.controls += line.iter().filter(is_control).count();
         begin..begin + line.len()
     }
 
@@ -337,6 +343,9 @@ mod tests {
             (b"GET  / HTTP/1.1\r\n\r\n", false),
             (b"GET / HTTP/1.1 \r\n\r\n", false),
             (b"GET /\r\n\r\n", false),
+            (b"GET /a\rb HTTP/1.1\r\n\r\n", false),
+            (b"GET /a\tb HTTP/1.1\r\n\r\n", false),
+            (b"GET /a\x7fb HTTP/1.1\r\n\r\n", false),
         ] {
             for size in 1..=head.len() {
                 let raw = RawRequest::default();

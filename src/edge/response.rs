@@ -266,6 +266,31 @@ pub(super) fn promote_cookies(
     Ok(ends)
 }
 
+/// Whether an answer says plainly how long it is: chunks and nothing else, or one length, which is told once (RFC 9112,
+/// 6.3).
+pub(super) fn framed_plainly(response: &mut ResponseHeader) -> Result<bool> {
+    let codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = codings.peekable();
+    if codings.peek().is_some() {
+        return Ok(codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")));
+    }
+    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(true) };
+    let is_number = |length: &[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    if lengths.next().is_none() && is_number(first.as_bytes()) {
+        return Ok(true);
+    }
+    let all = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    let all = all.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let mut all = all.map(<[u8]>::trim_ascii);
+    let one = all.next().unwrap_or_default().to_vec();
+    if !is_number(&one) || !all.all(|other| other == one) {
+        return Ok(false);
+    }
+    response.insert_header(header::CONTENT_LENGTH, one)?;
+    Ok(true)
+}
+
 /// The answer's lines of Set-Cookie.
 pub(super) fn cookie_lines(response: &ResponseHeader) -> Vec<HeaderValue> {
     response.headers.get_all(header::SET_COOKIE).iter().cloned().collect()

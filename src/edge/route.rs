@@ -62,9 +62,12 @@ impl Edge {
             Route::Asset(_) => RouteName::Asset,
             Route::Event(..) | Route::Generic => RouteName::Event,
             Route::Webhook => RouteName::Webhook,
-            Route::Snippet | Route::Keep | Route::Traits | Route::Reset | Route::Cookies => {
-                RouteName::Visitor
-            }
+            Route::Snippet
+            | Route::Keep
+            | Route::Traits
+            | Route::Reset
+            | Route::Seen
+            | Route::Cookies => RouteName::Visitor,
             Route::Nothing => RouteName::Other,
         };
         match route {
@@ -133,6 +136,7 @@ impl Edge {
             Route::Keep => Box::pin(keep_script().send(session)).await,
             Route::Traits => Box::pin(self.traits(session, context, &site)).await,
             Route::Reset => Box::pin(self.reset(session, context, &site)).await,
+            Route::Seen => Box::pin(self.page_is_seen(session, context, &site)).await,
             Route::Cookies => Box::pin(self.cookies(session, context, &site)).await,
             Route::Generic => {
                 let below = site.prefix.below(&path).unwrap_or_default().to_owned();

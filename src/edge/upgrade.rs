@@ -1,7 +1,7 @@
 //! Offers to change the protocol. One that nobody here takes is ignored, and the request answered as it is (RFC 9110,
 //! 7.8): Java's client offers HTTP/2 without TLS with each first request, whatever body it has.
 
-use http::{HeaderName, header};
+use http::{HeaderName, Version, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -28,6 +28,16 @@ pub(super) fn ignore_offers(request: &mut RequestHeader) -> Result<()> {
     let rest = options.filter(|option| !about_offer(option)).collect::<Vec<_>>().join(&b", "[..]);
     request.remove_header(&header::CONNECTION);
     if rest.is_empty() { Ok(()) } else { request.insert_header(header::CONNECTION, rest) }
+}
+
+/// Whether a client wants to keep the connection: one of HTTP/1.0 has to say so (RFC 9112, 9.3).
+pub(super) fn stays(request: &RequestHeader) -> bool {
+    let lines = request.headers.get_all(header::CONNECTION).iter();
+    let mut options = lines.flat_map(|line| list(line.as_bytes()));
+    match request.version {
+        Version::HTTP_10 => options.any(|option| option.eq_ignore_ascii_case(b"keep-alive")),
+        _ => !options.any(|option| option.eq_ignore_ascii_case(b"close")),
+    }
 }
 
 /// Whether the origin changes to a protocol that `request` offers (RFC 9110, 15.2.2).

@@ -85,6 +85,7 @@ impl Edge {
             says: true,
             traits,
             flags,
+            ahead: false,
             base: None,
             page_call,
         });
@@ -231,6 +232,7 @@ impl Edge {
             says,
             traits: handed.traits.as_ref(),
             flags: &handed.flags,
+            ahead: false,
             base: Some(&base),
             page_call: false,
         };

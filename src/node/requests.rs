@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::patience::Patience;
-use crate::edge::{Due, RawRequest};
+use crate::edge::{BadBody, Due, RawRequest};
 
 /// What comes on a connection.
 #[derive(Debug)]
@@ -49,6 +49,9 @@ impl Requests {
             let left = std::mem::take(&mut self.left);
             self.hand_over(&left, buf);
             return Poll::Ready(Ok(()));
+        }
+        if self.request.is_broken() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, BadBody)));
         }
         if self.patience.waits() {
             return self.poll_head(stream, cx, buf);

@@ -22,6 +22,8 @@ pub enum Route {
     Traits,
     /// The end of the visitor's identity.
     Reset,
+    /// A page that was fetched ahead is seen.
+    Seen,
     /// What a rule names.
     Generic,
     /// Cookies that RudderStack's SDK wants set.
@@ -51,6 +53,7 @@ impl Route {
             "/keep.js" => Self::Keep,
             "/traits" => Self::Traits,
             "/reset" => Self::Reset,
+            "/seen" => Self::Seen,
             "/rsaRequest" if site.rudderstack.is_some() => Self::Cookies,
             other if site.generic.iter().any(|vendor| vendor.rule(other).is_some()) => {
                 Self::Generic

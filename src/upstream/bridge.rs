@@ -3,6 +3,7 @@
 //! itself: it is for what is odd.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +11,10 @@ use pingora::connectors::L4Connect;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::{Error, ErrorType, OrErr, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::head::readable;
@@ -35,6 +39,10 @@ pub(super) struct Bridge {
 
 /// The longest head, either way.
 const MAX_HEAD: usize = 256 * 1024;
+/// What is carried at one time.
+const PIECE: usize = 16 * 1024;
+/// How often it is looked whether the edge is still there, where the server takes nothing.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl L4Connect for Bridge {
@@ -58,41 +66,64 @@ impl L4Connect for Bridge {
     }
 }
 
-/// Carries one request there and its answer back.
+/// Carries one request there and its answer back, for as long as the edge wants either.
 async fn carry(server: TcpStream, edge: UnixStream, target: Option<OddTarget>) -> io::Result<()> {
     let (mut from_server, mut to_server) = server.into_split();
     let (mut from_edge, mut to_edge) = edge.into_split();
-    let there = async {
-        let sent = ask(&mut from_edge, &mut to_server, target).await;
-        // A server that takes no more may still answer.
-        if sent.is_err() { std::future::pending().await } else { Ok(()) }
-    };
     tokio::select! {
-        gone = there => gone,
+        gone = ask(&mut from_edge, &mut to_server, target) => gone,
         answered = answer(&mut from_server, &mut to_edge) => answered,
     }
 }
 
+/// Ends once the edge is gone. A server that takes no more may still answer.
 async fn ask(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
+    edge: &mut OwnedReadHalf,
+    server: &mut OwnedWriteHalf,
     target: Option<OddTarget>,
 ) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    let mut takes = true;
     if let Some(target) = target {
         let mut head = Vec::new();
         let end = loop {
             if let Some(end) = memchr::memchr(b'\n', &head) {
                 break end;
             }
-            if from.read_buf(&mut head).await? == 0 || head.len() > MAX_HEAD {
+            if edge.read_buf(&mut head).await? == 0 || head.len() > MAX_HEAD {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         };
         let (line, rest) = head.split_at_checked(end).unwrap_or_default();
-        to.write_all(&target.put_into(line)).await?;
-        to.write_all(rest).await?;
+        takes = give(edge, server, &[&target.put_into(line), rest].concat()).await?;
     }
-    copy(from, to).await.map(drop)
+    loop {
+        let came = edge.read(&mut piece).await?;
+        if came == 0 {
+            return Ok(());
+        }
+        let bytes = piece.get(..came).unwrap_or_default();
+        takes = takes && give(edge, server, bytes).await?;
+    }
+}
+
+/// Gives `bytes` to the server. Whether it takes them; an error where the edge is gone before it does.
+async fn give(edge: &OwnedReadHalf, server: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<bool> {
+    let mut giving = pin!(server.write_all(bytes));
+    loop {
+        match tokio::time::timeout(LOOK, &mut giving).await {
+            Ok(given) => return Ok(given.is_ok()),
+            Err(_) if is_gone(edge.as_ref())? => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether nobody is at the other end, whatever has come from there and has not been read.
+fn is_gone(edge: &UnixStream) -> io::Result<bool> {
+    let mut polled = [PollFd::new(edge, PollFlags::empty())];
+    rustix::event::poll(&mut polled, Some(&Timespec::default()))?;
+    Ok(polled.iter().any(|one| one.revents().contains(PollFlags::HUP)))
 }
 
 impl OddTarget {

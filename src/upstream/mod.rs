@@ -11,6 +11,7 @@ mod odd;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::upstreams::peer::HttpPeer;
@@ -46,8 +47,8 @@ impl Default for Timeouts {
     }
 }
 
-/// Connections of one request are no others'.
-const BRIDGED: u64 = 1;
+/// Connections of one request are no others': each has a group of its own.
+static BRIDGED: AtomicU64 = AtomicU64::new(1);
 
 /// One upstream and the addresses that its name has at the moment.
 pub struct Upstream {
@@ -122,7 +123,8 @@ impl Upstream {
         let bridge = Bridge { connect: self.timeouts.connect, target };
         peer.options.custom_l4 = Some(Arc::new(bridge));
         peer.options.idle_timeout = Some(Duration::ZERO);
-        peer.group_key = BRIDGED;
+        // Whatever is kept of it is nobody's.
+        peer.group_key = BRIDGED.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many addresses the name has: as many are worth trying.

@@ -39,6 +39,8 @@ pub struct Handover<'h> {
     pub traits: Option<&'h Map<String, Value>>,
     /// Variants by experiment.
     pub flags: &'h Map<String, Value>,
+    /// The page was fetched ahead: it says when its variants are seen.
+    pub ahead: bool,
     /// URL below which our routes are, where that is not the page's own host.
     pub base: Option<&'h str>,
     /// The page tells that it was seen, where the site wants it: nobody else does.
@@ -123,6 +125,9 @@ impl Snippet {
         if !handover.flags.is_empty() {
             own.push_str(",\"x\":");
             push_json(&mut own, handover.flags);
+            if handover.ahead {
+                own.push_str(",\"s\":true");
+            }
         }
         own.push_str("});");
         Script::new(Arc::clone(&self.begins), own)
@@ -182,6 +187,7 @@ mod tests {
             says: true,
             traits: traits.as_object(),
             flags: &Map::new(),
+            ahead: false,
             base: None,
             page_call: true,
         });
@@ -217,6 +223,7 @@ mod tests {
             says: true,
             traits: None,
             flags: &Map::new(),
+            ahead: false,
             base: None,
             page_call: true,
         });

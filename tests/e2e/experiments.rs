@@ -80,6 +80,49 @@ fn viewed(events: &[Value]) -> Vec<Value> {
     events.iter().filter(|event| event["event"] == "Experiment Viewed").cloned().collect()
 }
 
+/// A page that a browser has made ready ahead is told of by its snippet, once it is shown: the edge is not asked again.
+#[tokio::test]
+async fn a_page_that_was_fetched_ahead_is_told_once_it_is_shown() {
+    let (vendor, origin) = (Vendor::start().await, origin().await);
+    let edge = edge(&vendor, &origin, "consent: { denied: \"request.cookies.c == 'no'\" }").await;
+    let id = one_who_gets(&edge, "short").await;
+    let cookie = format!("ajs_anonymous_id={id}");
+    let ahead =
+        get(&edge, "/pricing", &cookie).header("Sec-Purpose", "prefetch;prerender").send().await;
+    assert!(ahead.text().contains(r#""x":{"pricing":"short"},"s":true"#), "{}", ahead.text());
+    assert_eq!(ahead.cookie("doorstep_experiments").as_deref(), Some("pricing:short"));
+    let seen = |cookie: &str, site: &str, named: &str| {
+        let request = edge.request("POST", "/seg/seen").header("Cookie", cookie);
+        let request = request
+            .header("Sec-Fetch-Site", site)
+            .header("Referer", "http://shop.example/pricing?q=2");
+        request.body(named.to_owned()).send()
+    };
+    let named = r#"{"pricing":"short","menu":"unknown","none":"a"}"#;
+    let kept = format!("{cookie}; doorstep_experiments=pricing:short");
+    // Not by other sites, nor of what the browser has not kept, nor where nothing is allowed.
+    assert_eq!(seen(&kept, "cross-site", named).await.status, 403);
+    assert_eq!(seen(&kept, "same-origin", "[").await.status, 400);
+    for (cookie, named) in
+        [(&*cookie, named), (&kept, r#"{"pricing":"control"}"#), (&*format!("{kept}; c=no"), named)]
+    {
+        let answer = seen(cookie, "same-origin", named).await;
+        assert_eq!((answer.status, answer.cookie("doorstep_experiments")), (200, None), "{cookie}");
+    }
+    let told = seen(&kept, "same-origin", named).await;
+    assert_eq!(told.cookie("doorstep_experiments").as_deref(), Some("pricing:short*"));
+    let events = viewed(&vendor.until(1).await);
+    assert_eq!(events[0]["properties"]["variation_id"], "short");
+    assert_eq!(events[0]["anonymousId"], json!(id));
+    assert_eq!(events[0]["context"]["page"]["url"], "http://shop.example/pricing?q=2");
+    // It is told already, by whichever way.
+    seen(&kept, "same-origin", named).await;
+    let shown = get(&edge, "/pricing", &kept).send().await;
+    assert!(!shown.text().contains(r#""s":true"#));
+    edge.event("t", &json!({"event": "last", "anonymousId": id})).send().await;
+    assert_eq!(viewed(&vendor.until(2).await).len(), 1);
+}
+
 #[tokio::test]
 async fn a_variant_is_shown_kept_and_told_once() {
     let (vendor, origin) = (Vendor::start().await, origin().await);

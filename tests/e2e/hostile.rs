@@ -258,6 +258,43 @@ async fn requests_that_come_together_are_answered_in_order() {
     }
 }
 
+/// What is refused ends the connection, and a client of HTTP/1.0 that does not keep it hears its end (RFC 9112, 9.3).
+#[tokio::test]
+async fn a_connection_that_is_not_kept_ends() {
+    let origin = Server::start(|_| Reply::new(200, &[], "reached")).await;
+    let edge = Setup::new(origin.port).start().await;
+    let host = "Host: shop.example\r\n";
+    for (request, status) in [
+        (
+            format!("POST / HTTP/1.1\r\n{host}Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+            400,
+        ),
+        (format!("POST /a b HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhello"), 400),
+        (
+            format!(
+                "POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n"
+            ),
+            400,
+        ),
+        (format!("GET /a\rb HTTP/1.1\r\n{host}\r\n"), 400),
+        (format!("GET / HTTP/1.0\r\n{host}\r\n"), 200),
+    ] {
+        let mut connection = Connection::open(edge.port).await;
+        connection.write(&request).await;
+        assert_eq!(
+            connection.answer("POST").await.expect("an answer").status,
+            status,
+            "{request:?}"
+        );
+        assert!(connection.is_closed().await, "{request:?}");
+    }
+    let mut kept = Connection::open(edge.port).await;
+    for _ in 0..2 {
+        kept.write(format!("GET / HTTP/1.0\r\n{host}Connection: keep-alive\r\n\r\n")).await;
+        assert_eq!(kept.answer("GET").await.expect("an answer").text(), "reached");
+    }
+}
+
 /// Who holds more connections than one client may is closed at once, and nobody else is.
 #[tokio::test]
 async fn one_client_does_not_hold_all_connections() {

@@ -103,3 +103,59 @@ async fn a_target_is_asked_for_as_it_came() {
     let expected: Vec<_> = targets.iter().map(|target| String::from_utf8_lossy(target)).collect();
     assert_eq!(asked, expected);
 }
+
+/// What nobody wants any more is not carried on: whoever asks so could hold the origin's connections.
+#[tokio::test]
+async fn nothing_is_left_of_a_visitor_who_leaves() {
+    let never = std::sync::Arc::new(tokio::sync::Notify::new());
+    let origin = Server::start(move |asked| {
+        let waits = Piece::Wait(std::sync::Arc::clone(&never));
+        if asked.target.starts_with("/over") {
+            let Reply(mut pieces) = odd("X[]: a\r\n", "hi");
+            pieces.push(Piece::Bytes(vec![b'x'; 120_000]));
+            pieces.push(waits);
+            return Reply(pieces);
+        }
+        Reply(vec![waits])
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    let fds = || std::fs::read_dir(format!("/proc/{}/fd", edge.pid())).unwrap().count();
+    assert_eq!(edge.get("/over").await.text(), "hi");
+    let before = fds();
+    for _ in 0..4 {
+        assert_eq!(edge.get("/over").await.text(), "hi", "what stands behind it is nobody's");
+        let mut leaving = Connection::open(edge.port).await;
+        leaving
+            .write("POST /up\" HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 9000000\r\n\r\n")
+            .await;
+        leaving.write(vec![b'y'; 300_000]).await;
+    }
+    eventually("nothing is left open", || async { (fds() < before + 4).then_some(()) }).await;
+}
+
+/// Of what says in two ways how long it is, nobody knows what follows.
+#[tokio::test]
+async fn an_answer_is_framed_in_one_way() {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/twice" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi"),
+        "/two" => {
+            Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi!")
+        }
+        "/coding" => {
+            Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+        }
+        _ => {
+            Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+        }
+    })
+    .await;
+    let edge = Setup::new(origin.port).start().await;
+    for (target, status) in [("/twice", 200), ("/two", 502), ("/coding", 502), ("/chunks", 200)] {
+        let answer = edge.get(target).await;
+        assert_eq!(answer.status, status, "{target}");
+        assert!(
+            answer.all("content-length").len() <= 1 && (status == 502 || answer.text() == "hi")
+        );
+    }
+}

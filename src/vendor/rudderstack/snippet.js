@@ -2,7 +2,7 @@
 // (@rudderstack/analytics-js), plus the ids that HttpOnly cookies hide from scripts (identity.js, in front of
 // this).
 // `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
-// call, r another one when a page comes back as it was left, x variants by experiment, and what identity.js says.
+// call, r another one when a page comes back as it was left, x variants by experiment, s the page was fetched ahead and their sight is to be told, and what identity.js says.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
 var doorstep = window.doorstep = window.doorstep || {};
 doorstep.experiments = edge.x;
@@ -56,6 +56,15 @@ sdk.ready(function () {
     return reset.call(own, true);
   };
 });
+// Of a page that was made ready ahead the edge hears which variants are seen once it is shown.
+function shown() {
+  if (window.fetch) fetch(base + "/seen", { method: "POST", credentials: "same-origin", keepalive: true, body: JSON.stringify(edge.x) });
+}
+if (edge.s && !doorstep.shown) {
+  doorstep.shown = true;
+  if (document.prerendering) document.addEventListener("prerenderingchange", shown, { once: true });
+  else shown();
+}
 // A page that is made ready ahead is seen once it is shown.
 function seen() { sdk.page(); }
 if (edge.p && document.prerendering) document.addEventListener("prerenderingchange", seen, { once: true });
