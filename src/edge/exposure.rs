@@ -120,7 +120,7 @@ impl Seen {
             all.push(Sight { assigned, message, told });
         }
         let (visitor, known) = (visitor.clone(), known.clone());
-        let sights = (!all.is_empty()).then(|| Sights { visitor, known, all });
+        let sights = (!all.is_empty()).then_some(Sights { visitor, known, all });
         (kept, sights)
     }
 }

@@ -57,19 +57,7 @@ impl Edge {
             return Err(Error::explain(ErrorType::HTTPStatus(400), "the path leads nowhere"));
         };
         let route = Route::of(&site, &path);
-        context.route = match route {
-            Route::Page => RouteName::Page,
-            Route::Asset(_) => RouteName::Asset,
-            Route::Event(..) | Route::Generic => RouteName::Event,
-            Route::Webhook => RouteName::Webhook,
-            Route::Snippet
-            | Route::Keep
-            | Route::Traits
-            | Route::Reset
-            | Route::Seen
-            | Route::Cookies => RouteName::Visitor,
-            Route::Nothing => RouteName::Other,
-        };
+        context.route = name_of(&route);
         match route {
             Route::Page => {
                 let mut page = Box::new(Page::of(session, &site, &path, &self.deciders));
@@ -165,4 +153,21 @@ fn nothing() -> Answer {
 fn only_get() -> Answer {
     Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method", "not with this method")
         .with(header::ALLOW, "GET, HEAD")
+}
+
+/// How metrics and the log call it.
+fn name_of(route: &Route) -> RouteName {
+    match route {
+        Route::Page => RouteName::Page,
+        Route::Asset(_) => RouteName::Asset,
+        Route::Event(..) | Route::Generic => RouteName::Event,
+        Route::Webhook => RouteName::Webhook,
+        Route::Snippet
+        | Route::Keep
+        | Route::Traits
+        | Route::Reset
+        | Route::Seen
+        | Route::Cookies => RouteName::Visitor,
+        Route::Nothing => RouteName::Other,
+    }
 }

@@ -382,18 +382,25 @@ async fn a_page_that_is_prerendered_is_seen_once_it_is_shown() {
         _ => Reply::new(404, &[], ""),
     })
     .await;
-    let edge = Setup::new(origin.port).vendor(vendor.port()).start().await;
+    let experiment = "experiments: [{ key: price, route: /, variants: [{ name: short }] }]";
+    let edge = Setup::new(origin.port).vendor(vendor.port()).site(experiment).start().await;
     let shown = "Object.defineProperty(document, 'prerendering', { value: false }); \
          document.dispatchEvent(new Event('prerenderingchange')); document.dispatchEvent(new Event('prerenderingchange'))";
-    visit(&edge, json!([
+    let url = format!("http://www.shop.example:{}", edge.port);
+    let headers = json!({"Sec-Purpose": "prefetch;prerender"});
+    let steps = json!([
         { "open": "/", "when": "window.analytics && analytics.initialized === true", "quiet": true },
         { "run": "analytics.track('Before')", "until": "/seg/evs/t", "quiet": true },
-        { "run": shown, "until": "/seg/evs/p", "quiet": true },
-    ]))
-    .await;
-    let types: Vec<Value> =
-        vendor.until(2).await.into_iter().map(|event| event["type"].clone()).collect();
-    assert_eq!(types, ["track", "page"], "nothing was seen before it was shown");
+        { "run": shown, "until": ["/seg/evs/p", "/seg/seen"], "quiet": true },
+    ]);
+    let seen = visit_with(&url, steps, Value::Null, headers).await;
+    assert_eq!(seen.cookie(2, "doorstep_experiments").unwrap()["value"], "price:short*");
+    let mut events = vendor.until(3).await.into_iter();
+    assert_eq!(events.next().unwrap()["event"], "Before", "nothing was seen before it was shown");
+    let mut kinds: Vec<String> =
+        events.map(|event| format!("{} {}", event["type"], event["event"])).collect();
+    kinds.sort();
+    assert_eq!(kinds, [r#""page" null"#, r#""track" "Experiment Viewed""#]);
 }
 
 /// Nothing of ours fails on a page that demands trusted types.
