@@ -288,7 +288,10 @@ impl Edge {
             let (headers, allowed) =
                 (&session.req_header().headers, page.consent() == Consent::Given);
             let (host, secure) = (context.authority.as_str(), context.client.secure);
-            changed.cookies.extend(site.identity.prolong(headers, allowed, host, secure));
+            let mut lines = site.identity.prolong(headers, allowed, host, secure);
+            // What the origin sets itself is newer.
+            lines.retain(|line| !is_set(response, line));
+            changed.cookies.extend(lines);
         }
         changed.tell(response)?;
         let coded = !self.deciders.is_empty();
@@ -426,6 +429,13 @@ impl Edge {
         page.who = Some(who);
         Ok(())
     }
+}
+
+/// Whether `response` sets the cookie that `line` sets.
+fn is_set(response: &ResponseHeader, line: &str) -> bool {
+    let name = line.split('=').next().unwrap_or_default();
+    let own = cookie_lines(response);
+    own.iter().any(|own| own.as_bytes().split(|byte| *byte == b'=').next() == Some(name.as_bytes()))
 }
 
 /// Lets `lines` of Set-Cookie stand in front of the answer's own: what is said last counts.

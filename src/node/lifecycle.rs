@@ -247,6 +247,9 @@ impl Lifecycle {
         ending: Ending,
         mut reloads: JoinHandle<()>,
     ) -> Option<JoinHandle<()>> {
+        // Who comes again goes elsewhere.
+        self.ready.store(false, Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
         self.ending.send_replace(Some(ending));
         timeout(UNFOLLOWED, &mut reloads).await.is_err().then_some(reloads)
     }
@@ -258,9 +261,6 @@ impl Lifecycle {
     /// SIGTERM: what stands in front is told first, and the operator's listener closes last.
     async fn stop(self, next: Option<JoinHandle<()>>) {
         notify("STOPPING=1");
-        self.ready.store(false, Ordering::Relaxed);
-        // Who comes again goes elsewhere.
-        self.leaving.store(true, Ordering::Relaxed);
         sleep(self.snapshot.load().shutdown.delay).await;
         admin_address::forget(&self.data);
         self.sockets().keep_only(self.admin);

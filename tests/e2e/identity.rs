@@ -38,6 +38,11 @@ async fn a_newcomer_gets_an_id_and_keeps_it() {
 #[tokio::test]
 async fn a_site_says_how_its_cookies_are() {
     let origin = Server::start(|asked| match asked.target.as_str() {
+        "/sets" => Reply::new(
+            200,
+            &["Content-Type: text/html", "Set-Cookie: _ga=new; Path=/"],
+            "<head></head>",
+        ),
         "/file" => Reply::new(200, &["Content-Type: text/plain"], "a"),
         _ => Reply::html("<head></head>"),
     })
@@ -61,6 +66,8 @@ async fn a_site_says_how_its_cookies_are() {
     );
     let denied = page("/", "_ga=GA1.2.3; choice=no").await;
     assert_eq!(denied.all("set-cookie"), [format!("choice=no; {rest}=86400")]);
+    let sets = page("/sets", "ajs_anonymous_id=a-1; _ga=GA1.2.3").await;
+    assert_eq!(sets.cookie("_ga").as_deref(), Some("new"), "the origin's is newer");
     let file = page("/file", "_ga=GA1.2.3").await;
     assert!(file.all("set-cookie").is_empty(), "pages alone");
 }
