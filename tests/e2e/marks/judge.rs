@@ -24,7 +24,8 @@ impl World {
                 Failure::Another(why) => wrong.push(why),
                 Failure::None => {
                     let (method, target, manner) = (ask.method, &ask.target, ask.manner);
-                    let asked = format!("{method} {target} ({manner:?}, {}): ", ask.plan);
+                    let (plan, status) = (&ask.plan, response.status());
+                    let asked = format!("{method} {target} ({manner:?}, {plan}): {status} ");
                     self.ledger.failed(ask.kind, &[asked.as_bytes(), &response.raw].concat());
                 }
             }

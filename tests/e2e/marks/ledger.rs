@@ -189,7 +189,9 @@ impl Ledger {
     pub(super) fn failed(&self, kind: &'static str, came: &[u8]) {
         self.kinds.lock().unwrap().entry(kind).or_default().1 += 1;
         let mut failures = self.failures.lock().unwrap();
-        if failures.len() < MOST_FAILURES {
+        // While Redis stands still, these are told to come again.
+        let is_usual = matches!(kind, "push" | "deletion");
+        if failures.len() < MOST_FAILURES && !is_usual {
             let beginning = came.get(..300).unwrap_or(came);
             failures.push(format!("{kind}: {}", String::from_utf8_lossy(beginning)));
         }
