@@ -1,6 +1,7 @@
 //! Changes a page's elements while it streams through: all changes in one pass, which ends as soon as
 //! nothing more can match.
 
+mod feed;
 mod making;
 
 use std::borrow::Cow;
@@ -13,7 +14,9 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
 use super::edit::{Change, Edit};
 use super::seek::{Left, Patches, Places, Seeker, Standing, Went};
+use super::tree::Tree;
 use crate::telemetry::{Feature, guard};
+use feed::Feed;
 use making::make;
 
 /// A page whose elements are being changed.
@@ -30,7 +33,7 @@ enum Parsing {
     Patching(Box<Patches>),
     /// Without a parser, as long as the page is plain.
     Seeking(Box<Seeker>),
-    Now(Box<Mutex<Parser>>),
+    Now(Box<Mutex<Feed>>),
     Over,
 }
 
@@ -53,6 +56,8 @@ struct State {
     /// Edits that may still find an element, or are not through with theirs.
     open: usize,
     gave_up: bool,
+    /// What comes is in no page, or nobody wrote it: nothing is found in it.
+    is_hidden: bool,
 }
 
 /// The most that the parser may hold: a longer tag or comment ends the attempt.
@@ -105,7 +110,7 @@ impl Editor {
     #[cfg(test)]
     pub(crate) fn parsed(edits: &[Edit]) -> Self {
         let mut editor = Self::new(Vec::new());
-        editor.parsing = editor.parse(edits);
+        editor.parsing = editor.parse(edits, Tree::default(), None);
         editor
     }
 
@@ -145,7 +150,7 @@ impl Editor {
                 }
                 Parsing::Seeking(Box::new(seeker))
             }
-            Err(edits) => self.parse(&edits),
+            Err(edits) => self.parse(&edits, Tree::default(), None),
         }
     }
 
@@ -163,17 +168,28 @@ impl Editor {
         let Parsing::Seeking(seeker) = std::mem::replace(&mut self.parsing, Parsing::Over) else {
             return Ok(());
         };
-        let Left { edits, tags, held, changed } = seeker.left();
-        self.parsing = self.parse(&edits);
-        // What comes of them has gone out.
-        self.push(&tags, &mut Vec::new())?;
-        lock(&self.state).changed = changed;
+        let Left { edits, tree, text, held, changed } = seeker.left();
+        self.parsing = self.parse(&edits, tree, text);
+        // What comes of the tags has gone out.
+        let mut state = lock(&self.state);
+        state.out.clear();
+        state.changed = changed;
+        drop(state);
         self.push(&held, out)
     }
 
-    fn parse(&self, edits: &[Edit]) -> Parsing {
+    fn parse(&self, edits: &[Edit], tree: Tree<()>, text: Option<&'static str>) -> Parsing {
         lock(&self.state).open = edits.len();
-        Parsing::Now(Box::new(Mutex::new(parser(edits, &self.state))))
+        let begun = guard(Feature::Rewriting, || {
+            Feed::new(parser(edits, &self.state), &self.state, tree, text)
+        });
+        match begun {
+            Some(Ok(feed)) => Parsing::Now(Box::new(Mutex::new(feed))),
+            Some(Err(_)) | None => {
+                lock(&self.state).gave_up = true;
+                Parsing::Over
+            }
+        }
     }
 
     /// Adds to `out` what comes of the page's next `bytes`.
@@ -192,7 +208,7 @@ impl Editor {
             rest = behind;
             std::mem::swap(out, &mut lock(&self.state).out);
             let parser = parser.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let parsed = guard(Feature::Rewriting, || parser.write(piece));
+            let parsed = guard(Feature::Rewriting, || parser.push(piece));
             let mut state = lock(&self.state);
             std::mem::swap(out, &mut state.out);
             let over = state.open == 0;
@@ -220,14 +236,11 @@ impl Editor {
     /// # Errors
     /// As [`Editor::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Lost> {
-        match &self.parsing {
-            Parsing::Seeking(seeker) => match seeker.last() {
-                Some(held) => {
-                    out.extend_from_slice(held);
-                    self.remember();
-                }
-                None => self.go_on(out)?,
-            },
+        match &mut self.parsing {
+            Parsing::Seeking(seeker) => {
+                guard(Feature::Rewriting, || seeker.end(out)).ok_or(Lost)?;
+                self.remember();
+            }
             Parsing::Patching(patches) => {
                 patches.end(out);
                 lock(&self.state).gave_up = true;
@@ -307,7 +320,7 @@ fn handler(edit: Edit, state: Arc<Mutex<State>>) -> ElementContentHandlers<'stat
     let once = edit.is_once();
     let mut done = false;
     ElementContentHandlers::default().element(move |element: &mut Element<'_, '_>| {
-        if once && done {
+        if (once && done) || lock(&state).is_hidden {
             return Ok(());
         }
         done = true;

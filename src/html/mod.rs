@@ -26,6 +26,7 @@ mod select;
 mod skeleton;
 mod splice;
 mod title;
+mod tree;
 mod url;
 
 pub use attribute::{AttributeError, AttributeUse};

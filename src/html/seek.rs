@@ -2,7 +2,6 @@
 //! the rest. What comes out is byte for byte what the parser would have made. Anything unusual is left to
 //! it: it is told what is open, and goes on where this has stopped.
 
-mod elements;
 mod find;
 mod interest;
 mod kind;
@@ -11,16 +10,18 @@ mod patches;
 mod places;
 mod tag;
 
-use elements::Elements;
+use std::ops::Range;
+
 use find::Finding;
 use interest::Interest;
 use kind::{Kind, is_plain_in_svg, label};
 use made::{AtEnd, Made};
 pub(super) use patches::{Patches, Went};
 pub use places::Places;
-use tag::{EndTag, Stop, Tag, Token};
+pub(super) use tag::{EndTag, Stop, Tag, Token, end_of_text, next};
 
-use super::edit::{Change, Edit};
+use super::edit::Edit;
+use super::tree::{Ended, Name, Stand, Step, Tree};
 
 /// Looks for elements in a page as it comes.
 pub(super) struct Seeker {
@@ -29,8 +30,8 @@ pub(super) struct Seeker {
     open: usize,
     /// What they look for.
     interest: Interest,
-    /// What the page is in, if an edit needs to know.
-    elements: Option<Elements<Box<End>>>,
+    /// What the page is in.
+    tree: Tree<Box<End>>,
     /// How many of those elements have something to be done at their end.
     unfinished: usize,
     /// What comes is in an element whose content goes.
@@ -88,8 +89,10 @@ pub(super) enum Standing {
 pub(super) struct Left {
     /// What it may still find, or has to finish.
     pub(super) edits: Vec<Edit>,
-    /// The start tags of what is open: what it makes of them has gone out.
-    pub(super) tags: Vec<u8>,
+    /// What is open: what it makes of the tags has gone out.
+    pub(super) tree: Tree<()>,
+    /// What comes is the text of an element of this name.
+    pub(super) text: Option<&'static str>,
     pub(super) held: Vec<u8>,
     pub(super) changed: usize,
 }
@@ -119,13 +122,11 @@ impl Seeker {
     pub(super) fn new(edits: Vec<Edit>) -> Result<Self, Vec<Edit>> {
         let mut bits = 0;
         let mut firsts = Vec::with_capacity(edits.len());
-        let mut is_told = false;
         for edit in &edits {
             let Some(paths) = edit.select.plain() else { return Err(edits) };
             firsts.push(bits);
             // The last of a way needs no bit: it is the element itself.
             bits += paths.iter().map(|path| path.len() - 1).sum::<usize>();
-            is_told |= edit.changes.iter().any(Change::needs_end);
         }
         let max = u64::BITS as usize;
         if edits.is_empty() || edits.len() > max || bits > max {
@@ -144,7 +145,7 @@ impl Seeker {
             edits: sought.collect(),
             open,
             interest,
-            elements: (is_told || bits > 0).then(Elements::default),
+            tree: Tree::default(),
             unfinished: 0,
             emptying: false,
             text: None,
@@ -171,30 +172,35 @@ impl Seeker {
         self.changed
     }
 
-    /// What is not through and passes as it is where the page ends here. None where the parser has to end it.
-    pub(super) fn last(&self) -> Option<&[u8]> {
-        (self.unfinished == 0).then_some(&*self.held)
+    /// Adds to `out` what is not through where the page ends here. Elements that are open end with it, unless that is in
+    /// the middle of a tag or of a script: there nothing can be put in.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+        let held = std::mem::take(&mut self.held);
+        if self.unfinished > 0 {
+            // The next time it may be longer.
+            self.places = None;
+        }
+        if self.emptying && !held.is_empty() {
+            return;
+        }
+        out.extend_from_slice(&held);
+        if !held.is_empty() || self.text.is_some() {
+            return;
+        }
+        let mut part = Part { page: &[], at: 0, written: 0, out };
+        while self.tree.depth() > 0 {
+            self.end_innermost(&mut part, 0);
+        }
     }
 
     /// What is left for the parser.
     pub(super) fn left(self) -> Left {
-        let ends = self.elements.iter().flat_map(Elements::ends);
-        let unfinished = ends.fold(0, |edits, end| edits | end.edits);
+        let unfinished = self.tree.ends().fold(0, |edits, end| edits | end.edits);
         let is_left = |number: u64, sought: &Sought| sought.open || unfinished & number != 0;
         let left = self.numbered().filter(|(number, sought)| is_left(*number, sought));
         let edits = left.map(|(_, sought)| sought.edit.clone()).collect();
-        let mut tags = match &self.elements {
-            Some(elements) => elements.tags().to_vec(),
-            None => match self.svg {
-                Svg::Outside => Vec::new(),
-                Svg::Inside => b"<svg>".to_vec(),
-                Svg::Label(name) => format!("<svg><{name}>").into_bytes(),
-            },
-        };
-        if let (None, Some(name)) = (&self.elements, self.text) {
-            tags.extend_from_slice(format!("<{name}>").as_bytes());
-        }
-        Left { edits, tags, held: self.held, changed: self.changed }
+        let tree = self.tree.bare();
+        Left { edits, tree, text: self.text, held: self.held, changed: self.changed }
     }
 
     /// Adds to `out` what comes of the page's next `bytes`.
@@ -233,19 +239,97 @@ impl Seeker {
             tag::end_of_text(part.page, &mut part.at, name)?;
             self.text = None;
         }
-        match tag::next(part.page, &mut part.at)? {
+        let from = part.at;
+        let token = tag::next(part.page, &mut part.at);
+        if self.tree.minds_text() {
+            self.text(from, part);
+        }
+        match token? {
             Token::Start(tag) => self.start(&tag, part),
-            Token::End(tag) => self.end(&tag, part),
-            Token::Other(end) => {
+            Token::End(tag) => self.end_tag(&tag, part),
+            Token::Comment(end) => {
+                part.at = end;
+                Ok(())
+            }
+            Token::Doctype(text, end) => {
+                self.tree.doctype(text);
                 part.at = end;
                 Ok(())
             }
         }
     }
 
+    /// What text between `from` and where the page is begins and ends.
+    fn text(&mut self, from: usize, part: &mut Part<'_, '_>) {
+        let text = part.page.get(from..part.at).unwrap_or_default();
+        let Some(begin) = text.iter().position(|byte| !byte.is_ascii_whitespace()) else { return };
+        while let Some(step) = self.tree.before_text() {
+            self.take(step, from + begin, part);
+        }
+    }
+
+    /// What comes to pass at a place of the page where nobody wrote a tag.
+    fn take(&mut self, step: Step, at: usize, part: &mut Part<'_, '_>) {
+        match step {
+            Step::Ends => self.end_innermost(part, at),
+            Step::Begins(name) => {
+                let tag = Tag::bare(name.text().as_bytes());
+                let parts = self.find(&tag, Stand::Inside).parts;
+                self.tree.begin(name, parts);
+            }
+            Step::Overs(number) => self.tree.over(number),
+            Step::Stands(_) => {}
+        }
+    }
+
+    /// The innermost element ends at a place of the page where nobody wrote that.
+    fn end_innermost(&mut self, part: &mut Part<'_, '_>, at: usize) {
+        if let Some(end) = self.tree.pop() {
+            self.finish(&end, part, at..at);
+        }
+    }
+
+    /// Does what is to be done at the end of an element, whose tag is there.
+    fn finish(&mut self, end: &End, part: &mut Part<'_, '_>, tag: Range<usize>) {
+        let raw = part.page.get(tag.clone()).unwrap_or_default();
+        self.unfinished -= 1;
+        if end.made.is_emptied {
+            self.emptying = false;
+            part.written = tag.start;
+        }
+        part.pass(tag.start);
+        end.made.write(raw, part.out);
+        part.written = tag.end;
+        self.place(|places, from| places.end(end.place?, from + tag.start, raw));
+    }
+
+    /// Where the element of a start tag is, after all that its tag brings with it.
+    fn stand(&mut self, name: Name, at: usize, part: &mut Part<'_, '_>) -> Stand {
+        while self.svg == Svg::Outside && !self.tree.is_hidden() {
+            match self.tree.before(name) {
+                Step::Stands(stand) => return stand,
+                step => self.take(step, at, part),
+            }
+        }
+        Stand::Inside
+    }
+
     fn start(&mut self, tag: &Tag<'_>, part: &mut Part<'_, '_>) -> tag::Found<()> {
-        let kind = Kind::of(tag.name);
-        let found = if self.interest.has(tag) { self.find(tag) } else { Finding::default() };
+        let name = Name::of(tag.name);
+        let kind = Kind::of(name);
+        let stand = self.stand(name, tag.start, part);
+        if let Stand::Ends(number) = stand {
+            self.end_to(number, &EndTag { start: tag.start, end: tag.end, name: tag.name }, part);
+            part.at = tag.end;
+            return Ok(());
+        }
+        let is_hidden = self.tree.is_hidden();
+        let is_there = !is_hidden && stand != Stand::Ignored;
+        let found = if is_there && self.interest.has(tag) {
+            self.find(tag, stand)
+        } else {
+            Finding::default()
+        };
         let usual = match kind {
             _ if self.svg == Svg::Inside => {
                 is_plain_in_svg(tag.name) || (label(tag.name).is_some() && !tag.closes)
@@ -253,13 +337,13 @@ impl Seeker {
             _ if self.svg != Svg::Outside => false,
             Kind::Usual | Kind::Void => true,
             // The parser and browsers do not agree about what follows one that closes itself.
-            Kind::Text(_) | Kind::Svg => !tag.closes,
+            Kind::Text(_) | Kind::Svg => !tag.closes && is_there,
             Kind::Strange => false,
         };
         let in_svg = self.svg != Svg::Outside;
         let editable = !in_svg && matches!(kind, Kind::Usual | Kind::Void);
         let raw = part.page.get(tag.start..tag.end).unwrap_or_default();
-        let fits = self.elements.as_ref().is_none_or(|elements| elements.takes(raw));
+        let fits = self.tree.takes(raw);
         if !usual || !fits || (found.edits != 0 && (!editable || self.emptying)) {
             return Err(Stop::Odd);
         }
@@ -277,10 +361,14 @@ impl Seeker {
             self.close(found.edits);
         }
         let is_open = if in_svg { !tag.closes } else { kind != Kind::Void };
-        if let Some(elements) = self.elements.as_mut().filter(|_| is_open) {
+        let is_template = !in_svg && name == Name::Template;
+        if is_open && stand != Stand::Ignored && (!is_hidden || is_template) {
             self.unfinished += usize::from(end.is_some());
             self.emptying |= end.as_ref().is_some_and(|end| end.made.is_emptied);
-            elements.push(tag.name, raw, found.parts, end);
+            self.tree.push(tag.name, raw, found.parts, stand, end);
+            if stand == Stand::Empty {
+                self.end_innermost(part, tag.end);
+            }
         }
         match kind {
             _ if in_svg => {
@@ -318,7 +406,7 @@ impl Seeker {
         }
     }
 
-    fn end(&mut self, tag: &EndTag<'_>, part: &mut Part<'_, '_>) -> tag::Found<()> {
+    fn end_tag(&mut self, tag: &EndTag<'_>, part: &mut Part<'_, '_>) -> tag::Found<()> {
         let svg = match self.svg {
             Svg::Outside => Svg::Outside,
             Svg::Inside if tag.name.eq_ignore_ascii_case(b"svg") => Svg::Outside,
@@ -326,28 +414,47 @@ impl Seeker {
             Svg::Label(name) if label(tag.name) == Some(name) => Svg::Inside,
             Svg::Inside | Svg::Label(_) => return Err(Stop::Odd),
         };
-        if let Some(elements) = &mut self.elements
-            && let Some(end) = elements.pop(tag.name)?
-        {
-            let raw = part.page.get(tag.start..tag.end).unwrap_or_default();
-            self.unfinished -= 1;
-            if end.made.is_emptied {
-                self.emptying = false;
-                part.written = tag.start;
-            }
-            part.pass(tag.start);
-            end.made.write(raw, part.out);
-            part.written = tag.end;
-            self.place(|places, from| places.end(end.place?, from + tag.start, raw));
+        while let Some(step) = self.tree.before_end(tag.name) {
+            self.take(step, tag.start, part);
+        }
+        match self.tree.end(tag.name) {
+            Ended::To(number) => self.end_to(number, tag, part),
+            Ended::Over(number) => self.tree.over(number),
+            Ended::Still(number) => self.end_still(number, tag, part),
+            Ended::Nothing => {}
         }
         self.svg = svg;
         part.at = tag.end;
         Ok(())
     }
 
+    /// The element with this number ends with this tag, and all that is open in it before.
+    fn end_to(&mut self, number: usize, tag: &EndTag<'_>, part: &mut Part<'_, '_>) {
+        while self.tree.depth() > number + 1 {
+            self.end_innermost(part, tag.start);
+        }
+        if let Some(end) = self.tree.pop() {
+            self.finish(&end, part, tag.start..tag.end);
+        }
+        while self.tree.is_over() {
+            self.end_innermost(part, tag.end);
+        }
+    }
+
+    /// This tag is the end of the element with this number, but what follows is in it as well.
+    fn end_still(&mut self, number: usize, tag: &EndTag<'_>, part: &mut Part<'_, '_>) {
+        let depth = self.tree.depth();
+        for inner in (number..depth).rev() {
+            if let Some(end) = self.tree.take_end(inner) {
+                let own = if inner == number { tag.end } else { tag.start };
+                self.finish(&end, part, tag.start..own);
+            }
+        }
+    }
+
     /// Whether an end tag ends a picture and is not its own.
     fn ends_svg(&self, tag: &EndTag<'_>) -> bool {
-        self.elements.as_ref().is_some_and(|elements| elements.ends_svg(tag.name))
+        self.tree.ends_svg(tag.name)
     }
 }
 

@@ -1,7 +1,12 @@
 //! Which edits an element is for.
 
+use std::borrow::Cow;
+
+use html_escape::decode_html_entities;
+use memchr::memchr;
+
 use super::super::select::{Compound, Path};
-use super::elements::Elements;
+use super::super::tree::{Around, Stand};
 use super::tag::{self, Tag};
 use super::{Seeker, Sought};
 
@@ -16,17 +21,29 @@ pub(super) struct Finding {
 
 impl Compound {
     fn is(&self, tag: &Tag<'_>) -> bool {
-        let class =
-            |name: &[u8]| tag.class.is_some_and(|own| tag::words(own).any(|own| own == name));
+        let class = |name: &[u8]| {
+            tag.class.is_some_and(|own| tag::words(&meant(own)).any(|own| own == name))
+        };
         self.name.as_ref().is_none_or(|name| tag.name.eq_ignore_ascii_case(name))
-            && self.id.as_ref().is_none_or(|id| tag.id == Some(id))
+            && self.id.as_ref().is_none_or(|id| tag.id.is_some_and(|own| *meant(own) == **id))
             && self.classes.iter().all(|name| class(name))
             && self.attributes.iter().all(|(name, value)| {
                 let is = |own: &tag::Attribute<'_>| own.name.eq_ignore_ascii_case(name.as_bytes());
                 let own = tag.attributes().find(is);
-                own.is_some_and(|own| value.as_ref().is_none_or(|value| own.value == &**value))
+                let is_value =
+                    |own: &[u8]| value.as_ref().is_none_or(|value| *meant(own) == **value);
+                own.is_some_and(|own| is_value(own.value))
             })
     }
+}
+
+/// An attribute's value without references to characters.
+#[inline]
+fn meant(value: &[u8]) -> Cow<'_, [u8]> {
+    let text = memchr(b'&', value).and_then(|_| str::from_utf8(value).ok());
+    text.map_or(Cow::Borrowed(value), |text| {
+        Cow::Owned(decode_html_entities(text).into_owned().into_bytes())
+    })
 }
 
 impl Seeker {
@@ -35,13 +52,14 @@ impl Seeker {
         self.edits.iter().enumerate().map(|(index, sought)| (1 << index, sought))
     }
 
-    /// What `tag` is to the edits.
-    pub(super) fn find(&self, tag: &Tag<'_>) -> Finding {
+    /// What `tag` is to the edits, where it stands.
+    pub(super) fn find(&self, tag: &Tag<'_>, stand: Stand) -> Finding {
+        let around = self.tree.around(stand);
         let mut finding = Finding::default();
         for (number, sought) in self.numbered().filter(|(_, sought)| sought.open) {
             let mut bit = sought.bit;
             for path in sought.edit.select.plain().unwrap_or_default() {
-                if self.matches(path, tag, bit, &mut finding) {
+                if matches(path, tag, (around, bit), &mut finding) {
                     finding.edits |= number;
                 }
                 bit += u32::try_from(path.len() - 1).unwrap_or_default();
@@ -49,24 +67,28 @@ impl Seeker {
         }
         finding
     }
+}
 
-    /// Whether `tag` is at the end of `path`, whose first part has the bit `first`.
-    fn matches(&self, path: &Path, tag: &Tag<'_>, first: u32, finding: &mut Finding) -> bool {
-        let around = self.elements.as_ref().map(Elements::around).unwrap_or_default();
-        let mut before = None;
-        for (bit, (index, compound)) in (first..).zip(path.iter().enumerate()) {
-            let stands = before.is_none_or(|before: u32| {
-                let of = if compound.child { around.parent } else { around.any };
-                of & (1 << before) != 0
-            });
-            if stands && compound.is(tag) {
-                if index + 1 == path.len() {
-                    return true;
-                }
-                finding.parts |= 1 << bit;
+/// Whether `tag`, with this around it, is at the end of `path`, whose first part has the bit `first`.
+fn matches(
+    path: &Path,
+    tag: &Tag<'_>,
+    (around, first): (Around, u32),
+    finding: &mut Finding,
+) -> bool {
+    let mut before = None;
+    for (bit, (index, compound)) in (first..).zip(path.iter().enumerate()) {
+        let stands = before.is_none_or(|before: u32| {
+            let of = if compound.child { around.parent } else { around.any };
+            of & (1 << before) != 0
+        });
+        if stands && compound.is(tag) {
+            if index + 1 == path.len() {
+                return true;
             }
-            before = Some(bit);
+            finding.parts |= 1 << bit;
         }
-        false
+        before = Some(bit);
     }
+    false
 }

@@ -30,10 +30,13 @@ impl Interest {
 
     #[inline]
     pub(super) fn has(&self, tag: &Tag<'_>) -> bool {
-        let class = |class: &[u8]| words(class).any(|word| self.classes & place(word) != 0);
+        let class = |class: &[u8]| {
+            words(class).any(|word| self.classes & place(word) != 0 || word.contains(&b'&'))
+        };
+        let id = |id: &[u8]| self.ids & place(id) != 0 || id.contains(&b'&');
         self.all
             || self.names & place(tag.name) != 0
-            || (self.ids != 0 && tag.id.is_some_and(|id| self.ids & place(id) != 0))
+            || (self.ids != 0 && tag.id.is_some_and(id))
             || (self.classes != 0 && tag.class.is_some_and(class))
     }
 }

@@ -1,4 +1,6 @@
-//! Elements by the way that they are read (HTML, 13.2.6; the lists are the parser's).
+//! Elements by the way that they are read (HTML, 13.2.6).
+
+use super::super::tree::Name;
 
 /// How an element is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,64 +15,18 @@ pub(super) enum Kind {
     Strange,
 }
 
-/// Elements that are not usual. All others are.
-const UNUSUAL: [(&str, Kind); 29] = [
-    ("script", Kind::Text("script")),
-    ("img", Kind::Void),
-    ("br", Kind::Void),
-    ("link", Kind::Void),
-    ("meta", Kind::Void),
-    ("input", Kind::Void),
-    ("hr", Kind::Void),
-    ("svg", Kind::Svg),
-    ("source", Kind::Void),
-    ("style", Kind::Text("style")),
-    ("title", Kind::Text("title")),
-    ("textarea", Kind::Text("textarea")),
-    ("noscript", Kind::Text("noscript")),
-    ("iframe", Kind::Text("iframe")),
-    ("area", Kind::Void),
-    ("base", Kind::Void),
-    ("basefont", Kind::Void),
-    ("bgsound", Kind::Void),
-    ("col", Kind::Void),
-    ("embed", Kind::Void),
-    ("keygen", Kind::Void),
-    ("param", Kind::Void),
-    ("track", Kind::Void),
-    ("wbr", Kind::Void),
-    ("xmp", Kind::Text("xmp")),
-    ("noembed", Kind::Text("noembed")),
-    ("noframes", Kind::Text("noframes")),
-    ("math", Kind::Strange),
-    ("plaintext", Kind::Strange),
-];
-
-/// How long their names are: a bit for each length, by the first letter.
-static LENGTHS: [u32; 32] = {
-    let mut lengths = [0; 32];
-    let mut index = 0;
-    while index < UNUSUAL.len() {
-        #[expect(clippy::indexing_slicing, reason = "while compiling")]
-        {
-            let name = UNUSUAL[index].0.as_bytes();
-            lengths[(name[0] & 0x1f) as usize] |= 1 << name.len();
-        }
-        index += 1;
-    }
-    lengths
-};
-
 impl Kind {
     /// Of the elements of this name.
     #[inline]
-    pub(super) fn of(name: &[u8]) -> Self {
-        let lengths = name.first().and_then(|first| LENGTHS.get(usize::from(first & 0x1f)));
-        if lengths.is_none_or(|lengths| lengths & (1 << name.len().min(31)) == 0) {
-            return Self::Usual;
+    pub(super) fn of(name: Name) -> Self {
+        let traits = name.traits();
+        match name {
+            Name::Svg => Self::Svg,
+            Name::Math | Name::Plaintext => Self::Strange,
+            _ if traits.is_void() => Self::Void,
+            _ if traits.is_text() => Self::Text(name.text()),
+            _ => Self::Usual,
         }
-        let is = |(own, _): &&(&str, Self)| name.eq_ignore_ascii_case(own.as_bytes());
-        UNUSUAL.iter().find(is).map_or(Self::Usual, |(_, kind)| *kind)
     }
 }
 

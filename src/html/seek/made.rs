@@ -4,7 +4,7 @@ use encoding_rs::WINDOWS_1252;
 
 use super::super::edit::{Change, Edit, as_ascii, escape};
 use super::super::links;
-use super::kind::Kind;
+use super::super::tree::Name;
 use super::tag::{Tag, words};
 
 /// An element with its changes.
@@ -53,7 +53,7 @@ impl<'p> Made<'p> {
     /// What `edits` make of `tag`. None where only the parser can make it.
     pub(super) fn of<'e>(edits: impl Iterator<Item = &'e Edit>, tag: &Tag<'p>) -> Option<Self> {
         let mut made = Self::default();
-        let is_void = Kind::of(tag.name) == Kind::Void;
+        let is_void = Name::of(tag.name).traits().is_void();
         for change in edits.flat_map(|edit| &edit.changes) {
             if !made.make(change, tag, is_void) {
                 return None;

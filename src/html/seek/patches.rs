@@ -97,7 +97,8 @@ impl Patches {
                 (Some(at_end), Some(end)) => {
                     let from = put.len();
                     at_end.write(places.tag(end), &mut put);
-                    let (put, is_tag) = (from..put.len(), at_end.ends_with_tag());
+                    let is_tag = end.length > 0 && at_end.ends_with_tag();
+                    let put = from..put.len();
                     all.push(Patch { of: end, put, empties: false, is_tag });
                 }
                 (None, None) => {}
@@ -129,6 +130,9 @@ impl Patches {
                 self.left_out.as_mut().unwrap_or(out).extend_from_slice(passing);
                 self.at += passing.len();
                 rest = behind;
+                if passing.len() < before {
+                    return Went::On;
+                }
             }
             let tag = self.places.tag(patch.of);
             let awaited = tag.get(self.matched..).unwrap_or_default();

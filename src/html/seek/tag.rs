@@ -3,52 +3,54 @@
 use memchr::{memchr, memchr_iter, memmem};
 
 /// What stands at a place of a page.
-pub(super) enum Token<'p> {
+pub(in crate::html) enum Token<'p> {
     Start(Tag<'p>),
     End(EndTag<'p>),
-    /// A comment or a doctype, which ends there.
-    Other(usize),
+    /// A comment, which ends there.
+    Comment(usize),
+    /// A doctype: what stands in it, and where it ends.
+    Doctype(&'p [u8], usize),
 }
 
 /// A start tag that is all there.
-pub(super) struct Tag<'p> {
-    pub(super) start: usize,
+pub(in crate::html) struct Tag<'p> {
+    pub(in crate::html) start: usize,
     /// Behind it.
-    pub(super) end: usize,
-    pub(super) name: &'p [u8],
-    pub(super) id: Option<&'p [u8]>,
-    pub(super) class: Option<&'p [u8]>,
+    pub(in crate::html) end: usize,
+    pub(in crate::html) name: &'p [u8],
+    pub(in crate::html) id: Option<&'p [u8]>,
+    pub(in crate::html) class: Option<&'p [u8]>,
     /// `/>`.
-    pub(super) closes: bool,
+    pub(in crate::html) closes: bool,
     /// What stands behind its name, up to the byte that ends it.
     inside: &'p [u8],
 }
 
 /// An end tag that is all there.
-pub(super) struct EndTag<'p> {
-    pub(super) start: usize,
+pub(in crate::html) struct EndTag<'p> {
+    pub(in crate::html) start: usize,
     /// Behind it.
-    pub(super) end: usize,
-    pub(super) name: &'p [u8],
+    pub(in crate::html) end: usize,
+    pub(in crate::html) name: &'p [u8],
 }
 
 /// An attribute as the page has it.
 pub(super) struct Attribute<'p> {
     pub(super) raw: &'p [u8],
-    pub(super) name: &'p [u8],
+    pub(in crate::html) name: &'p [u8],
     pub(super) value: &'p [u8],
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(in crate::html) enum Stop {
     /// It is not all there yet.
     More,
     /// It is unusual.
     Odd,
 }
 
-pub(super) type Found<T> = Result<T, Stop>;
+pub(in crate::html) type Found<T> = Result<T, Stop>;
 
 const NAME: u8 = 1;
 const SPACE: u8 = 2;
@@ -96,7 +98,7 @@ fn behind(page: &[u8], at: usize, part: u8) -> Found<usize> {
 /// Reads what stands at `at`, which is the next `<` from there on that begins something. `at` is moved over
 /// the text before.
 #[inline]
-pub(super) fn next<'p>(page: &'p [u8], at: &mut usize) -> Found<Token<'p>> {
+pub(in crate::html) fn next<'p>(page: &'p [u8], at: &mut usize) -> Found<Token<'p>> {
     loop {
         // One tag behind the other is as frequent as text.
         if page.get(*at) != Some(&b'<') {
@@ -124,7 +126,7 @@ pub(super) fn next<'p>(page: &'p [u8], at: &mut usize) -> Found<Token<'p>> {
                 if odd || memmem::find(text, b"--!>").is_some() {
                     return Err(Stop::Odd);
                 }
-                return Ok(Token::Other(*at + 4 + end.ok_or(Stop::More)? + 3));
+                return Ok(Token::Comment(*at + 4 + end.ok_or(Stop::More)? + 3));
             }
             [b'<', b'!', ..] => {
                 let doctype = slice(rest.get(2..9))?.eq_ignore_ascii_case(b"doctype");
@@ -132,7 +134,8 @@ pub(super) fn next<'p>(page: &'p [u8], at: &mut usize) -> Found<Token<'p>> {
                     return Err(Stop::Odd);
                 }
                 let end = memchr(b'>', rest).ok_or(Stop::More)?;
-                return Ok(Token::Other(*at + end + 1));
+                let text = rest.get(2..end).unwrap_or_default();
+                return Ok(Token::Doctype(text, *at + end + 1));
             }
             [] | [b'<'] | [b'<', b'/'] => return Err(Stop::More),
             [_, b'/' | b'?', ..] => return Err(Stop::Odd),
@@ -143,7 +146,7 @@ pub(super) fn next<'p>(page: &'p [u8], at: &mut usize) -> Found<Token<'p>> {
 }
 
 /// Moves `at` to the end tag of an element whose content is text and which is called `name`.
-pub(super) fn end_of_text(page: &[u8], at: &mut usize, name: &str) -> Found<()> {
+pub(in crate::html) fn end_of_text(page: &[u8], at: &mut usize, name: &str) -> Found<()> {
     loop {
         let text = memchr(b'<', page.get(*at..).unwrap_or_default());
         *at = text.map_or(page.len(), |text| *at + text);
@@ -263,6 +266,11 @@ fn attribute(page: &[u8], start: usize) -> Found<(Attribute<'_>, usize)> {
 }
 
 impl<'p> Tag<'p> {
+    /// Of an element that nobody wrote.
+    pub(super) const fn bare(name: &'p [u8]) -> Self {
+        Self { start: 0, end: 0, name, id: None, class: None, closes: false, inside: b"" }
+    }
+
     /// Its attributes, in their order.
     pub(super) fn attributes(&self) -> impl Iterator<Item = Attribute<'p>> + use<'p> {
         let inside = self.inside;

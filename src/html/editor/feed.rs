@@ -1,0 +1,357 @@
+//! What the parser is told of a page. It knows elements by their tags alone: it is told of the others, too, by tags that
+//! do not go out, so that an element is in it what it is in a browser.
+
+use std::sync::{Arc, Mutex};
+
+use lol_html::errors::RewritingError;
+
+use super::super::seek::{EndTag, Stop, Tag, Token, end_of_text, next};
+use super::super::tree::{Ended, Name, Stand, Step, Tree};
+use super::{Parser, State, lock};
+
+/// The parser, and what the page is in.
+pub(super) struct Feed {
+    parser: Parser,
+    state: Arc<Mutex<State>>,
+    tree: Tree<()>,
+    /// The page is so odd that it is told as it is.
+    is_lost: bool,
+    /// What comes is the text of an element of this name.
+    text: Option<&'static str>,
+    /// Bytes of a tag that is not all there.
+    held: Vec<u8>,
+}
+
+/// Why it does not go on.
+enum Halt {
+    Stop(Stop),
+    Failed(RewritingError),
+}
+
+/// What is being told.
+struct Part<'p> {
+    page: &'p [u8],
+    /// What is before is read.
+    at: usize,
+    /// The parser knows what is before.
+    told: usize,
+}
+
+/// What a tag has that nobody wrote: pages don't write that.
+const OURS: &[u8] = b"\n\x0c\n";
+/// A longer tag or comment is not waited for.
+const MAX_HELD: usize = 64 * 1024;
+
+type Told = Result<(), RewritingError>;
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<RewritingError> for Halt {
+    fn from(error: RewritingError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Feed {
+    /// For `parser`, which writes to `state`, of a page that is in `tree`, and in the text of an element called `text`.
+    pub(super) fn new(
+        parser: Parser,
+        state: &Arc<Mutex<State>>,
+        tree: Tree<()>,
+        text: Option<&'static str>,
+    ) -> Result<Self, RewritingError> {
+        let state = Arc::clone(state);
+        let mut feed = Self { parser, state, tree, is_lost: false, text, held: Vec::new() };
+        for number in 0..feed.tree.depth() {
+            let tag = feed.tree.tag(number).to_vec();
+            if feed.tree.is_found(number) {
+                feed.parser.write(&tag)?;
+            } else {
+                feed.begin_again(&tag)?;
+            }
+        }
+        feed.hide();
+        Ok(feed)
+    }
+
+    /// Tells the page's next `bytes`.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Told {
+        if self.is_lost {
+            return self.parser.write(bytes);
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let page = if held.is_empty() {
+            bytes
+        } else {
+            held.extend_from_slice(bytes);
+            &held
+        };
+        let mut part = Part { page, at: 0, told: 0 };
+        let stop = loop {
+            match self.step(&mut part) {
+                Ok(()) => {}
+                Err(Halt::Stop(stop)) => break stop,
+                Err(Halt::Failed(error)) => return Err(error),
+            }
+        };
+        if stop == Stop::More && page.len() - part.at < MAX_HELD {
+            let read = part.at;
+            self.tell(&mut part, read)?;
+            self.held = page.get(part.at..).unwrap_or_default().to_vec();
+            return Ok(());
+        }
+        // From here on it has to do without.
+        self.is_lost = true;
+        lock(&self.state).is_hidden = false;
+        self.tell(&mut part, page.len())
+    }
+
+    /// The page has ended, and what is open with it, unless that is in the middle of a tag or of a script.
+    pub(super) fn end(mut self) -> Told {
+        let ends = !self.is_lost && self.held.is_empty() && self.text.is_none();
+        while ends && self.tree.depth() > 0 {
+            self.end_innermost()?;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.parser.write(&held)?;
+        self.parser.end()
+    }
+
+    fn tell(&mut self, part: &mut Part<'_>, to: usize) -> Told {
+        let bytes = part.page.get(part.told..to).unwrap_or_default();
+        part.told = to;
+        if bytes.is_empty() { Ok(()) } else { self.parser.write(bytes) }
+    }
+
+    /// Nothing is found in templates.
+    fn hide(&self) {
+        lock(&self.state).is_hidden = self.tree.is_hidden();
+    }
+
+    fn step(&mut self, part: &mut Part<'_>) -> Result<(), Halt> {
+        if let Some(name) = self.text {
+            end_of_text(part.page, &mut part.at, name)?;
+            self.text = None;
+        }
+        let from = part.at;
+        let token = next(part.page, &mut part.at);
+        self.text(from, part)?;
+        match token? {
+            Token::Start(tag) => self.start(&tag, part)?,
+            Token::End(tag) => self.end_tag(&tag, part)?,
+            Token::Comment(end) => part.at = end,
+            Token::Doctype(text, end) => {
+                self.tree.doctype(text);
+                part.at = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// What text between `from` and where the page is begins and ends.
+    fn text(&mut self, from: usize, part: &mut Part<'_>) -> Told {
+        let text = part.page.get(from..part.at).unwrap_or_default();
+        let minds = self.tree.minds_text();
+        let Some(begin) = text.iter().position(|byte| minds && !byte.is_ascii_whitespace()) else {
+            return Ok(());
+        };
+        while let Some(step) = self.tree.before_text() {
+            self.tell(part, from + begin)?;
+            self.take(step)?;
+        }
+        Ok(())
+    }
+
+    /// What comes to pass where nobody wrote a tag.
+    fn take(&mut self, step: Step) -> Told {
+        match step {
+            Step::Ends => self.end_innermost(),
+            Step::Begins(name) => {
+                self.tree.begin(name, 0);
+                let tag = self.tree.tag(self.tree.depth().saturating_sub(1)).to_vec();
+                self.begin_again(&tag)
+            }
+            Step::Overs(number) => {
+                self.tree.over(number);
+                Ok(())
+            }
+            Step::Stands(_) => Ok(()),
+        }
+    }
+
+    /// An element begins whose tag does not go out.
+    fn begin_again(&mut self, tag: &[u8]) -> Told {
+        let (was_hidden, before) = {
+            let mut state = lock(&self.state);
+            (std::mem::replace(&mut state.is_hidden, true), state.out.len())
+        };
+        let told = self.parser.write(tag);
+        let mut state = lock(&self.state);
+        state.out.truncate(before);
+        state.is_hidden = was_hidden;
+        told
+    }
+
+    /// The innermost element ends with a tag that does not go out.
+    fn end_innermost(&mut self) -> Told {
+        let tag = [b"</", self.tree.innermost(), OURS, b">"].concat();
+        let _nothing: Option<()> = self.tree.pop();
+        self.replace(&tag, &[])
+    }
+
+    /// Tells `tag` where the page has `own`.
+    fn replace(&mut self, tag: &[u8], own: &[u8]) -> Told {
+        let before = lock(&self.state).out.len();
+        let told = self.parser.write(tag);
+        let mut state = lock(&self.state);
+        let came = state.out.get(before..).unwrap_or_default();
+        if let Some(at) = memchr::memmem::find(came, tag) {
+            let range = before + at..before + at + tag.len();
+            state.out.splice(range, own.iter().copied());
+        }
+        told
+    }
+
+    /// Where the element of a start tag is, after all that its tag brings with it.
+    fn stand(
+        &mut self,
+        name: Name,
+        at: usize,
+        part: &mut Part<'_>,
+    ) -> Result<Stand, RewritingError> {
+        while !self.tree.is_hidden() {
+            match self.tree.before(name) {
+                Step::Stands(stand) => return Ok(stand),
+                step => {
+                    self.tell(part, at)?;
+                    self.take(step)?;
+                }
+            }
+        }
+        Ok(Stand::Inside)
+    }
+
+    fn start(&mut self, tag: &Tag<'_>, part: &mut Part<'_>) -> Result<(), Halt> {
+        let name = Name::of(tag.name);
+        let raw = part.page.get(tag.start..tag.end).unwrap_or_default();
+        let was_hidden = self.tree.is_hidden();
+        let stand = self.stand(name, tag.start, part)?;
+        if let Stand::Ends(number) = stand {
+            self.tell(part, tag.start)?;
+            while self.tree.depth() > number {
+                self.end_innermost()?;
+            }
+        }
+        if matches!(stand, Stand::Ends(_) | Stand::Ignored) {
+            return Ok(self.ignore(tag.start..tag.end, part)?);
+        }
+        if !self.tree.takes(raw) {
+            return Err(Halt::Stop(Stop::Odd));
+        }
+        let foreign = self.tree.begins_foreign(name);
+        let is_open = if foreign { !tag.closes } else { !name.traits().is_void() };
+        if is_open && (!was_hidden || name == Name::Template) {
+            self.tree.push(tag.name, raw, 0, stand, None);
+            self.text = self.tree.text_name();
+        }
+        if was_hidden && name.traits().is_text() {
+            self.text = Some(name.text());
+        }
+        part.at = tag.end;
+        if stand == Stand::Empty {
+            self.tell(part, tag.end)?;
+            self.end_innermost()?;
+        }
+        if !was_hidden && self.tree.is_hidden() {
+            // The template itself is in the page.
+            self.tell(part, tag.end)?;
+            self.hide();
+        }
+        Ok(())
+    }
+
+    /// A tag that means nothing.
+    fn ignore(&mut self, tag: std::ops::Range<usize>, part: &mut Part<'_>) -> Told {
+        self.tell(part, tag.start)?;
+        let ours = [b"</ignored", OURS, b">"].concat();
+        self.replace(&ours, part.page.get(tag.clone()).unwrap_or_default())?;
+        (part.at, part.told) = (tag.end, tag.end);
+        Ok(())
+    }
+
+    fn end_tag(&mut self, tag: &EndTag<'_>, part: &mut Part<'_>) -> Told {
+        while let Some(step) = self.tree.before_end(tag.name) {
+            self.tell(part, tag.start)?;
+            self.take(step)?;
+        }
+        match self.tree.end(tag.name) {
+            // Of what is in a template the parser has to know what is read in ways of its own.
+            Ended::Nothing if self.tree.is_hidden() && is_read_otherwise(tag.name) => {}
+            Ended::Nothing => return self.ignore(tag.start..tag.end, part),
+            Ended::Over(number) => {
+                self.tree.over(number);
+                return self.ignore(tag.start..tag.end, part);
+            }
+            Ended::To(number) => return self.end_to(number, tag, part),
+            Ended::Still(number) => return self.end_still(number, tag, part),
+        }
+        part.at = tag.end;
+        Ok(())
+    }
+
+    /// The element with this number ends with this tag, and all that is open in it before.
+    fn end_to(&mut self, number: usize, tag: &EndTag<'_>, part: &mut Part<'_>) -> Told {
+        while self.tree.depth() > number + 1 {
+            self.tell(part, tag.start)?;
+            self.end_innermost()?;
+        }
+        if !self.tree.innermost().eq_ignore_ascii_case(tag.name) {
+            // One heading's tag ends another, and a paragraph's a picture.
+            self.tell(part, tag.start)?;
+            self.end_innermost()?;
+            return self.ignore(tag.start..tag.end, part);
+        }
+        let was_hidden = self.tree.is_hidden();
+        let _nothing: Option<()> = self.tree.pop();
+        part.at = tag.end;
+        while self.tree.is_over() {
+            self.tell(part, tag.end)?;
+            self.end_innermost()?;
+        }
+        if was_hidden && !self.tree.is_hidden() {
+            self.tell(part, tag.end)?;
+            self.hide();
+        }
+        Ok(())
+    }
+
+    /// This tag is the end of the element with this number, but what follows is in it as well.
+    fn end_still(&mut self, number: usize, tag: &EndTag<'_>, part: &mut Part<'_>) -> Told {
+        let open = number..self.tree.depth();
+        let tags: Vec<Vec<u8>> = open.map(|inner| self.tree.tag(inner).to_vec()).collect();
+        self.tell(part, tag.start)?;
+        let inner = tags.iter().skip(1).rev();
+        for name in inner.map(|tag| name_of(tag)) {
+            self.replace(&[b"</", name, OURS, b">"].concat(), &[])?;
+        }
+        self.tell(part, tag.end)?;
+        part.at = tag.end;
+        tags.iter().try_for_each(|tag| self.begin_again(tag))
+    }
+}
+
+/// The name in a start tag.
+fn name_of(tag: &[u8]) -> &[u8] {
+    let name = tag.get(1..).unwrap_or_default();
+    let end = name.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    name.get(..end.unwrap_or(name.len())).unwrap_or_default()
+}
+
+fn is_read_otherwise(name: &[u8]) -> bool {
+    let name = Name::of(name);
+    name.traits().is_text() || matches!(name, Name::Svg | Name::Math)
+}
