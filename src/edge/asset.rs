@@ -215,6 +215,7 @@ pub(super) fn body(
 pub(super) fn to_visitor(way: &mut AssetWay, response: &mut ResponseHeader) -> Result<()> {
     if response.status != StatusCode::OK {
         way.lead = None;
+        way.host.leave();
         return Ok(());
     }
     if !way.is_made() {

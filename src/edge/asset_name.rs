@@ -48,6 +48,11 @@ impl FileHost {
         self.own.is_some()
     }
 
+    /// What is answered is no file: it is everybody's as it is.
+    pub(super) fn leave(&mut self) {
+        self.own = None;
+    }
+
     /// A stored file, uncompressed, as this visitor gets it.
     pub(super) fn fill_in(&self, file: Vec<u8>) -> Vec<u8> {
         match &self.own {

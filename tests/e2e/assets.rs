@@ -321,3 +321,18 @@ async fn fetches_are_bounded_and_stored_files_go_on() {
     // There is room again.
     assert_eq!(edge.get("/seg/analytics-next/bundles/one-more.js").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_file_that_is_missing_is_told_plainly_to_every_host_of_a_site() {
+    let vendor = Vendor::start().await;
+    let edge = Setup::new(1).vendor(vendor.port()).start().await;
+    vendor.mood.no_bundles.store(true, Ordering::SeqCst);
+    // The last two are below a pattern: their files are made for each.
+    for host in ["shop.example", "shop.example", "a.shop.example", "b.shop.example"] {
+        let asked = edge.request("GET", "/seg/analytics-next/bundles/1.bundle.js");
+        let asked = asked.header("Host", host).header("Accept-Encoding", "gzip");
+        let missing = asked.send().await;
+        assert_eq!((missing.status, missing.header("content-encoding")), (404, None), "{host}");
+        assert_eq!(missing.text(), "not found\n", "{host}");
+    }
+}

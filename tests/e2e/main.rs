@@ -11,6 +11,7 @@
 mod advisories;
 mod assets;
 mod browser;
+mod bundled;
 mod caching;
 mod config;
 mod consent;

@@ -27,7 +27,7 @@ impl Nginx {
         let conf = format!(
             "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
              events {{ worker_connections 512; }}\n\
-             http {{ types {{ text/html html; image/svg+xml svg; text/plain txt; application/octet-stream bin; }}\n\
+             http {{ types {{ text/html html; image/svg+xml svg; text/javascript js; text/plain txt; application/octet-stream bin; }}\n\
              access_log off; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; \
              fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
              client_max_body_size 64m;\n\
