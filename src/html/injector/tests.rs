@@ -167,6 +167,36 @@ fn page() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat().into_bytes())
 }
 
+/// A page as a browser without scripts builds it, without the snippet.
+fn tree(page: &[u8]) -> String {
+    let mut html = scraper::Html::parse_document(&String::from_utf8_lossy(page));
+    let script = scraper::Selector::parse("script").unwrap();
+    let own: Vec<_> = html.select(&script).filter(|found| found.inner_html() == "S").collect();
+    let own: Vec<_> = own.iter().map(|found| found.id()).collect();
+    for id in own {
+        html.tree.get_mut(id).unwrap().detach();
+    }
+    html.html()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+    /// The page beside the snippet is the origin's, in its bytes and as a browser builds it.
+    #[test]
+    fn a_page_beside_its_snippet_is_the_same(page in page(), size in 1usize..40) {
+        let (out, outcome) = inject(&page.chunks(size).collect::<Vec<_>>());
+        let added = usize::from(outcome == Some(Rewrite::Injected)) * S.len();
+        prop_assert_eq!(out.len(), page.len() + added);
+        let text = String::from_utf8_lossy(&out).into_owned();
+        let page_text = String::from_utf8_lossy(&page).into_owned();
+        prop_assert_eq!(text.replacen(S, "", 1), page_text.clone());
+        // With scripts, what is in `noscript` is text.
+        if !page_text.contains("noscript") {
+            prop_assert_eq!(tree(&out), tree(&page), "{} of {}", text, page_text);
+        }
+    }
+}
+
 proptest! {
     /// However a page is cut into chunks, the same bytes come out.
     #[test]
