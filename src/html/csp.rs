@@ -141,6 +141,16 @@ fn keyword<'s>(source: &'s str, name: &str) -> Option<&'s str> {
 }
 
 impl OwnFiles {
+    /// What stands before a file's path: a page may say that paths are another host's (`<base href>`).
+    #[must_use]
+    pub(super) fn base(&self) -> String {
+        match (&*self.host, self.port) {
+            ("", _) => String::new(),
+            (host, None) => format!("//{host}"),
+            (host, Some(port)) => format!("//{host}:{port}"),
+        }
+    }
+
     /// Whether a host source names all of them (CSP 3, 6.7.2.7 to 6.7.2.11). Its scheme is taken for the page's.
     fn is_named_by(&self, source: &str) -> bool {
         let (scheme, bare) = source.split_once("://").unwrap_or_default();

@@ -64,12 +64,13 @@ impl Markup {
             Way::External(nonce) => {
                 let nonce = nonced(nonce);
                 if with_snippet {
-                    for piece in ["<script src=\"", &self.path, "\"", &nonce, "></script>"] {
+                    let base = self.own.base();
+                    for piece in ["<script src=\"", &base, &self.path, "\"", &nonce, "></script>"] {
                         put(piece);
                     }
                 }
                 if let Some(keep) = &self.keep {
-                    put(&keep.external(&nonce));
+                    put(&keep.external(&self.own.base(), &nonce));
                 }
             }
             Way::Forbidden => return false,
@@ -90,7 +91,10 @@ impl Markup {
         }
         let (tags, nonce, content) = match way {
             Way::Inline(nonce) => ("<script></script>", nonce, self.script.len()),
-            Way::External(nonce) => ("<script src=\"\"></script>", nonce, self.path.len()),
+            Way::External(nonce) => {
+                let length = self.own.base().len() + self.path.len();
+                ("<script src=\"\"></script>", nonce, length)
+            }
             Way::Forbidden => return None,
         };
         let nonce = nonce.as_ref().map_or(0, |nonce| " nonce=\"\"".len() + nonce.len());

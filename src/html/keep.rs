@@ -48,10 +48,10 @@ impl Keep {
         format!("{}({});", *SCRIPT, self.edits)
     }
 
-    /// As markup that refers to the file.
-    pub(super) fn external(&self, nonce: &str) -> String {
+    /// As markup that refers to the file, which is at `base`.
+    pub(super) fn external(&self, base: &str, nonce: &str) -> String {
         format!(
-            "<script type=\"application/json\" id=\"{DATA_ID}\">{}</script><script src=\"{}\"{nonce}></script>",
+            "<script type=\"application/json\" id=\"{DATA_ID}\">{}</script><script src=\"{base}{}\"{nonce}></script>",
             self.edits, self.path
         )
     }

@@ -194,11 +194,18 @@ async fn the_sdk_runs_under_the_pages_own_policy() {
     let locations = [
         policy("self", "default-src 'self'"),
         policy("nonce", "default-src 'self'; script-src 'nonce-r4nd0m' 'strict-dynamic'"),
+        policy("based", "default-src 'self'").replace("/index.html", "/based.html"),
     ];
     let nginx = Nginx::start(&locations.join("\n"), |root| {
         std::fs::write(
             root.join("index.html"),
             "<!doctype html><html><head><title>Shop</title></head><body>x</body></html>",
+        )
+        .unwrap();
+        // Its paths are another host's.
+        std::fs::write(
+            root.join("based.html"),
+            "<!doctype html><html><head><base href=//elsewhere.test/><title>Shop</title></head><body>x</body></html>",
         )
         .unwrap();
         std::fs::write(root.join("favicon.ico"), "").unwrap();
@@ -208,15 +215,16 @@ async fn the_sdk_runs_under_the_pages_own_policy() {
     let page = "window.analytics && analytics.initialized === true";
     let seen = visit(&edge, json!([
         { "open": "/self", "until": ["/seg/snippet.js", "/seg/evs/p"], "when": page },
+        { "open": "/based", "until": ["/seg/snippet.js", "/seg/evs/p"], "when": page },
         { "open": "/nonce", "until": "/seg/evs/p", "when": page, "value": "document.scripts[0].src + document.scripts[1].src" },
     ]))
     .await;
     seen.stayed_first_party(&edge);
     assert!(
-        !seen.value(1).as_str().unwrap().contains("snippet.js"),
+        !seen.value(2).as_str().unwrap().contains("snippet.js"),
         "with a nonce it is in the page"
     );
-    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "external")], 1.0).await;
+    edge.becomes("doorstep_html_rewrites_total", &[("outcome", "external")], 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

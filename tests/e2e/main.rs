@@ -33,6 +33,7 @@ mod pass_through;
 mod profile_tools;
 mod profiles;
 mod prometheus;
+mod promises;
 mod redis;
 mod reload;
 mod rewriting;

@@ -210,7 +210,7 @@ async fn a_policy_decides_how_the_snippet_comes() {
     let edge = Setup::new(origin.port).start().await;
     assert!(edge.get("/nonce").await.text().contains("<script nonce=\"abc123\">(function"));
     let page = edge.get("/self").await;
-    assert!(page.text().contains("<script src=\"/seg/snippet.js\"></script></head>"));
+    assert!(page.text().contains("<script src=\"//shop.example/seg/snippet.js\"></script></head>"));
     assert_eq!(edge.get("/none").await.text(), PAGE);
     edge.becomes("doorstep_html_rewrites_total", &[("outcome", "forbidden")], 1.0).await;
 

@@ -68,7 +68,10 @@ fn a_policy_in_the_page_counts() {
     let (out, outcome) = inject(&[page.as_bytes()]);
     assert_eq!(outcome, Some(Rewrite::External));
     let out = String::from_utf8(out).unwrap();
-    assert!(out.contains("<script src=\"/seg/snippet.js\"></script></head>"), "{out}");
+    assert!(
+        out.contains("<script src=\"//shop.example/seg/snippet.js\"></script></head>"),
+        "{out}"
+    );
     let page = "<head><meta http-equiv=content-security-policy content=\"script-src &#39;none&#39;\"></head>";
     let (out, outcome) = inject(&[page.as_bytes()]);
     assert_eq!((out, outcome), (page.into(), Some(Rewrite::Forbidden)));
