@@ -113,6 +113,6 @@ mod tests {
             r#"[{"c":[["text","\u003c/script\u003e\u00e9"],["style","color","red","important"],["style","display","none","important"]],"f":false,"s":"a.b"}]"#
         );
         assert!(keep.inline().starts_with("(function (edits) {\nif"));
-        assert!(keep.external("").contains("<script src=\"/k\"></script>"));
+        assert!(keep.external("//h", "").contains("<script src=\"//h/k\"></script>"));
     }
 }

@@ -263,7 +263,7 @@ impl<E> Tree<E> {
 
     /// Whether an element of this name, which is not open yet, is one of a picture or of a formula.
     pub(super) fn begins_foreign(&self, name: Name) -> bool {
-        self.in_foreign() || matches!(name, Name::Svg | Name::Math)
+        self.is_in_foreign() || matches!(name, Name::Svg | Name::Math)
     }
 
     /// The name of the innermost element, if what is in it is text.
@@ -369,7 +369,8 @@ impl<E> Tree<E> {
         self.in_scope(wanted, |name| name.traits().is_scope())
     }
 
-    fn in_foreign(&self) -> bool {
+    /// Whether the page is in a picture or a formula.
+    pub(super) fn is_in_foreign(&self) -> bool {
         self.open.last().is_some_and(|open| open.space == Space::Foreign)
     }
 }

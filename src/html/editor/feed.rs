@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use lol_html::errors::RewritingError;
 
-use super::super::seek::{EndTag, Stop, Tag, Token, end_of_text, next};
+use super::super::seek::{EndTag, Stop, Tag, Token, end_of_odd_text, end_of_text, next, next_odd};
 use super::super::tree::{Ended, Name, Stand, Step, Tree};
 use super::{Parser, State, lock};
 
@@ -134,11 +134,17 @@ impl Feed {
 
     fn step(&mut self, part: &mut Part<'_>) -> Result<(), Halt> {
         if let Some(name) = self.text {
-            end_of_text(part.page, &mut part.at, name)?;
+            match end_of_text(part.page, &mut part.at, name) {
+                Err(Stop::Odd) => end_of_odd_text(part.page, &mut part.at, name)?,
+                ended => ended?,
+            }
             self.text = None;
         }
         let from = part.at;
-        let token = next(part.page, &mut part.at);
+        let token = match next(part.page, &mut part.at) {
+            Err(Stop::Odd) => next_odd(part.page, part.at, self.tree.is_in_foreign()),
+            token => token,
+        };
         self.text(from, part)?;
         match token? {
             Token::Start(tag) => self.start(&tag, part)?,

@@ -105,7 +105,9 @@ impl Patches {
                 (Some(_), None) | (None, Some(_)) => return None,
             }
         }
-        all.sort_by_key(|patch| patch.of.at);
+        // Of those that end at one place without a tag the innermost ends first, and all before the tag that is there.
+        all.reverse();
+        all.sort_by_key(|patch| (patch.of.at, patch.of.length > 0));
         let (next, at, matched, left_out) = (0, 0, 0, None);
         let (grows, spaces) = growth(&all);
         Some(Self { places, all, put, next, at, matched, left_out, changed, grows, spaces })

@@ -102,6 +102,20 @@ const PIECES: &[&str] = &[
     "<article* class=a>",
     "</article>",
     "<my-box*>",
+    "<!-->",
+    "<?php x ?>",
+    "<!x>",
+    "<p/*>",
+    "</b x=1>",
+    "<b =x>",
+    "<br / >",
+    "<span \"x\">",
+    "<!-- a --!>",
+    "</ x>",
+    "<script*><!-- <script> --></script></script>",
+    "<script><!-- <script></script> --></script>",
+    "<script><!--></script>",
+    "<style>x</style >",
     "</my-box>",
 ];
 
@@ -218,7 +232,7 @@ proptest! {
             for is_parsed in [false, true] {
                 // The parser knows nothing of elements that are not where their tags are.
                 let strays = ["<table", "<a ", "<form"].iter().any(|tag| page.contains(tag));
-                let odd = ["<svg", "<style", "<script", "<textarea", "<title"];
+                let odd = ["<svg", "<style", "<script", "<textarea", "<title", "<!-->", "<?", "<!x", "<p/", "x=1", "=x", "/ >", "\"x\"", "--!", "</ x"];
                 let both = |one, other| page.contains(one) && page.contains(other);
                 if both("<a ", "<table") || both("<template", "<svg") || strays && (is_parsed || odd.iter().any(|tag| page.contains(tag))) {
                     continue;
@@ -282,8 +296,60 @@ fn elements_without_end_tags_end_where_a_browser_ends_them() {
         ("<ul><li>a<li>b</ul>c", "li", &Change::Text("x".into()), "<ul><li>x<li>x</ul>c"),
         ("<ul><li class=a>a<b>b<li>c</ul>", ".a", &Change::Remove, "<ul><li>c</ul>"),
         ("<template><p>a</template><p>b</p>", "p", &append, "<template><p>a</template><p>b<i></p>"),
+        ("<ul><!--><li>a<li>b</ul>c", "li", &append, "<ul><!--><li>a<i><li>b<i></ul>c"),
+        (
+            "<?xml version='1.0'?><html><body><p>a",
+            "body",
+            &append,
+            "<?xml version='1.0'?><html><body><p>a<i>",
+        ),
+        ("<ul><li class=a>a<?php ?>b<li>c</ul>", ".a", &Change::Remove, "<ul><li>c</ul>"),
+        (
+            "<?x?><template><p>a</template><p>b</p>",
+            "p",
+            &append,
+            "<?x?><template><p>a</template><p>b<i></p>",
+        ),
         ("<h1>a</h2>b", "h1", &append, "<h1>a<i></h2>b"),
     ] {
         assert_eq!(changed(page, select, change), expected, "{select}");
+    }
+}
+
+#[test]
+fn elements_that_end_at_one_place_end_in_their_order_the_next_time_too() {
+    let edit = |select: &str, change: Change| {
+        Edit::new(Arc::new(Select::parse(select).unwrap()), vec![change])
+    };
+    let append = |select: &str, markup: &str| edit(select, Change::Append(markup.into()));
+    let after = |select: &str, markup: &str| edit(select, Change::After(markup.into()));
+    for (page, edits, expected) in [
+        (
+            "<table><tr><td>1</table><p>z",
+            vec![append("td", "!"), after("table", "<i>")],
+            "<table><tr><td>1!</table><i><p>z",
+        ),
+        (
+            "<body><div>x</div><p>last</body></html>",
+            vec![append("p", "<b>"), append("body", "<hr>")],
+            "<body><div>x</div><p>last<b><hr></body></html>",
+        ),
+        (
+            "<table><tr><td>1<tr><td>2</table>",
+            vec![append("td", "<b>"), append("tr", "<i>")],
+            "<table><tr><td>1<b><i><tr><td>2<b><i></table>",
+        ),
+    ] {
+        let mut places = None;
+        for time in 0..2 {
+            let (mut editor, mut out) =
+                (Editor::new(edits.clone()).with_places(places.clone()), Vec::new());
+            page.as_bytes().chunks(4).for_each(|chunk| editor.push(chunk, &mut out).unwrap());
+            editor.end(&mut out).unwrap();
+            let made = String::from_utf8(out).unwrap().replace(" >", ">");
+            assert_eq!(made, expected, "time {time}");
+            places = places.or_else(|| editor.learned().map(Arc::clone));
+        }
+        assert!(places.is_some(), "{page}");
     }
 }
