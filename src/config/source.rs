@@ -166,6 +166,8 @@ impl Reading<'_> {
                 .collect(),
             Node::Map(entries) => {
                 let mut map = Map::new();
+                // There it says that the attribute goes.
+                let null_counts = pointer.ends_with("/set/attributes");
                 for (key, item) in entries {
                     let escaped = key.value.replace('~', "~0").replace('/', "~1");
                     let pointer = format!("{pointer}/{escaped}");
@@ -173,7 +175,7 @@ impl Reading<'_> {
                     self.note_anchor(&item, &pointer);
                     let value = self.convert(item.value, &item.referenced, &pointer);
                     // A key without a value is a key that is not set.
-                    if !value.is_null() {
+                    if null_counts || !value.is_null() {
                         map.insert(key.value, value);
                     }
                 }

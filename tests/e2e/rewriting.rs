@@ -366,3 +366,35 @@ async fn what_is_no_html_keeps_its_validators() {
     assert_eq!((image.status, image.header("vary")), (304, None));
     assert_eq!(image.header("cache-control"), Some("public, max-age=600"));
 }
+
+#[tokio::test]
+async fn an_attribute_that_is_null_goes() {
+    let origin = origin().await;
+    let rule = "rewrite: [{ select: h1, set: { attributes: { id: null } } }]";
+    let edge = Setup::new(origin.port).site(rule).start().await;
+    assert!(edge.get("/").await.text().contains("<h1>Hello</h1>"));
+}
+
+/// One odd piece of markup costs nothing of what is known of tags that were left out, on the first view and on those of a page
+/// that has been seen.
+#[tokio::test]
+async fn what_is_removed_ends_where_a_browser_ends_it_also_behind_odd_markup() {
+    let list = |odd: &str| format!("<body><ul>{odd}<li class=ad>ad<li>keep</ul>rest");
+    let origin = Server::start(move |asked| {
+        let odd = match asked.target.as_str() {
+            "/php" => "<?php x ?>",
+            "/comment" => "<!-->",
+            _ => "",
+        };
+        Reply::new(200, &["Content-Type: text/html", "ETag: \"1\""], list(odd))
+    })
+    .await;
+    let rule = "inject: { enabled: false }\nrewrite: [{ select: .ad, remove: true }]";
+    let edge = Setup::new(origin.port).site(rule).start().await;
+    for (path, odd) in [("/", ""), ("/php", "<?php x ?>"), ("/comment", "<!-->")] {
+        for _ in 0..3 {
+            let page = edge.get(path).await.text();
+            assert_eq!(page.trim_end(), format!("<body><ul>{odd}<li>keep</ul>rest"), "{path}");
+        }
+    }
+}
