@@ -101,3 +101,18 @@ async fn a_site_without_snippet_is_told_of_by_the_edge_alone() {
     let event = vendor.until(1).await.pop().unwrap();
     assert_eq!(event["properties"]["title"], "Caf\u{e9} & more");
 }
+
+#[tokio::test]
+async fn no_page_view_is_told_of_a_robot() {
+    let (vendor, origin) = (Vendor::start().await, origin().await);
+    let site =
+        "inject: { edge_page_views: 'true' }\nbots: request.headers['user-agent'].contains('Bot')";
+    let edge = Setup::new(origin.port).vendor(vendor.port()).site(site).start().await;
+    for agent in ["Bot/1", "Browser/1"] {
+        let page = edge.request("GET", "/").header("User-Agent", agent);
+        assert_eq!(page.header("Accept", "text/html").send().await.status, 200);
+    }
+    let views = vendor.until(1).await;
+    assert_eq!(views.len(), 1);
+    assert_eq!(views[0]["context"]["userAgent"], "Browser/1");
+}

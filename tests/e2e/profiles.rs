@@ -129,6 +129,31 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
+async fn a_push_gives_both_secrets_where_both_are_set() {
+    use ring::hmac;
+    let origin = Server::start(|_| Reply::html("<head></head>")).await;
+    let edge = Setup::new(origin.port)
+        .site("webhook: { username: u, password: p, signing_secret: s3cret }")
+        .start()
+        .await;
+    let body = json!({"type": "identify", "userId": "john", "traits": {"a": 1}}).to_string();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
+    let signature = hex(hmac::sign(&key, body.as_bytes()).as_ref());
+    for (basic, signed, status) in
+        [(true, true, 200), (true, false, 401), (false, true, 401), (false, false, 401)]
+    {
+        let mut push = edge.request("POST", "/seg/profiles-webhook").body(body.clone());
+        if basic {
+            push = push.header("Authorization", "Basic dTpw");
+        }
+        if signed {
+            push = push.header("X-Signature", &signature);
+        }
+        assert_eq!(push.send().await.status, status, "{basic} {signed}");
+    }
+}
+
+#[tokio::test]
 async fn signed_and_compressed_batches_are_taken_and_told_apart() {
     use ring::hmac;
     let origin = Server::start(|_| Reply::html("<head></head>")).await;
