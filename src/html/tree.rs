@@ -214,6 +214,11 @@ impl<E> Tree<E> {
         self.open.get(number).is_some_and(|open| !open.is_unwritten && !open.is_through)
     }
 
+    /// Whether what was to be done at the end of the element with this number is done.
+    fn is_through(&self, number: usize) -> bool {
+        self.open.get(number).is_some_and(|open| open.is_through)
+    }
+
     /// One element deeper: its start tag, the parts of ways that it is.
     pub(super) fn push(
         &mut self,

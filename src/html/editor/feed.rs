@@ -346,6 +346,9 @@ impl Feed {
         }
         self.tell(part, tag.end)?;
         part.at = tag.end;
+        for inner in number..self.tree.depth() {
+            let _nothing: Option<()> = self.tree.take_end(inner);
+        }
         tags.iter().try_for_each(|tag| self.begin_again(tag))
     }
 }

@@ -25,7 +25,9 @@ impl<E> Tree<E> {
         }
         match name {
             Name::Html | Name::Body => {
-                return self.last_of(name).map_or(Ended::Nothing, Ended::Still);
+                // Once: a page may end many times, and each time all that is open would be gone through.
+                let number = self.last_of(name).filter(|number| !self.is_through(*number));
+                return number.map_or(Ended::Nothing, Ended::Still);
             }
             Name::Form => return self.end_form(),
             _ => {}

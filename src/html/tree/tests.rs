@@ -310,6 +310,18 @@ fn elements_without_end_tags_end_where_a_browser_ends_them() {
             &append,
             "<?x?><template><p>a</template><p>b<i></p>",
         ),
+        (
+            "<body><!--><p>a</body></body>b</html></body>c",
+            "body",
+            &append,
+            "<body><!--><p>a<i></body></body>b</html></body>c",
+        ),
+        (
+            "<body><p>a</body></body>b</html></body>c",
+            "body",
+            &append,
+            "<body><p>a<i></body></body>b</html></body>c",
+        ),
         ("<h1>a</h2>b", "h1", &append, "<h1>a<i></h2>b"),
     ] {
         assert_eq!(changed(page, select, change), expected, "{select}");
