@@ -60,8 +60,8 @@ struct State {
     is_hidden: bool,
 }
 
-/// The most that the parser may hold: a longer tag or comment ends the attempt.
-const MAX_PARSER_BYTES: usize = 256 * 1024;
+/// The most that the parser may hold. It is told whole tags, and of no more elements than [`Tree`] takes: it needs less.
+const MAX_PARSER_BYTES: usize = 1024 * 1024;
 /// What is parsed before a look at whether more has to be.
 const PIECE_BYTES: usize = 2048;
 
@@ -209,9 +209,11 @@ impl Editor {
             std::mem::swap(out, &mut lock(&self.state).out);
             let parser = parser.get_mut().unwrap_or_else(PoisonError::into_inner);
             let parsed = guard(Feature::Rewriting, || parser.push(piece));
+            let is_lost = parser.is_lost();
             let mut state = lock(&self.state);
             std::mem::swap(out, &mut state.out);
-            let over = state.open == 0;
+            state.gave_up |= is_lost;
+            let over = state.open == 0 || is_lost;
             match parsed {
                 None => return Err(Lost),
                 // All that it held has come out.

@@ -5,6 +5,7 @@
 mod find;
 mod interest;
 mod kind;
+mod long;
 mod made;
 mod odd;
 mod patches;
@@ -16,11 +17,12 @@ use std::ops::Range;
 use find::Finding;
 use interest::Interest;
 use kind::{Kind, is_plain_in_svg, label};
+pub(super) use long::{Kind as LongKind, Long};
 use made::{AtEnd, Made};
-pub(super) use odd::{end_of_odd_text, next_odd};
+pub(super) use odd::{Script, end_of_odd_text, next_odd};
 pub(super) use patches::{Patches, Went};
 pub use places::Places;
-pub(super) use tag::{EndTag, Stop, Tag, Token, end_of_text, next};
+pub(super) use tag::{EndTag, Stop, Tag, Token, next};
 
 use super::edit::Edit;
 use super::tree::{Ended, Name, Stand, Step, Tree};
@@ -99,8 +101,22 @@ pub(super) struct Left {
     pub(super) changed: usize,
 }
 
-/// A longer tag or comment is left to the parser.
-const MAX_HELD: usize = 64 * 1024;
+/// A longer tag or comment is not held, in bytes: what is in it is not looked at.
+pub(super) const MAX_HELD: usize = 256 * 1024;
+
+/// Whether something long is held that does not end in `bytes`, which are held as well then: it ends with `>`.
+/// So it is not read anew with every piece of it.
+pub(super) fn waits(held: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    let waits = (LONG..MAX_HELD).contains(&held.len())
+        && held.len() + bytes.len() < MAX_HELD
+        && memchr::memchr(b'>', bytes).is_none();
+    if waits {
+        held.extend_from_slice(bytes);
+    }
+    waits
+}
+
+const LONG: usize = 4096;
 
 /// The part of a page that is being looked at.
 struct Part<'p, 'o> {
@@ -207,6 +223,9 @@ impl Seeker {
 
     /// Adds to `out` what comes of the page's next `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Standing {
+        if waits(&mut self.held, bytes) {
+            return Standing::More;
+        }
         let mut held = std::mem::take(&mut self.held);
         let page = if held.is_empty() {
             bytes

@@ -122,9 +122,9 @@ pub(super) enum Ended {
 }
 
 /// A page that is deeper is not followed.
-const MAX_DEPTH: usize = 1000;
+const MAX_DEPTH: usize = 2000;
 /// Nor is one whose open tags are longer, in bytes.
-const MAX_TAGS: usize = 64 * 1024;
+const MAX_TAGS: usize = 512 * 1024;
 
 impl<E> Default for Tree<E> {
     fn default() -> Self {

@@ -30,6 +30,7 @@ async fn origin() -> Server {
                 "<p class=a>one",
                 &format!("<p class=a title='{}'>one", "x".repeat(400_000)),
             )),
+            "/deep" => Reply::html(PAGE.replace("one", &"<b>".repeat(3000))),
             "/strict" => {
                 Reply::new(200, &[html, "Content-Security-Policy: default-src 'self'"], PAGE)
             }
@@ -52,7 +53,7 @@ consent: {{ denied: request.cookies.no == '1' }}
 client_traits: {{ path: request.path }}
 rewrite:
 - {{ select: h1, when: has(traits.name), set: {{ text: 'Hi {{{{ traits.name }}}}' }} }}
-- {{ select: .a, route: [/gzip, /etag, /long-tag, /latin, /], set: {{ add_class: b }} }}
+- {{ select: .a, route: [/gzip, /etag, /long-tag, /deep, /latin, /], set: {{ add_class: b }} }}
 - {{ select: '*', route: /all, set: {{ attributes: {{ data-seen: '1' }} }} }}
 - {{ select: nothing-at-all, route: /none, hide: true }}
 - {{ select: h1, route: /kept, when: has(traits.name), persist: true, set: {{ text: Kept }} }}
@@ -120,7 +121,7 @@ async fn pages_of_every_kind_are_changed_or_left_alone() {
 }
 
 #[tokio::test]
-async fn large_pages_and_long_tags_come_out_whole() {
+async fn large_pages_long_tags_and_deep_ones_come_out_whole() {
     let origin = origin().await;
     let edge = edge(&origin, "").await;
     let get = |path: &str| {
@@ -132,8 +133,14 @@ async fn large_pages_and_long_tags_come_out_whole() {
     let long = get("/long-tag").send().await.text();
     assert!(
         long.contains("<h1 id=h>Hi")
-            && long.contains(&"x".repeat(400_000))
-            && long.ends_with("</html>")
+            && long.contains(&format!("<p class=a title='{}'>one", "x".repeat(400_000)))
+            && long.ends_with("<p class=\"a b\">two</p></body></html>"),
+        "{}",
+        long.replace(&"x".repeat(1000), "x")
+    );
+    let deep = get("/deep").send().await.text();
+    assert!(
+        deep.contains("<p class=\"a b\"><b>") && deep.ends_with("<p class=a>two</p></body></html>")
     );
     edge.becomes("doorstep_html_edits_total", &[("outcome", "gave_up")], 1.0).await;
 }

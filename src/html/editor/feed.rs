@@ -5,19 +5,32 @@ use std::sync::{Arc, Mutex};
 
 use lol_html::errors::RewritingError;
 
-use super::super::seek::{EndTag, Stop, Tag, Token, end_of_odd_text, end_of_text, next, next_odd};
+use super::super::seek::{
+    EndTag, MAX_HELD, Script, Stop, Tag, Token, end_of_odd_text, next, next_odd, waits,
+};
 use super::super::tree::{Ended, Name, Stand, Step, Tree};
 use super::{Parser, State, lock};
+
+mod long;
+mod skip;
+
+use long::TooLong;
+use skip::Skip;
 
 /// The parser, and what the page is in.
 pub(super) struct Feed {
     parser: Parser,
     state: Arc<Mutex<State>>,
     tree: Tree<()>,
-    /// The page is so odd that it is told as it is.
+    /// The page is such that nothing more is made of it.
     is_lost: bool,
     /// What comes is the text of an element of this name.
     text: Option<&'static str>,
+    script: Script,
+    /// What comes belongs to a tag or comment that is too long to be held.
+    long: Option<TooLong>,
+    /// What comes is not looked at, and goes.
+    skip: Option<Skip>,
     /// Bytes of a tag that is not all there.
     held: Vec<u8>,
 }
@@ -39,9 +52,6 @@ struct Part<'p> {
 
 /// What a tag has that nobody wrote: pages don't write that.
 const OURS: &[u8] = b"\n\x0c\n";
-/// A longer tag or comment is not waited for.
-const MAX_HELD: usize = 64 * 1024;
-
 type Told = Result<(), RewritingError>;
 
 impl From<Stop> for Halt {
@@ -65,7 +75,17 @@ impl Feed {
         text: Option<&'static str>,
     ) -> Result<Self, RewritingError> {
         let state = Arc::clone(state);
-        let mut feed = Self { parser, state, tree, is_lost: false, text, held: Vec::new() };
+        let mut feed = Self {
+            parser,
+            state,
+            tree,
+            is_lost: false,
+            text,
+            script: Script::default(),
+            long: None,
+            skip: None,
+            held: Vec::new(),
+        };
         for number in 0..feed.tree.depth() {
             let tag = feed.tree.tag(number).to_vec();
             if feed.tree.is_found(number) {
@@ -80,8 +100,8 @@ impl Feed {
 
     /// Tells the page's next `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Told {
-        if self.is_lost {
-            return self.parser.write(bytes);
+        if waits(&mut self.held, bytes) {
+            return Ok(());
         }
         let mut held = std::mem::take(&mut self.held);
         let page = if held.is_empty() {
@@ -91,33 +111,44 @@ impl Feed {
             &held
         };
         let mut part = Part { page, at: 0, told: 0 };
-        let stop = loop {
+        loop {
             match self.step(&mut part) {
                 Ok(()) => {}
-                Err(Halt::Stop(stop)) => break stop,
+                Err(Halt::Stop(Stop::More)) if page.len() - part.at < MAX_HELD => break,
+                Err(Halt::Stop(Stop::More)) => self.too_long(&mut part)?,
+                Err(Halt::Stop(Stop::Odd)) => self.too_deep(&mut part)?,
                 Err(Halt::Failed(error)) => return Err(error),
             }
-        };
-        if stop == Stop::More && page.len() - part.at < MAX_HELD {
-            let read = part.at;
-            self.tell(&mut part, read)?;
-            self.held = page.get(part.at..).unwrap_or_default().to_vec();
-            return Ok(());
+            if self.is_lost {
+                lock(&self.state).out.extend_from_slice(page.get(part.told..).unwrap_or_default());
+                return Ok(());
+            }
         }
-        // From here on it has to do without.
-        self.is_lost = true;
-        lock(&self.state).is_hidden = false;
-        self.tell(&mut part, page.len())
+        if self.skip.is_some() || self.long.is_some() {
+            part.told = part.at;
+        }
+        let read = part.at;
+        self.tell(&mut part, read)?;
+        self.held = page.get(part.at..).unwrap_or_default().to_vec();
+        Ok(())
+    }
+
+    /// Nothing more is made of the page.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// The page has ended, and what is open with it, unless that is in the middle of a tag or of a script.
     pub(super) fn end(mut self) -> Told {
-        let ends = !self.is_lost && self.held.is_empty() && self.text.is_none();
+        let is_between = self.held.is_empty() && self.text.is_none();
+        let ends = is_between && !self.is_lost && self.long.is_none() && self.skip.is_none();
         while ends && self.tree.depth() > 0 {
             self.end_innermost()?;
         }
-        let held = std::mem::take(&mut self.held);
-        self.parser.write(&held)?;
+        if self.skip.is_none() {
+            let held = std::mem::take(&mut self.held);
+            self.parser.write(&held)?;
+        }
         self.parser.end()
     }
 
@@ -133,18 +164,17 @@ impl Feed {
     }
 
     fn step(&mut self, part: &mut Part<'_>) -> Result<(), Halt> {
+        if let Some(long) = self.long.take() {
+            return self.go_on(long, part);
+        }
         if let Some(name) = self.text {
-            match end_of_text(part.page, &mut part.at, name) {
-                Err(Stop::Odd) => end_of_odd_text(part.page, &mut part.at, name)?,
-                ended => ended?,
-            }
-            self.text = None;
+            self.end_text(name, part)?;
+        }
+        if let Some(skip) = self.skip.take() {
+            return self.skip(skip, part);
         }
         let from = part.at;
-        let token = match next(part.page, &mut part.at) {
-            Err(Stop::Odd) => next_odd(part.page, part.at, self.tree.is_in_foreign()),
-            token => token,
-        };
+        let token = read(part.page, &mut part.at, self.tree.is_in_foreign());
         self.text(from, part)?;
         match token? {
             Token::Start(tag) => self.start(&tag, part)?,
@@ -155,6 +185,16 @@ impl Feed {
                 part.at = end;
             }
         }
+        Ok(())
+    }
+
+    fn end_text(&mut self, name: &str, part: &mut Part<'_>) -> Result<(), Stop> {
+        match name {
+            "script" => self.script.end(part.page, &mut part.at)?,
+            name => end_of_odd_text(part.page, &mut part.at, name)?,
+        }
+        self.script = Script::default();
+        self.text = None;
         Ok(())
     }
 
@@ -179,7 +219,7 @@ impl Feed {
             Step::Begins(name) => {
                 self.tree.begin(name, 0);
                 let tag = self.tree.tag(self.tree.depth().saturating_sub(1)).to_vec();
-                self.begin_again(&tag)
+                self.begin_again(&tag).map(drop)
             }
             Step::Overs(number) => {
                 self.tree.over(number);
@@ -189,37 +229,39 @@ impl Feed {
         }
     }
 
-    /// An element begins whose tag does not go out.
-    fn begin_again(&mut self, tag: &[u8]) -> Told {
+    /// An element begins whose tag does not go out. Says whether it would have, as all that is there.
+    fn begin_again(&mut self, tag: &[u8]) -> Result<bool, RewritingError> {
         let (was_hidden, before) = {
             let mut state = lock(&self.state);
             (std::mem::replace(&mut state.is_hidden, true), state.out.len())
         };
         let told = self.parser.write(tag);
         let mut state = lock(&self.state);
+        let is_there = state.out.len() > before;
         state.out.truncate(before);
         state.is_hidden = was_hidden;
-        told
+        told.map(|()| is_there)
     }
 
     /// The innermost element ends with a tag that does not go out.
     fn end_innermost(&mut self) -> Told {
         let tag = [b"</", self.tree.innermost(), OURS, b">"].concat();
         let _nothing: Option<()> = self.tree.pop();
-        self.replace(&tag, &[])
+        self.replace(&tag, &[]).map(drop)
     }
 
-    /// Tells `tag` where the page has `own`.
-    fn replace(&mut self, tag: &[u8], own: &[u8]) -> Told {
+    /// Tells `tag` where the page has `own`. Says whether that goes out.
+    fn replace(&mut self, tag: &[u8], own: &[u8]) -> Result<bool, RewritingError> {
         let before = lock(&self.state).out.len();
         let told = self.parser.write(tag);
         let mut state = lock(&self.state);
         let came = state.out.get(before..).unwrap_or_default();
-        if let Some(at) = memchr::memmem::find(came, tag) {
+        let at = memchr::memmem::find(came, tag);
+        if let Some(at) = at {
             let range = before + at..before + at + tag.len();
             state.out.splice(range, own.iter().copied());
         }
-        told
+        told.map(|()| at.is_some())
     }
 
     /// Where the element of a start tag is, after all that its tag brings with it.
@@ -316,7 +358,7 @@ impl Feed {
             self.end_innermost()?;
         }
         if !self.tree.innermost().eq_ignore_ascii_case(tag.name) {
-            // One heading's tag ends another, and a paragraph's a picture.
+            // One heading's tag ends another.
             self.tell(part, tag.start)?;
             self.end_innermost()?;
             return self.ignore(tag.start..tag.end, part);
@@ -349,7 +391,15 @@ impl Feed {
         for inner in number..self.tree.depth() {
             let _nothing: Option<()> = self.tree.take_end(inner);
         }
-        tags.iter().try_for_each(|tag| self.begin_again(tag))
+        tags.iter().try_for_each(|tag| self.begin_again(tag).map(drop))
+    }
+}
+
+/// Reads what stands at `at`, however it is written.
+fn read<'p>(page: &'p [u8], at: &mut usize, in_foreign: bool) -> Result<Token<'p>, Stop> {
+    match next(page, at) {
+        Err(Stop::Odd) => next_odd(page, *at, in_foreign),
+        token => token,
     }
 }
 

@@ -109,21 +109,84 @@ fn parsing_ends_with_the_last_possible_match() {
 }
 
 #[test]
-fn a_page_that_the_parser_gives_up_on_comes_out_whole() {
-    let long = format!("<p>a</p><a title='{}'>b</a><p>c</p>", "x".repeat(400_000));
-    for size in [1000, 1 << 20] {
-        let (out, editor) =
-            through(long.as_bytes(), &[edit("p, [title^=x]", vec![Change::Hide])], size);
-        assert!(editor.gave_up());
-        let out = String::from_utf8(out).unwrap();
-        assert!(out.ends_with("<p>c</p>") && out.contains(&"x".repeat(400_000)), "{size}");
+fn a_tag_too_long_to_be_held_ends_nothing() {
+    let x = "x".repeat(700_000);
+    for (long, tail) in [
+        (format!("<img title='>{x}' class=a>"), ""),
+        (format!("<div title=\">{x}\" class=a>"), "</div>"),
+        (format!("<!-- {x}> -->"), ""),
+        (format!("<?{x}?>"), ""),
+        (format!("<p title={x}>"), ""),
+        (format!("<textarea title='{x}'><li>"), "</textarea>"),
+        (format!("<svg><path d='{x}'/><g>"), "</g></svg>"),
+        (format!("<svg><![CDATA[ > {x}]]>"), "</svg>"),
+        (format!("<template title='{x}'><li>"), "</template>"),
+        (format!("<script>{x}<!-- {x}"), "</script>"),
+        (format!("<style title='{x}'>{x}"), "</style >"),
+        (format!("</html title='{x}'>"), ""),
+    ] {
+        let page = format!("<body><ul><li>a<li>b{long}{tail}<li>c</ul></body>");
+        let followed = !long.starts_with("</");
+        for size in [5000, 1 << 21] {
+            let append = Change::Append("<i>".into());
+            let (out, editor) = through(page.as_bytes(), &[edit("li", vec![append])], size);
+            let out = String::from_utf8(out).unwrap();
+            let expected = format!("<body><ul><li>a<i><li>b{long}{tail}<i><li>c<i></ul></body>");
+            assert_eq!(editor.gave_up(), !followed, "{}", &long[..20]);
+            assert!(!followed || out == expected, "{} {}", &long[..20], out.replace(&x, "x"));
+            assert_eq!(out.replace("<i>", ""), page, "{}", &long[..20]);
+            let classed = edit(".gone", vec![Change::Remove]);
+            let page = page.replace("<li>b", "<li><b class=gone>b").replace("<li>c", "</b><li>c");
+            let (out, _) = through(page.as_bytes(), &[classed], size);
+            let out = String::from_utf8(out).unwrap();
+            assert_eq!(out, "<body><ul><li>a<li><li>c</ul></body>", "{}", &long[..20]);
+        }
     }
+    // Up to 256 KiB it is looked at.
+    let page = format!("<p>a</p><a title='{}' class=b>b</a>", "x".repeat(250_000));
+    let (out, editor) = through(page.as_bytes(), &[edit(".b", vec![Change::Hide])], 3000);
+    assert!(String::from_utf8(out).unwrap().contains(" style=") && !editor.gave_up());
+}
+
+#[test]
+fn where_a_page_is_too_deep_what_goes_still_goes() {
+    let deep = |name: &str, depth: usize| format!("<{name}>").repeat(depth);
+    let ends = |name: &str, depth: usize| format!("</{name}>").repeat(depth);
+    for name in ["div", "b", "section"] {
+        let inner = format!("{}secret{}", deep(name, 5000), ends(name, 5000));
+        let page = format!(
+            "<body><p><div class=x>{inner}<!-- </div> --><script>'</div>'</script></div><p>a</body>b"
+        );
+        for (change, made) in [
+            (Change::Remove, "<body><p><p>a</body>b"),
+            (Change::Text("t".into()), "<body><p><div class=x>t</div><p>a</body>b"),
+            (Change::Html("<i>".into()), "<body><p><div class=x><i></div><p>a</body>b"),
+        ] {
+            for size in [37, 100_000] {
+                let (out, editor) =
+                    through(page.as_bytes(), &[edit(".x", vec![change.clone()])], size);
+                assert_eq!(String::from_utf8(out).unwrap(), made, "{name} {size}");
+                assert!(!editor.gave_up());
+            }
+        }
+    }
+    // One that has no end tag goes up to the end of the page.
+    let page = format!("<body><li class=x>{}secret</body>", deep("div", 5000));
+    let (out, _) = through(page.as_bytes(), &[edit(".x", vec![Change::Remove])], 64);
+    assert_eq!(String::from_utf8(out).unwrap(), "<body></body>");
+}
+
+#[test]
+fn a_page_that_is_given_up_on_comes_out_whole() {
     let mut deep = String::new();
     for depth in 0..200_000 {
         let _ = write!(deep, "<b{depth}>");
     }
-    let (out, _) = through(deep.as_bytes(), &[edit("i b1 b2", vec![Change::Hide])], 4096);
-    assert!(out == deep.as_bytes());
+    for select in ["i b1 b2", "b1, #x"] {
+        let change = Change::Append("<i>".into());
+        let (out, editor) = through(deep.as_bytes(), &[edit(select, vec![change])], 4096);
+        assert!(out == deep.as_bytes() && editor.gave_up());
+    }
 }
 
 /// What a page may be made of.

@@ -3,7 +3,7 @@
 
 use memchr::{memchr, memmem};
 
-use super::tag::{EndTag, Found, Stop, Tag, Token};
+use super::tag::{EndTag, Found, Stop, Tag, Token, end_of_text};
 
 /// Reads what stands at `at`, where something begins that is odd. In a picture or a formula, `<![CDATA[` is text.
 pub(in crate::html) fn next_odd(page: &[u8], at: usize, in_foreign: bool) -> Found<Token<'_>> {
@@ -46,7 +46,7 @@ fn tag(page: &[u8], from: usize) -> Found<(&[u8], usize, bool)> {
     let rest = page.get(from..).unwrap_or_default();
     let length = rest.iter().position(|byte| ends_name(*byte)).ok_or(Stop::More)?;
     let name = rest.get(..length).unwrap_or_default();
-    let mut state = State::Before;
+    let mut state = State::Tag;
     for (index, byte) in page.iter().enumerate().skip(from + length) {
         match state.after(*byte) {
             State::End { closes } => return Ok((name, index + 1, closes)),
@@ -58,7 +58,9 @@ fn tag(page: &[u8], from: usize) -> Found<(&[u8], usize, bool)> {
 
 /// Where the tokenizer is in a tag.
 #[derive(Debug, Clone, Copy)]
-enum State {
+pub(in crate::html) enum State {
+    /// In its name.
+    Tag,
     /// Before an attribute.
     Before,
     Name,
@@ -74,8 +76,9 @@ enum State {
 }
 
 impl State {
-    fn after(self, byte: u8) -> Self {
+    pub(super) fn after(self, byte: u8) -> Self {
         match (self, byte) {
+            (Self::Tag, byte) if !ends_name(byte) => Self::Tag,
             (Self::Quoted(quote), byte) if byte == quote => Self::Before,
             (Self::Quoted(quote), _) => Self::Quoted(quote),
             (Self::Slash, b'>') => Self::End { closes: true },
@@ -93,42 +96,61 @@ impl State {
     }
 }
 
-/// Moves `at` to the end tag of an element whose content is text and which is called `name`. In a script that hides
-/// itself from browsers of old, another may begin and end (13.2.5.15 and following).
+/// A script's text, in which another may begin and end if it hides itself from browsers of old (13.2.5.15 and
+/// following).
+#[derive(Debug, Default)]
+pub(in crate::html) struct Script {
+    /// `<!--` has come, and no `-->`.
+    is_hidden: bool,
+    /// `<script` has come in there, and no `</script`.
+    is_doubly: bool,
+}
+
+impl Script {
+    const NAME: &str = "script";
+
+    /// Moves `at` to the script's end tag, or as far as is read.
+    pub(in crate::html) fn end(&mut self, page: &[u8], at: &mut usize) -> Found<()> {
+        loop {
+            let rest = page.get(*at..).unwrap_or_default();
+            match rest {
+                [] => return Err(Stop::More),
+                [b'-', ..] if self.is_hidden => {
+                    if rest.starts_with(b"-->") {
+                        *self = Self::default();
+                    } else if b"-->".starts_with(rest) {
+                        return Err(Stop::More);
+                    }
+                }
+                [b'<', ..] if rest.len() < Self::NAME.len() + 3 => return Err(Stop::More),
+                [b'<', b'!', b'-', b'-', ..] if !self.is_hidden => {
+                    self.is_hidden = true;
+                    // `<!-->` and `<!--->` hide nothing.
+                    *at += 1;
+                }
+                _ if is_tag(rest, b"</", Self::NAME) => {
+                    if !self.is_doubly {
+                        return Ok(());
+                    }
+                    self.is_doubly = false;
+                }
+                _ if self.is_hidden && is_tag(rest, b"<", Self::NAME) => self.is_doubly = true,
+                _ => {}
+            }
+            *at += 1;
+        }
+    }
+}
+
+/// Moves `at` to the end tag of an element whose content is text and which is called `name`, however it is written.
 pub(in crate::html) fn end_of_odd_text(page: &[u8], at: &mut usize, name: &str) -> Found<()> {
-    let (mut hidden, mut doubly, mut here) = (false, false, *at);
-    let text = |here: usize| page.get(here..).unwrap_or_default();
     loop {
-        if hidden && text(here).starts_with(b"-->") {
-            (hidden, doubly) = (false, false);
-            here += 3;
-            *at = here;
-            continue;
-        }
-        let Some(byte) = page.get(here) else { return Err(Stop::More) };
-        let rest = text(here);
-        let is_script = name == "script";
-        if *byte == b'<' && rest.len() < name.len() + 3 {
-            return Err(Stop::More);
-        }
-        if is_script && !hidden && rest.starts_with(b"<!--") {
-            hidden = true;
-            // `<!-->` and `<!--->` hide nothing.
-            here += 2;
-            continue;
-        }
-        if is_tag(rest, b"</", name) {
-            if !doubly {
-                *at = here;
+        match end_of_text(page, at, name) {
+            Err(Stop::Odd) if is_tag(page.get(*at..).unwrap_or_default(), b"</", name) => {
                 return Ok(());
             }
-            doubly = false;
-        } else if hidden && !doubly && is_tag(rest, b"<", name) {
-            doubly = true;
-        }
-        here += 1;
-        if !hidden {
-            *at = here;
+            Err(Stop::Odd) => *at += 1,
+            ended => return ended,
         }
     }
 }
@@ -141,7 +163,7 @@ fn is_tag(rest: &[u8], begins: &[u8], name: &str) -> bool {
         && rest.get(end).is_some_and(|byte| ends_name(*byte))
 }
 
-fn ends_name(byte: u8) -> bool {
+pub(super) fn ends_name(byte: u8) -> bool {
     is_space(byte) || matches!(byte, b'/' | b'>')
 }
 

@@ -24,6 +24,9 @@ impl<E> Tree<E> {
     pub(in super::super) fn before_end(&self, text: &[u8]) -> Option<Step> {
         let name = Name::of(text);
         let top = self.open.last().filter(|_| !self.is_hidden());
+        if matches!(name, Name::P | Name::Br) && self.is_in_foreign() {
+            return top.map(|_| Step::Ends);
+        }
         if name == Name::Form && self.form && self.here(|own| own == name).is_some() {
             return top.filter(|top| top.name.traits().is_implied()).map(|_| Step::Ends);
         }

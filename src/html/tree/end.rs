@@ -7,15 +7,10 @@ impl<E> Tree<E> {
     pub(in super::super) fn end(&mut self, text: &[u8]) -> Ended {
         let name = Name::of(text);
         let Some(top) = self.open.last() else { return Ended::Nothing };
-        let is_foreign = top.space == Space::Foreign;
-        if top.space != Space::Html {
-            if let Some(number) = self.in_foreign_end(text) {
-                return Ended::To(number);
-            }
-            if is_foreign && matches!(name, Name::P | Name::Br) {
-                let outer = self.open.iter().rposition(|open| open.space != Space::Foreign);
-                return Ended::To(outer.map_or(0, |outer| outer + 1));
-            }
+        if top.space != Space::Html
+            && let Some(number) = self.in_foreign_end(text)
+        {
+            return Ended::To(number);
         }
         if name == Name::Template {
             return self.last_of(Name::Template).map_or(Ended::Nothing, Ended::To);
@@ -141,7 +136,7 @@ impl<E> Tree<E> {
 
     fn any(&self, text: &[u8]) -> Option<usize> {
         for (number, open) in self.open.iter().enumerate().rev() {
-            if self.text(open).eq_ignore_ascii_case(text) {
+            if open.space == Space::Html && self.text(open).eq_ignore_ascii_case(text) {
                 return Some(number);
             }
             if open.name.traits().is_special() || open.space == Space::Door {
