@@ -386,7 +386,7 @@ impl Seeker {
         if is_open && stand != Stand::Ignored && (!is_hidden || is_template) {
             self.unfinished += usize::from(end.is_some());
             self.emptying |= end.as_ref().is_some_and(|end| end.made.is_emptied);
-            self.tree.push(tag.name, raw, found.parts, stand, end);
+            self.tree.push(name, tag.name, raw, found.parts, stand, end);
             if stand == Stand::Empty {
                 self.end_innermost(part, tag.end);
             }
@@ -435,10 +435,11 @@ impl Seeker {
             Svg::Label(name) if label(tag.name) == Some(name) => Svg::Inside,
             Svg::Inside | Svg::Label(_) => return Err(Stop::Odd),
         };
-        while let Some(step) = self.tree.before_end(tag.name) {
+        let name = Name::of(tag.name);
+        while let Some(step) = self.tree.before_end(name) {
             self.take(step, tag.start, part);
         }
-        match self.tree.end(tag.name) {
+        match self.tree.end(name, tag.name) {
             Ended::To(number) => self.end_to(number, tag, part),
             Ended::Over(number) => self.tree.over(number),
             Ended::Still(number) => self.end_still(number, tag, part),

@@ -203,7 +203,7 @@ impl<E> Tree<E> {
     /// An element begins that has no start tag.
     pub(super) fn begin(&mut self, name: Name, parts: u64) {
         let text = name.text().as_bytes();
-        self.push(text, &[b"<", text, b">"].concat(), parts, Stand::Inside, None);
+        self.push(name, text, &[b"<", text, b">"].concat(), parts, Stand::Inside, None);
         if let Some(open) = self.open.last_mut() {
             open.is_unwritten = true;
         }
@@ -219,9 +219,10 @@ impl<E> Tree<E> {
         self.open.get(number).is_some_and(|open| open.is_through)
     }
 
-    /// One element deeper: its start tag, the parts of ways that it is.
+    /// One element deeper: its name, as it is known and as its tag has it, its start tag, the parts of ways that it is.
     pub(super) fn push(
         &mut self,
+        known: Name,
         name: &[u8],
         tag: &[u8],
         parts: u64,
@@ -234,7 +235,6 @@ impl<E> Tree<E> {
             .open
             .last()
             .map_or((Place::Root, false, Space::Html), |open| (open.place, open.in_p, open.space));
-        let known = Name::of(name);
         let space = match (above, known) {
             (Space::Html | Space::Door, Name::Svg | Name::Math) => Space::Foreign,
             (Space::Html | Space::Door, _) => Space::Html,

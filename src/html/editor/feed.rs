@@ -303,7 +303,7 @@ impl Feed {
         let foreign = self.tree.begins_foreign(name);
         let is_open = if foreign { !tag.closes } else { !name.traits().is_void() };
         if is_open && (!was_hidden || name == Name::Template) {
-            self.tree.push(tag.name, raw, 0, stand, None);
+            self.tree.push(name, tag.name, raw, 0, stand, None);
             self.text = self.tree.text_name();
         }
         if was_hidden && name.traits().is_text() {
@@ -332,11 +332,12 @@ impl Feed {
     }
 
     fn end_tag(&mut self, tag: &EndTag<'_>, part: &mut Part<'_>) -> Told {
-        while let Some(step) = self.tree.before_end(tag.name) {
+        let name = Name::of(tag.name);
+        while let Some(step) = self.tree.before_end(name) {
             self.tell(part, tag.start)?;
             self.take(step)?;
         }
-        match self.tree.end(tag.name) {
+        match self.tree.end(name, tag.name) {
             // Of what is in a template the parser has to know what is read in ways of its own.
             Ended::Nothing if self.tree.is_hidden() && is_read_otherwise(tag.name) => {}
             Ended::Nothing => return self.ignore(tag.start..tag.end, part),

@@ -21,8 +21,13 @@ impl<E> Tree<E> {
     }
 
     /// What comes to pass before the end tag of this name. None where nothing does.
-    pub(in super::super) fn before_end(&self, text: &[u8]) -> Option<Step> {
-        let name = Name::of(text);
+    #[inline]
+    pub(in super::super) fn before_end(&self, name: Name) -> Option<Step> {
+        let may = matches!(name, Name::P | Name::Br | Name::Form | Name::Body | Name::Html);
+        if may { self.before_odd_end(name) } else { None }
+    }
+
+    fn before_odd_end(&self, name: Name) -> Option<Step> {
         let top = self.open.last().filter(|_| !self.is_hidden());
         if matches!(name, Name::P | Name::Br) && self.is_in_foreign() {
             return top.map(|_| Step::Ends);
@@ -122,24 +127,23 @@ impl<E> Tree<E> {
     fn in_body(&self, name: Name) -> Step {
         let traits = name.traits();
         let Some(top) = self.open.last() else { return INSIDE };
-        if matches!(name, Name::Body | Name::Head | Name::Frame | Name::Frameset)
-            || traits.is_of_table()
-        {
-            return IGNORED;
-        }
-        if traits.is_of_head() {
-            return INSIDE;
-        }
         let wanted = |own: Name| own == name;
-        if let (Name::Select, Some(first)) = (name, self.select()) {
-            return Step::Stands(Stand::Ends(first));
-        }
-        let again = name == Name::A || (name == Name::Nobr && self.here(wanted).is_some());
-        if again && let Some(first) = self.formatting(name) {
-            // It can't be in itself (13.2.6.4.7, the adoption agency).
-            return if self.holds_block(first) { Step::Overs(first) } else { Step::Ends };
-        }
         match name {
+            Name::Body | Name::Head | Name::Frame | Name::Frameset => return IGNORED,
+            _ if traits.is_of_table() => return IGNORED,
+            _ if traits.is_of_head() => return INSIDE,
+            Name::Select => {
+                if let Some(first) = self.select() {
+                    return Step::Stands(Stand::Ends(first));
+                }
+            }
+            Name::Nobr if self.here(wanted).is_none() => {}
+            Name::A | Name::Nobr => {
+                if let Some(first) = self.formatting(name) {
+                    // It can't be in itself (13.2.6.4.7, the adoption agency).
+                    return if self.holds_block(first) { Step::Overs(first) } else { Step::Ends };
+                }
+            }
             Name::Form if self.form => return IGNORED,
             Name::Li if self.item(&[Name::Li]) => return Step::Ends,
             Name::Dd | Name::Dt if self.item(&[Name::Dd, Name::Dt]) => return Step::Ends,

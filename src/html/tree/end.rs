@@ -4,9 +4,12 @@ use super::{Ended, Name, Place, Space, Tree};
 
 impl<E> Tree<E> {
     /// What the end tag of this name does.
-    pub(in super::super) fn end(&mut self, text: &[u8]) -> Ended {
-        let name = Name::of(text);
+    pub(in super::super) fn end(&mut self, name: Name, text: &[u8]) -> Ended {
         let Some(top) = self.open.last() else { return Ended::Nothing };
+        let is_usual = !matches!(name, Name::Other | Name::Html | Name::Body | Name::Form);
+        if is_usual && top.name == name && !top.is_over {
+            return Ended::To(self.open.len() - 1);
+        }
         if top.space != Space::Html
             && let Some(number) = self.in_foreign_end(text)
         {

@@ -69,7 +69,7 @@ impl Feed {
         let foreign = self.tree.begins_foreign(name);
         let mut ends = Ends::Never;
         if !was_hidden && (foreign || !name.traits().is_void()) {
-            self.tree.push(text, &bare, 0, stand, None);
+            self.tree.push(name, text, &bare, 0, stand, None);
             self.text = self.tree.text_name();
             ends = match stand {
                 Stand::Empty => Ends::Always,
@@ -77,7 +77,7 @@ impl Feed {
                 _ => Ends::Never,
             };
         } else if was_hidden && name == Name::Template {
-            self.tree.push(text, &bare, 0, stand, None);
+            self.tree.push(name, text, &bare, 0, stand, None);
         } else if was_hidden && name.traits().is_text() {
             self.text = Some(name.text());
         }
