@@ -23,7 +23,7 @@ use doorstep::identity::{UserId, Visitor, read};
 use doorstep::profile::{Lifetimes, Memory, Profile, ProfileKey, State, Update};
 use doorstep::site::{Route, normal_path};
 use doorstep::vendor::segment::{COOKIES, SNIPPET};
-use doorstep::vendor::{Handover, Snippet};
+use doorstep::vendor::{Handover, Part, Snippet};
 use pingora::cache::CacheMeta;
 use pingora::cache::storage::Storage;
 use pingora::http::ResponseHeader;
@@ -164,7 +164,8 @@ const PAGES: [(&str, &[u8]); 3] = [
 ];
 
 fn new_snippet() -> Snippet {
-    Snippet::new(&[(SNIPPET, "REDACTED")], "/seg", true, true)
+    let part = Part { source: SNIPPET, key: "REDACTED", sdk: None };
+    Snippet::new(&[part], "/seg", true, true)
 }
 
 fn markup() -> Markup {

@@ -21,7 +21,7 @@ pub use profiles::{
     ActivationApi, HttpJson, ProfileMemory, ProfileSource, Profiles, ProfilesApi, Pull, Redis,
     RedisMaster, RedisMode, RedisStore, Store, StoreWord,
 };
-pub use vendor::{Generic, GenericRule, RudderStack, Segment, Vendor};
+pub use vendor::{Generic, GenericRule, RudderStack, Segment, SegmentRoutes, Vendor};
 
 /// The configuration of one node.
 #[derive(Debug, Deserialize, JsonSchema)]

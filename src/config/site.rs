@@ -18,7 +18,7 @@ use crate::site::{
 };
 use crate::telemetry::SiteMetrics;
 use crate::upstream::{Endpoint, Timeouts};
-use crate::vendor::{REDACTED, Snippet, rudderstack, segment};
+use crate::vendor::{Part, REDACTED, Snippet, rudderstack, segment};
 
 pub(super) fn compile_site(
     checking: &mut Checking<'_>,
@@ -37,7 +37,7 @@ pub(super) fn compile_site(
         file::OriginChoice::None(_) => (Some(None), Some(None), Some(Vec::new())),
     };
     let cors = cors(checking, at, &site.cors);
-    let sdks = sdks(checking, &format!("{at}/vendor"), file, site);
+    let sdks = sdks(checking, &format!("{at}/vendor"), file, site, prefix.as_ref());
     let generic = generic(checking, &format!("{at}/vendor/generic"), file, site);
     let webhook = site.webhook.as_ref().map(|login| webhook(checking, at, login));
     let source = compile_source(checking, at, site);
@@ -60,9 +60,11 @@ pub(super) fn compile_site(
     let used = [(segment.as_ref(), segment::SNIPPET), (rudderstack.as_ref(), rudderstack::SNIPPET)];
     let used = used.iter().filter_map(|(sdk, snippet)| Some((sdk.as_ref()?, *snippet)));
     let snippet = site.inject.enabled.then(|| {
-        let parts: Vec<(&str, &str)> = used
-            .map(|(sdk, snippet)| {
-                (snippet, if sdk.redact { REDACTED } else { sdk.write_key.expose() })
+        let parts: Vec<Part<'_>> = used
+            .map(|(sdk, source)| Part {
+                source,
+                key: if sdk.redact { REDACTED } else { sdk.write_key.expose() },
+                sdk: sdk.paths.sdk(),
             })
             .collect();
         let own_cookies = site.identity.server_side_cookies;
@@ -70,7 +72,9 @@ pub(super) fn compile_site(
             .with(site.identity.signed, site.inject.restored_pages)
     });
     let keeps = site.identity.server_side_cookies;
-    let lead = |source| Snippet::new(&[(source, "")], prefix.as_str(), false, keeps);
+    let lead = |source| {
+        Snippet::new(&[Part { source, key: "", sdk: None }], prefix.as_str(), false, keeps)
+    };
     let leads = Leads { segment: lead(segment::LEAD), rudderstack: lead(rudderstack::LEAD) };
     let (rules, other_origins) = rules?;
     warn_of_unsigned_ids(checking, at, site, &rules);

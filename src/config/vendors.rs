@@ -7,7 +7,7 @@ use super::file::{self, File};
 use super::secret::Secret;
 use super::site::{page_path, secret};
 use crate::collect::Lane;
-use crate::site::Sdk;
+use crate::site::{RoutePrefix, Sdk, SdkPaths};
 use crate::telemetry::LaneMetrics;
 use crate::upstream::{Endpoint, Timeouts, Upstream, basic};
 use crate::vendor::{Generic, Rule, Vendor, WriteKey, rudderstack, segment};
@@ -23,6 +23,7 @@ struct Given<'g> {
     redact: bool,
     cdn: &'g str,
     config_api: Option<&'g str>,
+    routes: Option<&'g file::SegmentRoutes>,
     events: (&'static str, &'g str),
 }
 
@@ -32,6 +33,7 @@ pub(super) fn sdks(
     at: &str,
     file: &File,
     site: &file::Site,
+    prefix: Option<&RoutePrefix>,
 ) -> Option<Sdks> {
     let vendor = &site.vendor;
     if vendor.segment.is_none() && vendor.rudderstack.is_none() && vendor.generic.is_empty() {
@@ -45,6 +47,7 @@ pub(super) fn sdks(
         redact: segment.redact_write_key,
         cdn: &segment.cdn,
         config_api: None,
+        routes: Some(&segment.routes),
         events: ("tracking_api", &segment.tracking_api),
     });
     let rudderstack = vendor.rudderstack.as_ref().map(|rudder| Given {
@@ -54,10 +57,11 @@ pub(super) fn sdks(
         redact: rudder.redact_write_key,
         cdn: &rudder.cdn,
         config_api: Some(&rudder.config_api),
+        routes: None,
         events: ("data_plane", &rudder.data_plane),
     });
     let mut compile = |given: Option<Given<'_>>| match given {
-        Some(given) => sdk(checking, at, file, &site.name, &given).map(Some),
+        Some(given) => sdk(checking, at, file, (&site.name, prefix), &given).map(Some),
         None => Some(None),
     };
     let (segment, rudderstack) = (compile(segment), compile(rudderstack));
@@ -68,7 +72,7 @@ fn sdk(
     checking: &mut Checking<'_>,
     at: &str,
     file: &File,
-    site: &str,
+    (site, prefix): (&str, Option<&RoutePrefix>),
     given: &Given<'_>,
 ) -> Option<Sdk> {
     let name = given.vendor.label();
@@ -85,6 +89,7 @@ fn sdk(
         .map(|address| vendor_upstream(checking, &format!("{at}/config_api"), address, file));
     let (events, address) = given.events;
     let upstream = vendor_upstream(checking, &format!("{at}/{events}"), address, file);
+    let paths = given.routes.map(|routes| paths(checking, &at, routes, prefix));
     let write_key = write_key?;
     let lane = Lane {
         name: format!("{site}.{name}").into(),
@@ -104,6 +109,10 @@ fn sdk(
     Some(Sdk {
         write_key,
         redact: given.redact,
+        paths: match paths {
+            Some(paths) => paths?,
+            None => SdkPaths::default(),
+        },
         cdn: cdn?,
         config_api: match config {
             Some(config) => Some(config?),
@@ -112,6 +121,24 @@ fn sdk(
         fetches: Arc::new(tokio::sync::Semaphore::new(Sdk::FETCHES_AT_ONCE)),
         lane: Arc::new(lane),
     })
+}
+
+/// Where the SDK is beside the prefix.
+fn paths(
+    checking: &mut Checking<'_>,
+    at: &str,
+    routes: &file::SegmentRoutes,
+    prefix: Option<&RoutePrefix>,
+) -> Option<SdkPaths> {
+    let events = match &routes.events {
+        Some(events) => {
+            Some(checking.take(&format!("{at}/routes/events"), RoutePrefix::parse(events))?)
+        }
+        None => None,
+    };
+    let paths = SdkPaths::parse(routes.sdk.as_deref(), events, prefix?);
+    let of = if routes.sdk.is_some() { "sdk" } else { "events" };
+    checking.take(&format!("{at}/routes/{of}"), paths)
 }
 
 /// The vendors that are known by rules.

@@ -14,7 +14,7 @@ use super::context::{AssetWay, Context};
 use super::response::Changed;
 use crate::cache::key;
 use crate::html::{Coding, splice};
-use crate::site::{Sdk, Site};
+use crate::site::{Sdk, SdkPaths, Site};
 use crate::telemetry::{AssetLookup, Feature, guard};
 use crate::upstream::basic;
 use crate::vendor::{Own, SdkFile};
@@ -149,10 +149,15 @@ pub(super) fn from_cdn(
         // A file whose CDN names its bytes: the served ones follow from those, the way of
         // rewriting and the key. Otherwise the storage names them by their content.
         if let Some(tag) = response.headers.get(header::ETAG) {
+            let paths = site.sdk(way.file.vendor()).map(|sdk| &sdk.paths);
+            let events = paths.and_then(SdkPaths::events).unwrap_or_default();
+            let own = paths.and_then(SdkPaths::sdk).unwrap_or_default();
             let parts = [
                 tag.as_bytes(),
                 REWRITE_VERSION.as_bytes(),
                 site.prefix.as_str().as_bytes(),
+                own.as_bytes(),
+                events.as_bytes(),
                 way.codings.stored.name().unwrap_or("identity").as_bytes(),
             ];
             let named = xxhash_rust::xxh3::xxh3_128(&parts.join(&0));
@@ -189,10 +194,13 @@ pub(super) fn body(
         *chunk = Some(Bytes::from_static(b"not found\n"));
         return Ok(());
     }
+    let events = format!("{}/evs", site.prefix.as_str());
     let own = Own {
         scheme: context.client.scheme(),
         host: way.host.text(),
         prefix: site.prefix.as_str(),
+        events: sdk.paths.events().unwrap_or(&events),
+        renamed: sdk.paths.sdk().is_some(),
         elsewhere: site.origin.is_none(),
         redact: sdk.redact.then_some(&sdk.write_key),
     };

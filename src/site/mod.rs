@@ -6,6 +6,7 @@ mod hosts;
 mod path;
 mod prefix;
 mod route;
+mod sdk_paths;
 
 pub use breaker::{Asking, Breaker};
 pub use confirm::{IdentityCheck, UserHash};
@@ -13,6 +14,7 @@ pub use hosts::{HostPattern, HostPatternError, Hosts};
 pub use path::normal_path;
 pub use prefix::{PrefixError, RoutePrefix};
 pub use route::Route;
+pub use sdk_paths::{SdkPathError, SdkPaths};
 
 use std::sync::Arc;
 
@@ -97,6 +99,8 @@ pub struct Sdk {
     pub write_key: WriteKey,
     /// Hide the write key from browsers.
     pub redact: bool,
+    /// Where it is beside the prefix.
+    pub paths: SdkPaths,
     /// Where the SDK's files come from.
     pub cdn: Arc<Upstream>,
     /// Where its configuration comes from, where that is elsewhere.

@@ -36,6 +36,9 @@ impl Route {
     /// The route of `path`, normalised by [`super::normal_path`].
     #[must_use]
     pub fn of(site: &Site, path: &str) -> Self {
+        if let Some(own) = site.segment.as_ref().and_then(|sdk| sdk.paths.route(path)) {
+            return own;
+        }
         let Some(below) = site.prefix.below(path) else {
             return if site.origin.is_some() { Self::Page } else { Self::Nothing };
         };

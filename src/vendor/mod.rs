@@ -20,7 +20,7 @@ pub use file::SdkFile;
 pub use generic::{Generic, Rule};
 pub use key::{BadWriteKey, REDACTED, WriteKey};
 pub use own::Own;
-pub use snippet::{Handover, SILENT, Snippet};
+pub use snippet::{Handover, Part, SILENT, Snippet};
 
 pub(crate) use own::replace;
 

@@ -13,6 +13,10 @@ pub struct Own<'o> {
     pub host: &'o str,
     /// Path below which our routes live.
     pub prefix: &'o str,
+    /// Path below which the SDK's events come.
+    pub events: &'o str,
+    /// The SDK has a path of its own beside the prefix: names of its parts don't say whose they are either.
+    pub renamed: bool,
     /// Pages are on another host of the site's domain: the SDK has to send cookies on purpose.
     pub elsewhere: bool,
     /// The key to hide; `None` where the site shows it.

@@ -23,6 +23,17 @@ pub struct Snippet {
     signed: bool,
 }
 
+/// What a snippet has of one vendor's SDK.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'p> {
+    /// Its function.
+    pub source: &'p str,
+    /// The key that browsers may know.
+    pub key: &'p str,
+    /// Path of the SDK, where it is not below the prefix.
+    pub sdk: Option<&'p str>,
+}
+
 /// The query of the script as a file that sends no page call.
 pub const SILENT: &str = "page=0";
 
@@ -51,14 +62,17 @@ pub struct Handover<'h> {
 const VISITOR_BYTES: usize = 256;
 
 impl Snippet {
-    /// The snippet of a site whose routes live below `prefix`: of each SDK its function and the key that
-    /// browsers may know. `own_cookies` keeps the SDKs from writing identity cookies of their own, and makes the edge's
+    /// The snippet of a site whose routes live below `prefix`. `own_cookies` keeps the SDKs from writing identity cookies of their own, and makes the edge's
     /// word the identity.
     #[must_use]
-    pub fn new(sdks: &[(&str, &str)], prefix: &str, page_call: bool, own_cookies: bool) -> Self {
-        let begin = |(source, key): &(&str, &str)| {
-            let mut begin = minify(source) + "({\"k\":";
-            push_json(&mut begin, key);
+    pub fn new(sdks: &[Part<'_>], prefix: &str, page_call: bool, own_cookies: bool) -> Self {
+        let begin = |part: &Part<'_>| {
+            let mut begin = minify(part.source) + "({\"k\":";
+            push_json(&mut begin, part.key);
+            if let Some(sdk) = part.sdk {
+                begin.push_str(",\"d\":");
+                push_json(&mut begin, sdk);
+            }
             begin.push_str(",\"b\":");
             begin.into()
         };
@@ -169,7 +183,8 @@ mod tests {
     use crate::identity::{AnonymousId, UserId};
 
     fn snippet() -> Snippet {
-        Snippet::new(&[(crate::vendor::segment::SNIPPET, "REDACTED")], "/seg", true, true)
+        let part = Part { source: crate::vendor::segment::SNIPPET, key: "REDACTED", sdk: None };
+        Snippet::new(&[part], "/seg", true, true)
     }
 
     #[test]

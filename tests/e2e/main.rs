@@ -38,6 +38,7 @@ mod redis;
 mod reload;
 mod rewriting;
 mod rudderstack;
+mod sdk_paths;
 mod shared_computer;
 mod signed_identity;
 mod slow_readers;

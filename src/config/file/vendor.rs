@@ -114,6 +114,21 @@ pub struct Segment {
     /// Where profiles come from that no store has.
     #[serde(default)]
     pub profiles_api: Option<ProfilesApi>,
+    /// Paths of the site that the SDK has beside those below the prefix.
+    #[serde(default)]
+    pub routes: SegmentRoutes,
+}
+
+/// Paths of a site that are its SDK's, and no pages.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentRoutes {
+    /// The SDK itself: `/a.js`.
+    #[serde(default)]
+    pub sdk: Option<String>,
+    /// Below this path it sends its events: `/c`.
+    #[serde(default)]
+    pub events: Option<String>,
 }
 
 fn default_generic_body() -> ByteSize {

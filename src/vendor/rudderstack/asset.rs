@@ -111,6 +111,8 @@ mod tests {
             scheme: "http",
             host: "shop.example:81",
             prefix: "/rs",
+            events: "/rs",
+            renamed: false,
             elsewhere: false,
             redact: Some(&key),
         };

@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::Asset;
+use super::path::SHORT_BUNDLES;
 use crate::collect::Object;
 use crate::vendor::{Own, replace};
 
@@ -28,7 +29,7 @@ pub fn rewrite(asset: &Asset, body: Vec<u8>, own: Own<'_>) -> Result<Vec<u8>, Ba
 
 /// The SDK falls back to its vendor's hosts when it does not find its way; these are its ways.
 fn script(mut body: Vec<u8>, own: Own<'_>) -> Vec<u8> {
-    let Own { scheme, host, prefix, .. } = own;
+    let Own { scheme, host, prefix, events, .. } = own;
     if let Some(at) = memmem::rfind(&body, b"//# sourceMappingURL=") {
         let starts_line = at == 0 || body.get(at - 1) == Some(&b'\n');
         let last_line = body
@@ -42,12 +43,14 @@ fn script(mut body: Vec<u8>, own: Own<'_>) -> Vec<u8> {
         // Its default protocol: the SDK reports on itself over it, whatever the settings say.
         body = replace(body, "\"https\"", "\"http\"");
     }
+    if own.renamed {
+        body = replace(body, "/analytics-next/bundles/", SHORT_BUNDLES);
+    }
     let body = replace(body, "https://cdn.segment.com", &format!("{scheme}://{host}{prefix}"));
     let body = replace(body, "cdn.segment.com", &format!("{host}{prefix}"));
-    let body =
-        replace(body, "https://api.segment.io/v1", &format!("{scheme}://{host}{prefix}/evs"));
-    let body = replace(body, "api.segment.io/v1", &format!("{host}{prefix}/evs"));
-    replace(body, "api.segment.io", &format!("{host}{prefix}/evs"))
+    let body = replace(body, "https://api.segment.io/v1", &format!("{scheme}://{host}{events}"));
+    let body = replace(body, "api.segment.io/v1", &format!("{host}{events}"));
+    replace(body, "api.segment.io", &format!("{host}{events}"))
 }
 
 /// Sends the SDK's events and its own metrics to us. What belongs to other integrations stays as
@@ -58,7 +61,7 @@ fn settings(body: &[u8], own: Own<'_>) -> Result<Vec<u8>, BadAsset> {
     let part = |object: &Object, name: &str| {
         object.get(name).and_then(|raw| read(raw.get()).ok()).unwrap_or_default()
     };
-    let events = format!("{}{}/evs", own.host, own.prefix);
+    let events = format!("{}{}", own.host, own.events);
 
     let mut integrations = part(&root, "integrations");
     let mut segment = part(&integrations, "Segment.io");
@@ -92,6 +95,8 @@ mod tests {
             scheme: "http",
             host: "shop.example:81",
             prefix: "/seg",
+            events: "/seg/evs",
+            renamed: false,
             elsewhere: false,
             redact: Some(&key),
         };
@@ -120,8 +125,18 @@ mod tests {
             r#"{"integrations":{"Other":{"n":1.0,"url":"https://api.segment.io/v1"},"Segment.io":{"apiKey":"REDACTED","apiHost":"shop.example:81/seg/evs","protocol":"http"}},"plan":{},"metrics":{"host":"shop.example:81/seg/evs","protocol":"http"}}"#
         );
         let key = WriteKey::parse("secretkey1").unwrap();
-        let own =
-            Own { scheme: "http", host: "h", prefix: "/s", elsewhere: false, redact: Some(&key) };
+        let own = Own {
+            scheme: "http",
+            host: "h",
+            prefix: "/s",
+            events: "/c",
+            renamed: true,
+            elsewhere: false,
+            redact: Some(&key),
+        };
+        let script = b"p=v+\"/analytics-next/bundles/\";h=\"api.segment.io/v1\"".to_vec();
+        let script = rewrite(&Asset::Sdk, script, own).unwrap();
+        assert_eq!(script, b"p=v+\"/bundles/\";h=\"h/c\"");
         assert!(rewrite(&Asset::Settings, b"<html>".to_vec(), own).is_err());
     }
 }

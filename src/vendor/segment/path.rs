@@ -2,6 +2,9 @@
 
 use crate::vendor::{REDACTED, WriteKey, is_safe};
 
+/// Where parts of the SDK are where it has a path of its own.
+pub(super) const SHORT_BUNDLES: &str = "/bundles/";
+
 /// A file of the SDK. What is not one of these never reaches the CDN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asset {
@@ -40,7 +43,8 @@ impl Asset {
             let given = rest.strip_suffix("/settings")?;
             return (is_safe(given) && !given.contains('/')).then_some(Self::Settings);
         }
-        if let Some(rest) = path.strip_prefix("/analytics-next/bundles/") {
+        let bundles = ["/analytics-next/bundles/", SHORT_BUNDLES];
+        if let Some(rest) = bundles.iter().find_map(|bundles| path.strip_prefix(bundles)) {
             return is_safe(rest).then(|| Self::Bundle(rest.into()));
         }
         let rest = path.strip_prefix("/next-integrations/")?;
@@ -94,6 +98,7 @@ mod tests {
                 "/assets/analytics-next/bundles/a.bundle.1.js",
                 "/analytics-next/bundles/a.bundle.1.js",
             ),
+            ("/assets/bundles/a.bundle.1.js", "/analytics-next/bundles/a.bundle.1.js"),
             (
                 "/next-integrations/integrations/x/2.0/x.dynamic.js.gz",
                 "/next-integrations/integrations/x/2.0/x.dynamic.js.gz",

@@ -1,6 +1,6 @@
 // What a page needs before the SDK has come: the same queue of stubs as the vendor's snippet
 // (@segment/snippet), plus the ids that HttpOnly cookies hide from scripts (identity.js, in front of this).
-// `edge` is made for each page: k write key as browsers may know it, b path of our routes, p page
+// `edge` is made for each page: k write key as browsers may know it, d path of the SDK where it has one of its own, b path of our routes, p page
 // call, r another one when a page comes back as it was left, q links may not say who somebody is, x variants by experiment, s the page was fetched ahead and their sight is to be told, and what identity.js says.
 // Lines that start with two slashes, and indents, are taken out when the site is loaded.
 var doorstep = window.doorstep = window.doorstep || {};
@@ -46,7 +46,8 @@ analytics.factory = function (method) {
 for (var i = 0; i < analytics.methods.length; i++) {
   analytics[analytics.methods[i]] = analytics.factory(analytics.methods[i]);
 }
-var base = location.protocol + "//" + location.host + edge.b;
+var host = location.protocol + "//" + location.host;
+var base = host + edge.b;
 var own = document.currentScript;
 var nonce = own && (own.nonce || own.getAttribute("nonce"));
 analytics.load = function (key, options) {
@@ -54,7 +55,7 @@ analytics.load = function (key, options) {
   script.async = true;
   script.setAttribute("data-global-segment-analytics-key", "analytics");
   if (nonce) script.setAttribute("nonce", nonce);
-  script.src = base + "/assets/sdk.js";
+  script.src = edge.d ? host + edge.d : base + "/assets/sdk.js";
   var first = document.getElementsByTagName("script")[0];
   if (first) first.parentNode.insertBefore(script, first);
   else document.head.appendChild(script);
