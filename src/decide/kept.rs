@@ -109,6 +109,18 @@ mod tests {
         assert_eq!(kept.write(), "menu:control");
     }
 
+    #[test]
+    fn a_cookie_names_so_many_experiments_at_most() {
+        let mut kept = Kept::default();
+        for number in 0..MAX_KEPT + 5 {
+            let key = ExperimentKey::parse(&format!("e{number}")).unwrap();
+            kept.keep(&key, "a", false);
+            assert_eq!(kept.variant(&key).is_some(), number < MAX_KEPT, "{number}");
+        }
+        let more = format!("{}~one:a~more:b", kept.write());
+        assert_eq!(Kept::read(&more), kept);
+    }
+
     proptest! {
         #[test]
         fn nonsense_is_nothing(text in "\\PC{0,300}") {

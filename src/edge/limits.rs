@@ -248,6 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn an_address_says_so_many_links_at_most() {
+        let limits = Limits::default();
+        let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let may = (0..2 * MOST_LINKS).filter(|_| limits.may_link(client)).count();
+        assert_eq!(may, usize::try_from(MOST_LINKS).unwrap());
+        assert!(limits.may_link(other));
+    }
+
+    #[test]
     fn bytes_of_a_client_are_bounded_and_who_sends_much_is_known() {
         let limits = Limits::default();
         let bounds = EventLimits { bytes_per_client: 1_000_000, ..NONE };

@@ -411,6 +411,27 @@ async fn a_page_that_is_prerendered_is_seen_once_it_is_shown() {
     assert_eq!(kinds, [r#""page" null"#, r#""track" "Experiment Viewed""#]);
 }
 
+/// A page that comes back from the browser's back/forward cache, as its scripts hear of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_comes_back_counts_once_more_where_that_is_wanted() {
+    for (restored, pages) in [(true, 2), (false, 1)] {
+        let (vendor, origin) =
+            (Vendor::real().await, Server::start(|_| Reply::html("<head></head>x")).await);
+        let option = format!("inject: {{ restored_pages: {restored} }}");
+        let edge = Setup::new(origin.port).vendor(vendor.port()).site(&option).start().await;
+        let back = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))";
+        let steps = json!([
+            { "open": "/", "until": "/seg/evs/p", "when": "window.analytics && analytics.initialized === true" },
+            { "run": back },
+            { "run": "analytics.track('After')", "until": "/seg/evs/t", "quiet": true },
+        ]);
+        visit(&edge, steps).await;
+        let events = vendor.until(pages + 1).await;
+        let seen = events.iter().filter(|event| event["type"] == "page").count();
+        assert_eq!((seen, events.len()), (pages, pages + 1), "{restored}");
+    }
+}
+
 /// Nothing of ours fails on a page that demands trusted types.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_demands_trusted_types_gets_no_snippet() {

@@ -211,3 +211,45 @@ async fn a_hand_over_loses_no_request() {
     assert!(good.load(Ordering::SeqCst) > 100);
     assert_eq!(bad.load(Ordering::SeqCst), 0, "of {}", good.load(Ordering::SeqCst));
 }
+
+#[tokio::test]
+async fn a_node_leaves_when_the_time_to_drain_is_over_and_its_admin_listener_last() {
+    let origin = Server::start(|_| Reply(vec![Piece::Wait(Arc::new(Notify::new()))])).await;
+    let mut edge = Setup::new(origin.port).node("shutdown: { drain: 2s }").start().await;
+    let mut connection = Connection::open(edge.port).await;
+    connection.write(edge.request("GET", "/").bytes()).await;
+    origin.until("/", 1).await;
+    edge.signal(Signal::SIGTERM);
+    let port = edge.port;
+    eventually("nobody comes any more", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err().then_some(())
+    })
+    .await;
+    assert_eq!(edge.operator("/readyz").await.status, 503, "its operator still hears of it");
+    assert!(edge.ended().await.success());
+    assert!(edge.log().contains("the time to drain is over"), "{}", edge.log());
+    assert!(connection.answer("GET").await.is_none_or(|answer| answer.status >= 500));
+}
+
+/// As under `WatchdogSec=`.
+#[tokio::test]
+async fn systemd_hears_from_a_node_while_its_threads_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let setup = Setup::new(1).env("NOTIFY_SOCKET", path.to_str().unwrap());
+    let mut edge = setup.env("WATCHDOG_USEC", "400000").start().await;
+    let mut heard = Vec::new();
+    let mut alive = 0;
+    while alive < 3 {
+        let mut bytes = [0; 1024];
+        let received = tokio::time::timeout(crate::support::PATIENCE, socket.recv(&mut bytes));
+        let length = received.await.expect("systemd hears of it").unwrap();
+        let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        alive += usize::from(told.contains("WATCHDOG=1"));
+        heard.push(told);
+    }
+    assert!(heard.iter().any(|told| told.contains("READY=1")), "{heard:?}");
+    edge.signal(Signal::SIGTERM);
+    assert!(edge.ended().await.success());
+}

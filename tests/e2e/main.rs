@@ -48,5 +48,6 @@ mod sub_domain;
 #[allow(unreachable_pub, reason = "written as a library: what is public is for the tests above")]
 mod support;
 mod tls;
+mod trying;
 mod unit;
 mod variations;

@@ -381,3 +381,30 @@ async fn a_slow_origin_is_given_up_after_its_time() {
     let edge = Setup::new(origin.port).origin("read_timeout: 300ms").start().await;
     assert_eq!(edge.get("/").await.status, 504);
 }
+
+/// As servers do that keep a connection for a few seconds: the request and its end cross.
+#[tokio::test]
+async fn a_connection_that_the_origin_closes_just_then_costs_no_page() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap().port();
+    // Each of its connections answers once, and closes when it is asked again.
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 8192];
+                if connection.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                    connection.write_all(answer).await.unwrap();
+                    let _ = connection.read(&mut bytes).await;
+                }
+            });
+        }
+    });
+    let edge = Setup::new(at).start().await;
+    for _ in 0..4 {
+        let page = edge.get("/").await;
+        assert_eq!((page.status, &*page.text()), (200, "ok"));
+    }
+    assert_eq!(edge.request("POST", "/").body("x").send().await.status, 502);
+    assert_eq!(edge.request("POST", "/").body("x").send().await.status, 200);
+}

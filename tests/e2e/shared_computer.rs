@@ -176,6 +176,28 @@ async fn the_next_user_gets_nothing_of_the_last_ones_with_segment() {
     bob_is_nobody_else(&vendor.until(7).await);
 }
 
+/// The group that the SDK keeps, and the variants that the browser has kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_group_and_the_kept_variants_go_with_the_user() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let experiment = "experiments: [{ key: price, route: /, variants: [{ name: short }] }]";
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port()).site(experiment)).await;
+    let kept = "({ group: localStorage.ajs_group_id || null, of: localStorage.ajs_group_properties || null })";
+    let sdk = &SEGMENT;
+    let steps = json!([
+        sdk.open("/"),
+        sdk.run("SDK.identify('ann')", &[sdk.identify]),
+        { "run": "analytics.group('acme', { size: 7 })", "until": "/seg/evs/g", "value": kept },
+        sdk.open("/logout"),
+        { "run": "1", "value": kept },
+    ]);
+    let story = visit(&edge, steps).await;
+    assert_eq!(story.value(2), &json!({"group": "\"acme\"", "of": "{\"size\":7}"}));
+    assert!(story.cookie(2, "doorstep_experiments").is_some());
+    assert_eq!(story.value(4), &json!({"group": null, "of": null}));
+    assert_eq!(story.cookie(4, "doorstep_experiments"), None);
+}
+
 /// What the profile has no more is not handed over any more, nor kept from before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trait_that_is_gone_is_gone_from_the_browser() {

@@ -133,3 +133,52 @@ pub(super) fn map(entries: impl IntoIterator<Item = (String, Value)>) -> Value {
     }
     Value::Map(Map { map: Arc::new(map) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::Place;
+
+    struct Asked([(&'static str, &'static str); 2]);
+
+    impl RequestFacts for Asked {
+        fn method(&self) -> &'static str {
+            "GET"
+        }
+        fn path(&self) -> &'static str {
+            "/"
+        }
+        fn query(&self) -> &'static str {
+            ""
+        }
+        fn headers(&self) -> Vec<(String, String)> {
+            self.0.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        }
+        fn place(&self) -> Option<Place> {
+            None
+        }
+    }
+
+    #[test]
+    fn phones_and_tablets_are_told_by_what_they_send() {
+        let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148 Safari/604.1";
+        let ipad = "Mozilla/5.0 (iPad; CPU OS 12_5 like Mac OS X) AppleWebKit/605.1.15 Version/12.1.2 Mobile/15E148 Safari/604.1";
+        let pixel = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 Chrome/142.0.0.0 Mobile Safari/537.36";
+        let tab =
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36";
+        let desktop =
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36";
+        for (agent, hint, expected) in [
+            (iphone, "", "phone"),
+            (pixel, "?1", "phone"),
+            (ipad, "", "tablet"),
+            (tab, "?0", "tablet"),
+            (desktop, "?0", "desktop"),
+            (desktop, "?1", "phone"),
+            ("", "", "desktop"),
+        ] {
+            let asked = Asked([("user-agent", agent), ("sec-ch-ua-mobile", hint)]);
+            assert_eq!(device(&asked), expected, "{agent} {hint}");
+        }
+    }
+}

@@ -26,14 +26,16 @@ pub struct Setup {
     origin_more: String,
     vendor_yaml: Option<String>,
     file_kib: Option<u32>,
+    env: Vec<(&'static str, String)>,
     logs: Logs,
     more_sites: String,
 }
 
 /// What becomes of what the edge says.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub enum Logs {
     /// The test can look at it.
+    #[default]
     Kept,
     /// It can't be written: the disk is full.
     Full,
@@ -57,6 +59,7 @@ impl Setup {
             vendor_yaml: None,
             file_kib: None,
             logs: Logs::Kept,
+            env: Vec::new(),
             more_sites: String::new(),
         }
     }
@@ -85,6 +88,11 @@ impl Setup {
     /// No file of the process may grow larger: for it the disk is full then.
     pub fn file_kib(mut self, most: u32) -> Self {
         self.file_kib = Some(most);
+        self
+    }
+    /// A variable of its environment.
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.into()));
         self
     }
     /// What becomes of its logs.
@@ -132,6 +140,7 @@ impl Setup {
             true => node.replace("events: {", "events: { per_client: 0, bytes_per_client: 0,"),
             false => format!("{node}events: {{ per_client: 0, bytes_per_client: 0 }}\n"),
         };
+        let usual_end = if node.contains("shutdown:") { "" } else { "shutdown: { drain: 10s }\n" };
         let origin = match origin.as_str() {
             "none" => "none".to_owned(),
             at => format!("{{ address: '{at}'{origin_more} }}"),
@@ -140,8 +149,7 @@ impl Setup {
         format!(
             "listeners: {}\nadmin: {{ address: '127.0.0.1:{admin}' }}\nthreads: 2\n\
              data: {{ path: {folder}/data, size: 64MiB }}\n\
-             shutdown: {{ drain: 10s }}\n\
-             {node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {origin}\n  \
+             {usual_end}{node}sites:\n- name: shop\n  hosts: {hosts}\n  origin: {origin}\n  \
              {vendor}\n{site}{more_sites}",
             listeners.replace("PORT", &port.to_string()),
         )
@@ -186,7 +194,7 @@ impl Setup {
         }
         let file = folder.path().join("doorstep.yaml");
         std::fs::write(&file, yaml).expect("written");
-        Edge::start(port, admin, folder, file, None, Logs::Kept).await
+        Edge::start(port, admin, folder, file, Process::default()).await
     }
 
     pub async fn start(self) -> Edge {
@@ -194,8 +202,17 @@ impl Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("doorstep.yaml");
         std::fs::write(&file, self.yaml(port, admin, folder.path())).expect("written");
-        Edge::start(port, admin, folder, file, self.file_kib, self.logs).await
+        let process = Process { file_kib: self.file_kib, logs: self.logs, env: self.env };
+        Edge::start(port, admin, folder, file, process).await
     }
+}
+
+/// How a process is started.
+#[derive(Default)]
+struct Process {
+    file_kib: Option<u32>,
+    logs: Logs,
+    env: Vec<(&'static str, String)>,
 }
 
 /// A running edge. Dropping it ends it and checks that nothing in it has panicked.
@@ -214,8 +231,7 @@ impl Edge {
         admin: u16,
         folder: tempfile::TempDir,
         file: PathBuf,
-        file_kib: Option<u32>,
-        logs: Logs,
+        Process { file_kib, logs, env }: Process,
     ) -> Self {
         let mut command = match file_kib {
             Some(most) => {
@@ -230,6 +246,7 @@ impl Edge {
             .args(["run", "--config"])
             .arg(&file)
             .env("RUST_LOG", "info")
+            .envs(env)
             .stdin(Stdio::null())
             .stdout(output(logs))
             .stderr(output(logs))
@@ -297,7 +314,7 @@ impl Edge {
         std::fs::write(&file, yaml.replace(&old, &new)).expect("written");
         let (port, admin) = (self.port, self.admin);
         drop(self);
-        Self::start(port, admin, kept, file, None, Logs::Kept).await
+        Self::start(port, admin, kept, file, Process::default()).await
     }
 
     /// The processes that serve this edge's configuration: itself, and whoever has followed it.
