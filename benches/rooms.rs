@@ -176,7 +176,7 @@ fn markup() -> Markup {
         script: snippet.script(Handover {
             visitor: &visitor,
             ended: None,
-            says: true,
+            says: Some(1_795_852_813_644),
             traits: Some(&traits),
             flags: &serde_json::Map::new(),
             ahead: false,
@@ -258,7 +258,7 @@ fn snippet(c: &mut Criterion) {
     let handover = Handover {
         visitor: &visitor,
         ended: None,
-        says: true,
+        says: Some(1_795_852_813_644),
         traits: Some(&traits),
         flags: &traits,
         ahead: false,

@@ -38,7 +38,7 @@ impl ServeHttp for Shop {
             (Method::POST, "/order") => {
                 page(StatusCode::OK, "Thank you", "<p id=thanks>Your order has been placed.")
             }
-            (Method::GET | Method::HEAD, "/cup.svg") => {
+            (Method::GET | Method::HEAD, "/cup.svg" | "/favicon.ico") => {
                 answer(StatusCode::OK, "image/svg+xml", CUP.into())
             }
             _ => page(StatusCode::NOT_FOUND, "Not found", "<p>There is no such page."),

@@ -94,6 +94,9 @@ impl Edge {
         let profile = lookup.as_ref().and_then(Lookup::known);
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
         let given = page.given.get_or_insert_with(|| Box::new(Given::of(site, request)));
+        if who.resets {
+            given.keep_nothing();
+        }
         let mut trace = given.explains().then(Trace::new);
         let html = page.form.can_change();
         let wants = Wants { html, page: page.form.is_page(), safe: page.safe };

@@ -16,7 +16,7 @@ use super::answer::{Answer, read_body};
 use super::confirm::{Confirmation, Said};
 use super::context::Context;
 use super::limits::To;
-use super::settle::{end_traits, settle, signed};
+use super::settle::{end_reset, end_traits, settle, signed};
 use super::source::{Source, source};
 use super::who::Who;
 use crate::collect::{Lane, Sender, SpoolError};
@@ -121,7 +121,8 @@ impl Edge {
         let leaves: usize = enriched.parcels.iter().map(|parcel| parcel.body.len()).sum();
         let sender = self.limits.add(client, leaves.saturating_sub(body.len()));
         let asked = (kind, request, sender);
-        self.deliver(context, site, &sdk.lane, asked, (&who, &confirmation), enriched).await
+        let answer = self.deliver(context, site, &sdk.lane, asked, (&who, &confirmation), enriched);
+        answer.await.with_cookies(end_reset(site, context, &who))
     }
 
     /// The body of an event, or of several, without its coding.

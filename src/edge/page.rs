@@ -24,12 +24,13 @@ use super::response::{
     Changed, charset, cookie_lines, drop_hop_headers, is_fixed, is_html, is_page, promote_cookies,
     vary,
 };
-use super::settle::{end_traits, settle};
+use super::settle::{end_reset, end_traits, settle};
 use super::who::named;
 use crate::decide::{Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
 use crate::html::{Coding, Title};
 use crate::identity::{OtherCookie, Visitor, cookie, cookie_value};
+use crate::profile::now_millis;
 use crate::site::Site;
 use crate::telemetry::Personalization;
 use crate::upstream::Upstream;
@@ -366,7 +367,8 @@ impl Edge {
         let who = who.minted(site);
         let visitor = &who.visitor;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        changed.cookies = site.identity.keep(visitor, host, secure);
+        changed.cookies = end_reset(site, context, &who);
+        changed.cookies.extend(site.identity.keep(visitor, host, secure));
         let get = session.req_header().method != Method::HEAD;
         if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
             decision.without_page(&site.rules);
@@ -407,7 +409,7 @@ impl Edge {
         let handover = Handover {
             visitor,
             ended: who.ended.at(),
-            says: true,
+            says: Some(now_millis()),
             traits: handed.traits.as_ref(),
             flags: &handed.flags,
             ahead: tells_later,
@@ -504,7 +506,7 @@ fn trait_cookies(
 
 /// Nothing about the visitor: where the site wants it, the cookies that end what was known.
 fn no_identity(site: &Site, session: &Session, context: &Context) -> Vec<String> {
-    let known = named(site, session.req_header()).0 != Visitor::default();
+    let known = named(site, session.req_header()).visitor != Visitor::default();
     if site.consent.clear_cookies && known {
         let (host, secure) = (context.authority.as_str(), context.client.secure);
         let mut lines = site.identity.forget(&[], host, secure);

@@ -54,6 +54,11 @@ impl Given {
         self.preview.as_ref().is_some_and(|preview| preview.explain)
     }
 
+    /// The variants go that the browser has kept: they are somebody else's.
+    pub(super) fn keep_nothing(&mut self) {
+        (self.kept, self.kept_text) = (Kept::default(), String::new());
+    }
+
     /// The variants that the visitor has by now.
     pub(super) fn kept(&self) -> &Kept {
         &self.kept

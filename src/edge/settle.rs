@@ -4,7 +4,7 @@ use pingora::http::RequestHeader;
 
 use super::confirm::{Said, signature};
 use super::context::Context;
-use super::who::{Who, named};
+use super::who::{RESET, Who, named};
 use crate::decide::{Consent, KEPT};
 use crate::identity::{AnonymousId, Ended, UserId, Visitor, Vouch};
 use crate::profile::now_millis;
@@ -35,7 +35,7 @@ pub(super) fn settle(
         }
         // What has to go does not depend on what is allowed.
         Said::Nobody => {
-            let named = named(site, request).0.user.is_some() || signature(request).is_some();
+            let named = named(site, request).visitor.user.is_some() || signature(request).is_some();
             named.then(|| goes(site, context, who))
         }
     }
@@ -110,6 +110,21 @@ pub(super) fn end(site: &Site, context: &Context, who: &Who, lines: &mut Vec<Str
         lines.extend(site.identity.end([KEPT].into_iter(), host, secure));
     }
     ended
+}
+
+/// Set-Cookie values that end the identity which the browser's own script has ended, if it has just now.
+pub(super) fn end_reset(site: &Site, context: &Context, who: &Who) -> Vec<String> {
+    let mut lines = Vec::new();
+    if who.resets {
+        if who.consent == Consent::Denied {
+            lines.extend(end_traits(site, context));
+        } else {
+            end(site, context, who, &mut lines);
+        }
+        let (host, secure) = (context.authority.as_str(), context.client.secure);
+        lines.extend(site.identity.end([RESET].into_iter(), host, secure));
+    }
+    lines
 }
 
 /// The edge's signature that the browser is its user, as a line of Set-Cookie; until `until`, where an older one is

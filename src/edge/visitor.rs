@@ -11,11 +11,12 @@ use super::confirm::Confirmation;
 use super::context::{AssetWay, Context, Lead};
 use super::decide::Handed;
 use super::event::preflight;
-use super::settle::{end, end_traits, settle};
+use super::settle::{end, end_reset, end_traits, settle};
 use super::source::{Source, is_asked_by_the_site, is_of_this_page, source};
-use super::who::Who;
+use super::who::{RESET, Who};
 use crate::decide::Consent;
 use crate::identity::{Confirmed, OtherCookie};
+use crate::profile::now_millis;
 use crate::site::Site;
 use crate::vendor::rudderstack::wanted;
 use crate::vendor::{Handover, SILENT};
@@ -74,6 +75,7 @@ impl Edge {
         let visitor = &who.visitor;
         let handed = self.client_traits(session, context, site, (&who, &known)).await;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
+        cookies.extend(end_reset(site, context, &who));
         if visitor.minted {
             cookies.extend(site.identity.keep(visitor, host, secure));
         }
@@ -82,7 +84,7 @@ impl Edge {
         let script = snippet.script(Handover {
             visitor,
             ended,
-            says: true,
+            says: Some(now_millis()),
             traits,
             flags,
             ahead: false,
@@ -144,6 +146,7 @@ impl Edge {
         } else {
             end(site, context, &who, &mut cookies);
         }
+        cookies.extend(site.identity.end([RESET].into_iter(), host, secure));
         Answer::json(StatusCode::OK, &serde_json::json!({ "success": true }))
             .with_cookies(cookies)
             .with_cors(origin)
@@ -229,7 +232,7 @@ impl Edge {
         let handover = Handover {
             visitor: &who.visitor,
             ended: who.ended.at(),
-            says,
+            says: says.then(now_millis),
             traits: handed.traits.as_ref(),
             flags: &handed.flags,
             ahead: false,

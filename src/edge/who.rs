@@ -24,19 +24,31 @@ pub(super) struct Who {
     pub(super) consent: Consent,
     /// Identities that have ended in this browser.
     pub(super) ended: Ended,
+    /// The browser's own script has ended the last of them just now, and this may be the first that the edge hears of it.
+    pub(super) resets: bool,
+}
+
+/// Whom a request names, whatever the visitor allows.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) visitor: Visitor,
+    /// What has ended in this browser.
+    pub(super) ended: Ended,
+    /// Its script has ended the last identity just now.
+    pub(super) resets: bool,
 }
 
 impl Edge {
     /// Who asks.
     pub(super) fn who(&self, site: &Site, request: &RequestHeader, context: &Context) -> Who {
-        let (named, ended) = named(site, request);
+        let Named { visitor: named, ended, resets } = named(site, request);
         let consent = self.consent(site, &named, request, context);
         let visitor = match consent {
             Consent::Given => named,
             Consent::Limited => Visitor { user: None, ..named },
             Consent::Denied => Visitor::default(),
         };
-        Who { visitor, consent, ended }
+        Who { visitor, consent, ended, resets }
     }
 }
 
@@ -54,24 +66,32 @@ impl Who {
 }
 
 static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ENDED));
+/// The cookie by which a page's script says that the identity ends: its call of `{prefix}/reset` may come behind the
+/// request for the next page.
+pub(super) const RESET: &str = "doorstep_reset";
+static RESETS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(RESET));
 
 /// Whom the request's cookies name, whatever the visitor allows, and what has ended. An id that was ended counts as
 /// none, wherever it has come back from.
-pub(super) fn named(site: &Site, request: &RequestHeader) -> (Visitor, Ended) {
+pub(super) fn named(site: &Site, request: &RequestHeader) -> Named {
     let cookies = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let visitor = guard(Feature::Identity, || read(&site.identity.names, cookies));
     let mut visitor = visitor.unwrap_or_default();
     // Hardly any browser has the mark: one look finds out.
-    let cookies = request.headers.get_all(header::COOKIE);
-    let marked = cookies.iter().any(|line| MARK.find(line.as_bytes()).is_some());
-    let ended = if marked {
-        Ended::read_all(values(cookies, ENDED), now_millis())
+    let all = || request.headers.get_all(header::COOKIE);
+    let has = |name: &Finder<'_>| all().iter().any(|line| name.find(line.as_bytes()).is_some());
+    let mut ended = if has(&MARK) {
+        Ended::read_all(values(all(), ENDED), now_millis())
     } else {
         Ended::default()
     };
-    if visitor.anonymous.as_ref().is_some_and(|id| ended.has(id)) {
+    let resets = has(&RESETS) && values(all(), RESET).next().is_some();
+    if resets {
+        ended = ended.with(visitor.anonymous.as_ref(), now_millis());
+    }
+    if resets || visitor.anonymous.as_ref().is_some_and(|id| ended.has(id)) {
         // So did whoever stands beside it: an answer from before has brought both back, and they go again.
         visitor = Visitor { conflicts: Conflicts::ALL, ..Visitor::default() };
     }
-    (visitor, ended)
+    Named { visitor, ended, resets }
 }

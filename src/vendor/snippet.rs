@@ -44,8 +44,9 @@ pub struct Handover<'h> {
     pub visitor: &'h Visitor,
     /// When an identity has ended in this browser, in milliseconds since 1970: what the SDK keeps from before goes.
     pub ended: Option<i64>,
-    /// The edge says who the visitor is, or that it is nobody. Otherwise what the browser has stays.
-    pub says: bool,
+    /// When the edge says who the visitor is, or that it is nobody: now, in milliseconds since 1970. `None`: what the
+    /// browser has stays.
+    pub says: Option<i64>,
     /// Client traits by name, all that there are. `None`: what the page has from before stays.
     pub traits: Option<&'h Map<String, Value>>,
     /// Variants by experiment.
@@ -112,8 +113,11 @@ impl Snippet {
         if self.restored {
             own.push_str(",\"r\":true");
         }
-        let says = self.own_cookies && handover.says;
-        own.push_str(if says { ",\"c\":true" } else { ",\"c\":false" });
+        own.push_str(",\"c\":");
+        match handover.says.filter(|_| self.own_cookies) {
+            Some(at) => own.push_str(&at.to_string()),
+            None => own.push_str("false"),
+        }
         if self.signed {
             own.push_str(",\"q\":true");
         }
@@ -199,7 +203,7 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             ended: None,
-            says: true,
+            says: Some(5),
             traits: traits.as_object(),
             flags: &Map::new(),
             ahead: false,
@@ -235,7 +239,7 @@ mod tests {
         let script = snippet().script(Handover {
             visitor: &visitor,
             ended: None,
-            says: true,
+            says: Some(5),
             traits: None,
             flags: &Map::new(),
             ahead: false,
@@ -243,6 +247,6 @@ mod tests {
             page_call: true,
         });
         let script = script.text();
-        assert!(script.ends_with(r#"})({"k":"REDACTED","b":"/seg","p":true,"c":true});"#));
+        assert!(script.ends_with(r#"})({"k":"REDACTED","b":"/seg","p":true,"c":5});"#));
     }
 }

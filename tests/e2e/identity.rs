@@ -142,7 +142,7 @@ async fn reset_ends_both_cookies_for_the_sites_own_pages_alone() {
         assert_eq!(reset.status, 200);
         let lines = reset.all("set-cookie");
         let ends = lines.iter().filter(|line| line.contains("Max-Age=0"));
-        assert_eq!((lines.len(), ends.count()), (5, 4));
+        assert_eq!((lines.len(), ends.count()), (7, 6));
         assert!(lines.iter().all(|line| line.contains("HttpOnly")));
     }
     // A link on another page logs nobody out, also where the browser says little.

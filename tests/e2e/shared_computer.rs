@@ -176,6 +176,150 @@ async fn the_next_user_gets_nothing_of_the_last_ones_with_segment() {
     bob_is_nobody_else(&vendor.until(7).await);
 }
 
+/// Another tab logs the user out: what it does to cookies and localStorage, this one finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_left_open_brings_nobody_back() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port())).await;
+    let sdk = &SEGMENT;
+    let elsewhere = "(async () => { const tab = document.createElement('iframe'); tab.src = '/'; document.body.append(tab); \
+         for (;;) { const sdk = tab.contentWindow.analytics; \
+         if (sdk && sdk.initialized === true) { sdk.reset(); return; } await new Promise((done) => setTimeout(done, 20)); } })()";
+    let steps = json!([
+        sdk.open("/"),
+        sdk.run("SDK.identify('ann')", &[sdk.identify]),
+        sdk.open("/"),
+        { "run": elsewhere, "until": "/seg/reset" },
+        { "run": "analytics.track('Clicked')", "until": sdk.track, "value": sdk.state },
+        sdk.open("/"),
+    ]);
+    let story = visit(&edge, steps).await;
+    is_anns(story.value(2));
+    assert_eq!(story.value(4)["user"], Value::Null);
+    is_nobodys(story.value(5));
+    let events = vendor.until(6).await;
+    let clicked = events.iter().find(|event| event["event"] == "Clicked").unwrap();
+    assert_eq!(clicked["userId"], Value::Null, "{clicked}");
+}
+
+/// The browser shows an old page as it has kept it, with the snippet that it had then.
+async fn a_page_from_before_tells_nothing(edge: &Edge, sdk: &Sdk) {
+    let goes = |to: &str| json!({ "run": format!("setTimeout(() => history.go({to}))"), "until": sdk.page });
+    let state = |query: &str| {
+        let there = format!("{} && location.search === '{query}'", sdk.loaded);
+        json!({ "when": there, "value": sdk.state })
+    };
+    let steps = json!([
+        sdk.open("/?new"),
+        sdk.run("SDK.identify('ann', { shoe: 44 })", &[sdk.identify]),
+        sdk.open("/?ann"),
+        state("?ann"),
+        // A page from before the login takes nothing away.
+        goes("-1"),
+        state("?new"),
+        goes("1"),
+        state("?ann"),
+        sdk.run("SDK.track('Logged Out'); SDK.reset()", &["/seg/reset", sdk.track]),
+        sdk.open("/?out"),
+        // Nor does one from before the logout bring anybody back.
+        goes("-1"),
+        state("?ann"),
+        sdk.open("/?next"),
+        state("?next"),
+    ]);
+    let story = visit(edge, steps).await;
+    is_anns(story.value(3));
+    let before = story.value(5);
+    assert_eq!((&before["user"], &before["traits"]["shoe"]), (&json!("ann"), &json!(44)));
+    assert_eq!(story.value(7)["traits"]["shoe"], 44);
+    let old = story.value(11);
+    assert_eq!(old["plan"], "gold", "it is the old page");
+    assert_eq!((&old["user"], &old["traits"]), (&Value::Null, &json!({})), "{old}");
+    is_nobodys(story.value(13));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_from_before_tells_nothing_with_segment() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port())).await;
+    a_page_from_before_tells_nothing(&edge, &SEGMENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_from_before_tells_nothing_with_rudderstack() {
+    let (vendor, origin) = (Vendor::rudderstack().await, origin().await);
+    let edge = shop(rudderstack(origin.port, &vendor)).await;
+    a_page_from_before_tells_nothing(&edge, &RUDDERSTACK).await;
+}
+
+/// As sites do it: the next page is asked for at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_follows_a_reset_at_once_is_nobodys() {
+    let (vendor, origin) = (Vendor::real().await, origin().await);
+    let edge = shop(Setup::new(origin.port).vendor(vendor.port())).await;
+    let sdk = &SEGMENT;
+    let mut steps = vec![sdk.open("/")];
+    for round in 0..4 {
+        let leave =
+            format!("setTimeout(() => {{ analytics.reset(); location.href = '/?{round}' }})");
+        let there = format!("{} && location.search === '?{round}'", sdk.loaded);
+        steps.extend([
+            sdk.run("SDK.identify('ann')", &[sdk.identify]),
+            sdk.open("/"),
+            json!({ "run": leave }),
+            // Until the call of the page before has been answered, too.
+            json!({ "when": there, "quiet": true, "value": sdk.state }),
+        ]);
+    }
+    let story = visit(&edge, json!(steps)).await;
+    for round in 0..4 {
+        is_anns(story.value(4 * round + 2));
+        is_nobodys(story.value(4 * round + 4));
+        assert_eq!(story.cookie(4 * round + 4, "ajs_user_id"), None, "{round}");
+    }
+}
+
+/// A page's script says that the identity ends, and its call is still on its way.
+#[tokio::test]
+async fn the_next_request_ends_what_a_script_has_ended() {
+    let origin = Server::start(|_| Reply::html("<head></head><p id=plan>none</p>")).await;
+    let experiment = "experiments: [{ key: price, route: /, variants: [{ name: short }] }]";
+    for signed in [false, true] {
+        let keys = format!(
+            "signing_keys: [0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef]\nidentity: {{ signed: {signed} }}"
+        );
+        let edge = shop(Setup::new(origin.port).site(experiment).site(&keys)).await;
+        let says = "ajs_user_id=ann; ajs_anonymous_id=a-1; doorstep_experiments=price:short*; doorstep_reset=1";
+        let page = edge.request("GET", "/").header("Accept", "text/html").header("Cookie", says);
+        let page = page.send().await;
+        assert!(page.text().contains("<p id=plan>none") && !page.text().contains("\"ann\""));
+        let mut jar = Jar(says
+            .split("; ")
+            .map(|pair| pair.split_once('=').unwrap())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect());
+        jar.take(&page);
+        assert!(
+            !jar.0.contains_key("ajs_user_id") && !jar.0.contains_key("doorstep_reset"),
+            "{jar:?}"
+        );
+        assert_ne!(jar.0["ajs_anonymous_id"], "a-1");
+        assert_eq!(
+            jar.0["doorstep_experiments"], "price:short",
+            "of the new browser, not told yet"
+        );
+        assert!(jar.0.contains_key("doorstep_ended"));
+        // What was made before does not bring the user back; a login behind the end counts.
+        let event = |body: Value| edge.event("i", &body).header("Cookie", says);
+        let late = event(json!({"userId": "ann", "anonymousId": "a-1"})).send().await;
+        assert!(late.all("set-cookie").iter().all(|line| !line.starts_with("ajs_user_id=ann")));
+        let login = event(json!({"userId": "bob", "anonymousId": "b-2"})).send().await;
+        let cookies = login.all("set-cookie");
+        assert!(cookies.iter().any(|line| line.starts_with("ajs_user_id=bob")), "{cookies:?}");
+        assert!(cookies.iter().any(|line| line.starts_with("doorstep_reset=;")), "{cookies:?}");
+    }
+}
+
 /// The group that the SDK keeps, and the variants that the browser has kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_group_and_the_kept_variants_go_with_the_user() {

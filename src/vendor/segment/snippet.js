@@ -64,13 +64,17 @@ analytics.load = function (key, options) {
 analytics._writeKey = edge.k;
 analytics._cdn = base + "/assets";
 analytics.SNIPPET_VERSION = "5.2.1";
-if (edge.a) analytics.setAnonymousId(stored("ajs_anonymous_id") || edge.a);
+var id = stored("ajs_anonymous_id") || !old && edge.a;
+if (edge.a && id) analytics.setAnonymousId(id);
 analytics.on("reset", function () {
+  // The next page may be asked for before the edge hears of it: it ends the identity as well.
+  mark();
   if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
 });
 var options = {};
 // The edge keeps the identity cookies: the SDK must not write readable ones beside them.
-if (edge.c) options.storage = { stores: ["localStorage", "memory"] };
+// Nor keep an id of its own that another page has ended: memory is for where there is nothing else.
+if (edge.c) options.storage = { stores: [keeps() ? "localStorage" : "memory"] };
 if (edge.q) options.useQueryString = false;
 analytics.load(edge.k, options);
 // Of a page that was made ready ahead the edge hears which variants are seen once it is shown.
