@@ -17,7 +17,7 @@ use std::ops::Range;
 use find::Finding;
 use interest::Interest;
 use kind::{Kind, is_plain_in_svg, label};
-pub(super) use long::{Kind as LongKind, Long};
+pub(super) use long::{Held, Kind as LongKind, Long, MAX_HELD};
 use made::{AtEnd, Made};
 pub(super) use odd::{Script, end_of_odd_text, next_odd};
 pub(super) use patches::{Patches, Went};
@@ -44,7 +44,7 @@ pub(super) struct Seeker {
     text: Option<&'static str>,
     svg: Svg,
     /// Bytes that are not through.
-    held: Vec<u8>,
+    held: Held,
     changed: usize,
     /// Where in the page the first of them is.
     from: usize,
@@ -101,23 +101,6 @@ pub(super) struct Left {
     pub(super) changed: usize,
 }
 
-/// A longer tag or comment is not held, in bytes: what is in it is not looked at.
-pub(super) const MAX_HELD: usize = 256 * 1024;
-
-/// Whether something long is held that does not end in `bytes`, which are held as well then: it ends with `>`.
-/// So it is not read anew with every piece of it.
-pub(super) fn waits(held: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    let waits = (LONG..MAX_HELD).contains(&held.len())
-        && held.len() + bytes.len() < MAX_HELD
-        && memchr::memchr(b'>', bytes).is_none();
-    if waits {
-        held.extend_from_slice(bytes);
-    }
-    waits
-}
-
-const LONG: usize = 4096;
-
 /// The part of a page that is being looked at.
 struct Part<'p, 'o> {
     page: &'p [u8],
@@ -168,7 +151,7 @@ impl Seeker {
             emptying: false,
             text: None,
             svg: Svg::Outside,
-            held: Vec::new(),
+            held: Held::default(),
             changed: 0,
             from: 0,
             places: None,
@@ -193,7 +176,7 @@ impl Seeker {
     /// Adds to `out` what is not through where the page ends here. Elements that are open end with it, unless that is in
     /// the middle of a tag or of a script: there nothing can be put in.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) {
-        let held = std::mem::take(&mut self.held);
+        let held = self.held.take();
         if self.unfinished > 0 {
             // The next time it may be longer.
             self.places = None;
@@ -212,21 +195,22 @@ impl Seeker {
     }
 
     /// What is left for the parser.
-    pub(super) fn left(self) -> Left {
+    pub(super) fn left(mut self) -> Left {
         let unfinished = self.tree.ends().fold(0, |edits, end| edits | end.edits);
         let is_left = |number: u64, sought: &Sought| sought.open || unfinished & number != 0;
         let left = self.numbered().filter(|(number, sought)| is_left(*number, sought));
         let edits = left.map(|(_, sought)| sought.edit.clone()).collect();
+        let held = self.held.take();
         let tree = self.tree.bare();
-        Left { edits, tree, text: self.text, held: self.held, changed: self.changed }
+        Left { edits, tree, text: self.text, held, changed: self.changed }
     }
 
     /// Adds to `out` what comes of the page's next `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Standing {
-        if waits(&mut self.held, bytes) {
+        if self.held.waits(bytes) {
             return Standing::More;
         }
-        let mut held = std::mem::take(&mut self.held);
+        let mut held = self.held.take();
         let page = if held.is_empty() {
             bytes
         } else {
@@ -247,7 +231,7 @@ impl Seeker {
             part.pass(part.at);
         }
         self.from += part.at;
-        self.held = page.get(part.at..).unwrap_or_default().to_vec();
+        self.held.hold(page.get(part.at..).unwrap_or_default());
         match stop {
             Stop::More if self.held.len() < MAX_HELD => Standing::More,
             Stop::More | Stop::Odd => Standing::Odd,
@@ -265,7 +249,12 @@ impl Seeker {
         if self.tree.minds_text() {
             self.text(from, part);
         }
-        match token? {
+        let token = token?;
+        if token.end().saturating_sub(part.at) >= MAX_HELD {
+            // However it comes, it is too long.
+            return Err(Stop::Odd);
+        }
+        match token {
             Token::Start(tag) => self.start(&tag, part),
             Token::End(tag) => self.end_tag(&tag, part),
             Token::Comment(end) => {

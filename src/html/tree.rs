@@ -163,6 +163,11 @@ impl<E> Tree<E> {
         self.open.len() < MAX_DEPTH && self.tags.len() + tag.len() <= MAX_TAGS
     }
 
+    /// Whether there is room for one more where nothing is made of them: their tags need none.
+    pub(super) fn takes_more(&self) -> bool {
+        self.open.len() < 10 * MAX_DEPTH && self.tags.len() < 2 * MAX_TAGS
+    }
+
     /// What is to be done at the ends of those that are open.
     pub(super) fn ends(&self) -> impl Iterator<Item = &E> {
         self.open.iter().filter_map(|open| open.at_end.as_ref())
@@ -185,8 +190,23 @@ impl<E> Tree<E> {
         self.open.last().map_or(&[], |open| self.text(open))
     }
 
+    /// The name of the element with this number, as its tag has it.
+    pub(super) fn called(&self, number: usize) -> &[u8] {
+        self.open.get(number).map_or(&[], |open| self.text(open))
+    }
+
+    /// The number of the outermost template, if the page is in one.
+    pub(super) fn template(&self) -> Option<usize> {
+        self.open.iter().position(|open| open.name == Name::Template)
+    }
+
     fn text(&self, open: &Open<E>) -> &[u8] {
         self.tags.get(open.tag + 1..open.tag + 1 + open.length).unwrap_or_default()
+    }
+
+    /// Whether its name is that, in letters of either case.
+    fn is_text(&self, open: &Open<E>, text: &[u8]) -> bool {
+        open.length == text.len() && self.text(open).eq_ignore_ascii_case(text)
     }
 
     /// The page has this doctype.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use lol_html::errors::RewritingError;
 
 use super::super::seek::{
-    EndTag, MAX_HELD, Script, Stop, Tag, Token, end_of_odd_text, next, next_odd, waits,
+    EndTag, Held, MAX_HELD, Script, Stop, Tag, Token, end_of_odd_text, next, next_odd,
 };
 use super::super::tree::{Ended, Name, Stand, Step, Tree};
 use super::{Parser, State, lock};
@@ -31,8 +31,10 @@ pub(super) struct Feed {
     long: Option<TooLong>,
     /// What comes is not looked at, and goes.
     skip: Option<Skip>,
+    /// What comes is in a template, and the parser is told nothing of it: whether it goes out.
+    template: Option<bool>,
     /// Bytes of a tag that is not all there.
-    held: Vec<u8>,
+    held: Held,
 }
 
 /// Why it does not go on.
@@ -84,9 +86,11 @@ impl Feed {
             script: Script::default(),
             long: None,
             skip: None,
-            held: Vec::new(),
+            template: None,
+            held: Held::default(),
         };
-        for number in 0..feed.tree.depth() {
+        let known = feed.tree.template().map_or(feed.tree.depth(), |template| template + 1);
+        for number in 0..known {
             let tag = feed.tree.tag(number).to_vec();
             if feed.tree.is_found(number) {
                 feed.parser.write(&tag)?;
@@ -94,16 +98,16 @@ impl Feed {
                 feed.begin_again(&tag)?;
             }
         }
-        feed.hide();
+        feed.enter_template()?;
         Ok(feed)
     }
 
     /// Tells the page's next `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Told {
-        if waits(&mut self.held, bytes) {
+        if self.held.waits(bytes) {
             return Ok(());
         }
-        let mut held = std::mem::take(&mut self.held);
+        let mut held = self.held.take();
         let page = if held.is_empty() {
             bytes
         } else {
@@ -129,7 +133,7 @@ impl Feed {
         }
         let read = part.at;
         self.tell(&mut part, read)?;
-        self.held = page.get(part.at..).unwrap_or_default().to_vec();
+        self.held.hold(page.get(part.at..).unwrap_or_default());
         Ok(())
     }
 
@@ -142,12 +146,15 @@ impl Feed {
     pub(super) fn end(mut self) -> Told {
         let is_between = self.held.is_empty() && self.text.is_none();
         let ends = is_between && !self.is_lost && self.long.is_none() && self.skip.is_none();
+        if ends {
+            self.leave_template();
+        }
         while ends && self.tree.depth() > 0 {
             self.end_innermost()?;
         }
+        let held = self.held.take();
         if self.skip.is_none() {
-            let held = std::mem::take(&mut self.held);
-            self.parser.write(&held)?;
+            self.hand(&held)?;
         }
         self.parser.end()
     }
@@ -155,12 +162,36 @@ impl Feed {
     fn tell(&mut self, part: &mut Part<'_>, to: usize) -> Told {
         let bytes = part.page.get(part.told..to).unwrap_or_default();
         part.told = to;
-        if bytes.is_empty() { Ok(()) } else { self.parser.write(bytes) }
+        if bytes.is_empty() { Ok(()) } else { self.hand(bytes) }
     }
 
-    /// Nothing is found in templates.
-    fn hide(&self) {
-        lock(&self.state).is_hidden = self.tree.is_hidden();
+    /// Bytes of the page go to the parser, or past it.
+    fn hand(&mut self, bytes: &[u8]) -> Told {
+        match self.template {
+            None => return self.parser.write(bytes),
+            Some(true) => lock(&self.state).out.extend_from_slice(bytes),
+            Some(false) => {}
+        }
+        Ok(())
+    }
+
+    /// From here on the page is in a template, if it is: nothing is found there.
+    fn enter_template(&mut self) -> Told {
+        if self.template.is_none() && self.tree.is_hidden() {
+            self.template = Some(self.is_there()?);
+        }
+        Ok(())
+    }
+
+    /// The templates end that are in the outermost one, of which alone the parser knows.
+    fn leave_template(&mut self) {
+        while let Some(outermost) = self.tree.template().filter(|_| self.template.is_some()) {
+            if self.tree.depth() == outermost + 1 {
+                break;
+            }
+            let _nothing: Option<()> = self.tree.pop();
+        }
+        self.template = None;
     }
 
     fn step(&mut self, part: &mut Part<'_>) -> Result<(), Halt> {
@@ -179,7 +210,16 @@ impl Feed {
         match token? {
             Token::Start(tag) => self.start(&tag, part)?,
             Token::End(tag) => self.end_tag(&tag, part)?,
-            Token::Comment(end) => part.at = end,
+            Token::Comment(end) => {
+                let is_usual =
+                    part.page.get(part.at..).is_some_and(|text| text.starts_with(b"<!--"));
+                part.at = end;
+                if !is_usual {
+                    // The parser would hold back what follows.
+                    self.tell(part, end)?;
+                    self.is_there()?;
+                }
+            }
             Token::Doctype(text, end) => {
                 self.tree.doctype(text);
                 part.at = end;
@@ -237,8 +277,12 @@ impl Feed {
         };
         let told = self.parser.write(tag);
         let mut state = lock(&self.state);
-        let is_there = state.out.len() > before;
-        state.out.truncate(before);
+        let came = state.out.get(before..).unwrap_or_default();
+        // Text that the parser held back comes with it.
+        let is_there = came.ends_with(tag);
+        let own = if is_there { tag.len() } else { 0 };
+        let left = state.out.len() - own;
+        state.out.truncate(left);
         state.is_hidden = was_hidden;
         told.map(|()| is_there)
     }
@@ -315,9 +359,8 @@ impl Feed {
             self.end_innermost()?;
         }
         if !was_hidden && self.tree.is_hidden() {
-            // The template itself is in the page.
             self.tell(part, tag.end)?;
-            self.hide();
+            self.enter_template()?;
         }
         Ok(())
     }
@@ -332,21 +375,35 @@ impl Feed {
     }
 
     fn end_tag(&mut self, tag: &EndTag<'_>, part: &mut Part<'_>) -> Told {
+        if self.tree.is_hidden() {
+            return self.end_in_template(tag, part);
+        }
         let name = Name::of(tag.name);
         while let Some(step) = self.tree.before_end(name) {
             self.tell(part, tag.start)?;
             self.take(step)?;
         }
         match self.tree.end(name, tag.name) {
-            // Of what is in a template the parser has to know what is read in ways of its own.
-            Ended::Nothing if self.tree.is_hidden() && is_read_otherwise(tag.name) => {}
-            Ended::Nothing => return self.ignore(tag.start..tag.end, part),
+            Ended::Nothing => self.ignore(tag.start..tag.end, part),
             Ended::Over(number) => {
                 self.tree.over(number);
-                return self.ignore(tag.start..tag.end, part);
+                self.ignore(tag.start..tag.end, part)
             }
-            Ended::To(number) => return self.end_to(number, tag, part),
-            Ended::Still(number) => return self.end_still(number, tag, part),
+            Ended::To(number) => self.end_to(number, tag, part),
+            Ended::Still(number) => self.end_still(number, tag, part),
+        }
+    }
+
+    /// Of these, only the outermost template's own ends anything for the parser.
+    fn end_in_template(&mut self, tag: &EndTag<'_>, part: &mut Part<'_>) -> Told {
+        if let Ended::To(number) = self.tree.end(Name::of(tag.name), tag.name) {
+            while self.tree.depth() > number {
+                let _nothing: Option<()> = self.tree.pop();
+            }
+            if !self.tree.is_hidden() {
+                self.tell(part, tag.start)?;
+                self.template = None;
+            }
         }
         part.at = tag.end;
         Ok(())
@@ -364,16 +421,11 @@ impl Feed {
             self.end_innermost()?;
             return self.ignore(tag.start..tag.end, part);
         }
-        let was_hidden = self.tree.is_hidden();
         let _nothing: Option<()> = self.tree.pop();
         part.at = tag.end;
         while self.tree.is_over() {
             self.tell(part, tag.end)?;
             self.end_innermost()?;
-        }
-        if was_hidden && !self.tree.is_hidden() {
-            self.tell(part, tag.end)?;
-            self.hide();
         }
         Ok(())
     }
@@ -396,12 +448,13 @@ impl Feed {
     }
 }
 
-/// Reads what stands at `at`, however it is written.
+/// Reads what stands at `at`, however it is written. What is too long is not read, however it comes.
 fn read<'p>(page: &'p [u8], at: &mut usize, in_foreign: bool) -> Result<Token<'p>, Stop> {
-    match next(page, at) {
+    let token = match next(page, at) {
         Err(Stop::Odd) => next_odd(page, *at, in_foreign),
         token => token,
-    }
+    }?;
+    if token.end().saturating_sub(*at) < MAX_HELD { Ok(token) } else { Err(Stop::More) }
 }
 
 /// The name in a start tag.
@@ -409,9 +462,4 @@ fn name_of(tag: &[u8]) -> &[u8] {
     let name = tag.get(1..).unwrap_or_default();
     let end = name.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
     name.get(..end.unwrap_or(name.len())).unwrap_or_default()
-}
-
-fn is_read_otherwise(name: &[u8]) -> bool {
-    let name = Name::of(name);
-    name.traits().is_text() || matches!(name, Name::Svg | Name::Math)
 }

@@ -4,6 +4,21 @@ use memchr::memchr;
 
 use super::odd::{State, ends_name};
 
+/// A longer tag or comment is not held, in bytes: what is in it is not looked at.
+pub(in crate::html) const MAX_HELD: usize = 256 * 1024;
+/// What is longer is not read anew with every piece of it that comes.
+const LONG: usize = 4096;
+/// Names are compared up to here.
+const MAX_NAME: usize = 1024;
+
+/// Bytes of something that has begun and is not all there.
+#[derive(Debug, Default)]
+pub(in crate::html) struct Held {
+    bytes: Vec<u8>,
+    /// What finds its end, once it is long.
+    ends: Option<Long>,
+}
+
 /// Something that has begun and is too long.
 #[derive(Debug)]
 pub(in crate::html) enum Long {
@@ -16,8 +31,10 @@ pub(in crate::html) enum Long {
 }
 
 /// What has come of a comment's end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::html) struct Dashes {
+    /// So many bytes are still of its beginning.
+    opening: u8,
     /// Two at most.
     count: u8,
     /// `--!`.
@@ -28,28 +45,69 @@ pub(in crate::html) struct Dashes {
 pub(in crate::html) enum Kind<'p> {
     /// A start tag of this name.
     Start(&'p [u8]),
-    /// An end tag.
-    End,
+    /// An end tag of this name.
+    End(&'p [u8]),
     Comment,
 }
 
+impl Held {
+    /// Whether what is held is long and does not end in `bytes`, which are held as well then.
+    pub(in crate::html) fn waits(&mut self, bytes: &[u8]) -> bool {
+        let Self { bytes: held, ends } = self;
+        if !(LONG..MAX_HELD).contains(&held.len()) || held.len() + bytes.len() >= MAX_HELD {
+            return false;
+        }
+        let long = ends.get_or_insert_with(|| {
+            let (mut long, _) = Long::begin(held, false);
+            let _ = long.read(held);
+            long
+        });
+        let waits = long.read(bytes).is_none();
+        if waits {
+            held.extend_from_slice(bytes);
+        }
+        waits
+    }
+
+    /// What is held, and no more from here on.
+    pub(in crate::html) fn take(&mut self) -> Vec<u8> {
+        self.ends = None;
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Holds `bytes`.
+    pub(in crate::html) fn hold(&mut self, bytes: &[u8]) {
+        self.bytes = bytes.to_vec();
+    }
+
+    pub(in crate::html) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(in crate::html) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
 impl Long {
-    /// What begins with `page`. None where its name is too long as well.
-    pub(in crate::html) fn begin(page: &[u8], in_foreign: bool) -> Option<(Self, Kind<'_>)> {
+    /// What begins with `page`. Of a very long name the beginning counts.
+    pub(in crate::html) fn begin(page: &[u8], in_foreign: bool) -> (Self, Kind<'_>) {
         let name = |from: usize| {
-            let rest = page.get(from..)?;
-            rest.get(..rest.iter().position(|byte| ends_name(*byte))?)
+            let rest = page.get(from..).unwrap_or_default();
+            let rest = rest.get(..MAX_NAME).unwrap_or(rest);
+            let length = rest.iter().position(|byte| ends_name(*byte)).unwrap_or(rest.len());
+            rest.get(..length).unwrap_or_default()
         };
         match page {
             [b'<', letter, ..] if letter.is_ascii_alphabetic() => {
-                Some((Self::Tag(State::Tag), Kind::Start(name(1)?)))
+                (Self::Tag(State::Tag), Kind::Start(name(1)))
             }
             [b'<', b'/', letter, ..] if letter.is_ascii_alphabetic() => {
-                name(2).map(|_| (Self::Tag(State::Tag), Kind::End))
+                (Self::Tag(State::Tag), Kind::End(name(2)))
             }
-            [b'<', b'!', b'-', b'-', ..] => Some((Self::Comment(Dashes::default()), Kind::Comment)),
-            [b'<', b'!', b'[', ..] if in_foreign => Some((Self::Data(0), Kind::Comment)),
-            _ => Some((Self::Other, Kind::Comment)),
+            [b'<', b'!', b'-', b'-', ..] => (Self::Comment(Dashes::default()), Kind::Comment),
+            _ if in_foreign && page.starts_with(b"<![CDATA[") => (Self::Data(0), Kind::Comment),
+            _ => (Self::Other, Kind::Comment),
         }
     }
 
@@ -84,13 +142,23 @@ impl Long {
     }
 }
 
+impl Default for Dashes {
+    fn default() -> Self {
+        Self { opening: 4, count: 0, bang: false }
+    }
+}
+
 impl Dashes {
     fn end_with(&mut self, byte: u8) -> bool {
+        if self.opening > 0 {
+            self.opening -= 1;
+            return false;
+        }
         let two = self.count == 2;
         let ends = byte == b'>' && (two || self.bang);
         let bang = two && byte == b'!';
         let count = if byte == b'-' { 2.min(self.count + 1) } else { 0 };
-        *self = Self { count, bang };
+        *self = Self { opening: 0, count, bang };
         ends
     }
 }
@@ -101,7 +169,7 @@ mod tests {
 
     /// Where what begins with `page` ends, in pieces of `size` bytes.
     fn end(page: &str, size: usize) -> Option<(usize, bool)> {
-        let (mut long, _) = Long::begin(page.as_bytes(), true)?;
+        let (mut long, _) = Long::begin(page.as_bytes(), true);
         let mut before = 0;
         for piece in page.as_bytes().chunks(size) {
             if let Some((end, closes)) = long.read(piece) {
@@ -124,6 +192,9 @@ mod tests {
             ("<!-- --->x", Some((9, false))),
             ("<![CDATA[ ]> ]]>x", Some((16, false))),
             ("<?x y>x", Some((6, false))),
+            ("<!--!> -->x", Some((10, false))),
+            ("<!---!> -->x", Some((11, false))),
+            ("<![x > ]]>", Some((6, false))),
             ("<!-- ->", None),
             ("<img a='", None),
         ] {

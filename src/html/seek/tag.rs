@@ -12,6 +12,17 @@ pub(in crate::html) enum Token<'p> {
     Doctype(&'p [u8], usize),
 }
 
+impl Token<'_> {
+    /// Where it ends.
+    pub(in crate::html) const fn end(&self) -> usize {
+        match self {
+            Self::Start(tag) => tag.end,
+            Self::End(tag) => tag.end,
+            Self::Comment(end) | Self::Doctype(_, end) => *end,
+        }
+    }
+}
+
 /// A start tag that is all there.
 pub(in crate::html) struct Tag<'p> {
     pub(in crate::html) start: usize,

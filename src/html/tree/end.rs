@@ -1,6 +1,6 @@
 //! What an end tag ends (HTML, 13.2.6.4).
 
-use super::{Ended, Name, Place, Space, Tree};
+use super::{Ended, Name, Open, Place, Space, Tree};
 
 impl<E> Tree<E> {
     /// What the end tag of this name does.
@@ -56,7 +56,7 @@ impl<E> Tree<E> {
             Name::Dd | Name::Dt => self.here(|own| own == name),
             _ if name.traits().is_block() => self.here(|own| own == name),
             _ if name.traits().is_format() => return self.end_format(text, name),
-            _ => self.any(text),
+            _ => self.any(name, text),
         };
         number.map_or(Ended::Nothing, Ended::To)
     }
@@ -70,7 +70,7 @@ impl<E> Tree<E> {
     }
 
     fn is_called(&self, text: &[u8]) -> bool {
-        self.innermost().eq_ignore_ascii_case(text)
+        self.open.last().is_some_and(|open| self.is_text(open, text))
     }
 
     /// The element of a picture or a formula that this ends.
@@ -79,7 +79,7 @@ impl<E> Tree<E> {
             if open.space == Space::Html {
                 return None;
             }
-            if self.text(open).eq_ignore_ascii_case(text) {
+            if self.is_text(open, text) {
                 return Some(number);
             }
         }
@@ -98,7 +98,7 @@ impl<E> Tree<E> {
 
     fn end_format(&self, text: &[u8], name: Name) -> Ended {
         let Some(number) = self.formatting(name) else {
-            return self.any(text).map_or(Ended::Nothing, Ended::To);
+            return self.any(name, text).map_or(Ended::Nothing, Ended::To);
         };
         if self.here(|own| own == name).is_none() {
             return Ended::Nothing;
@@ -137,9 +137,14 @@ impl<E> Tree<E> {
             .any(|open| open.name.traits().is_special() || open.space == Space::Door)
     }
 
-    fn any(&self, text: &[u8]) -> Option<usize> {
+    fn any(&self, name: Name, text: &[u8]) -> Option<usize> {
+        let is_own = |open: &Open<E>| {
+            open.space == Space::Html
+                && open.name == name
+                && (name != Name::Other || self.is_text(open, text))
+        };
         for (number, open) in self.open.iter().enumerate().rev() {
-            if open.space == Space::Html && self.text(open).eq_ignore_ascii_case(text) {
+            if is_own(open) {
                 return Some(number);
             }
             if open.name.traits().is_special() || open.space == Space::Door {

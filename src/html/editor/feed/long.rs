@@ -3,6 +3,7 @@
 
 use super::super::super::seek::{Long, LongKind, Stop};
 use super::super::super::tree::{Name, Stand};
+use super::skip::Skipped;
 use super::{Feed, Halt, OURS, Part, RewritingError, Told, lock};
 
 /// A tag or comment that has begun.
@@ -27,21 +28,26 @@ impl Feed {
     /// What begins here is too long.
     pub(super) fn too_long(&mut self, part: &mut Part<'_>) -> Told {
         let rest = part.page.get(part.at..).unwrap_or_default();
-        let in_foreign = self.tree.is_in_foreign();
-        let Some((long, kind)) = Long::begin(rest, in_foreign) else {
-            return self.too_deep(part);
-        };
-        if let Some(skip) = &mut self.skip {
-            if let LongKind::Start(name) = kind {
-                skip.begin(name);
+        let (long, kind) = Long::begin(rest, self.tree.is_in_foreign());
+        if let Some(skip) = self.skip.take() {
+            let here = part.at..part.at;
+            let skipped = match kind {
+                LongKind::Start(name) => self.skip_start(name, here, false, &skip),
+                LongKind::End(name) => self.skip_end(name, here, &skip),
+                LongKind::Comment => Skipped::On(part.at),
+            };
+            part.told = part.at;
+            if let (Skipped::Over(_), LongKind::Start(name)) = (skipped, &kind) {
+                return self.begin_long(long, name, part);
             }
+            self.skip = matches!(skipped, Skipped::On(_)).then_some(skip);
             self.long = Some(TooLong { long, is_there: false, ends: Ends::Never });
             return Ok(());
         }
         match kind {
             LongKind::Start(name) => self.begin_long(long, name, part),
-            LongKind::End => self.too_deep(part),
-            LongKind::Comment => self.pass_long(long, part),
+            LongKind::End(_) if self.template.is_none() => self.too_deep(part),
+            LongKind::End(_) | LongKind::Comment => self.pass_long(long, part),
         }
     }
 
@@ -55,9 +61,15 @@ impl Feed {
 
     fn begin_long(&mut self, long: Long, text: &[u8], part: &mut Part<'_>) -> Told {
         let name = Name::of(text);
-        let was_hidden = self.tree.is_hidden();
-        let stand = self.stand(name, part.at, part)?;
         let bare = [b"<", text, OURS, b">"].concat();
+        if self.template.is_some() {
+            if name == Name::Template && self.tree.takes(&bare) {
+                self.tree.push(name, text, &bare, 0, Stand::Inside, None);
+            }
+            self.text = name.traits().is_text().then(|| name.text());
+            return self.pass_long(long, part);
+        }
+        let stand = self.stand(name, part.at, part)?;
         if stand == Stand::Ignored {
             return self.pass_long(long, part);
         }
@@ -68,7 +80,7 @@ impl Feed {
         let is_there = self.begin_again(&bare)?;
         let foreign = self.tree.begins_foreign(name);
         let mut ends = Ends::Never;
-        if !was_hidden && (foreign || !name.traits().is_void()) {
+        if foreign || !name.traits().is_void() {
             self.tree.push(name, text, &bare, 0, stand, None);
             self.text = self.tree.text_name();
             ends = match stand {
@@ -76,12 +88,8 @@ impl Feed {
                 _ if foreign => Ends::IfClosed,
                 _ => Ends::Never,
             };
-        } else if was_hidden && name == Name::Template {
-            self.tree.push(name, text, &bare, 0, stand, None);
-        } else if was_hidden && name.traits().is_text() {
-            self.text = Some(name.text());
         }
-        self.hide();
+        self.enter_template()?;
         self.long = Some(TooLong { long, is_there, ends });
         Ok(())
     }
@@ -108,6 +116,9 @@ impl Feed {
 
     /// Whether what comes here goes out: in an element whose content goes, it does not.
     pub(super) fn is_there(&mut self) -> Result<bool, RewritingError> {
+        if let Some(is_there) = self.template {
+            return Ok(is_there);
+        }
         self.replace(&[b"<!--", OURS, b"-->"].concat(), &[])
     }
 }
