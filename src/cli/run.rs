@@ -37,6 +37,7 @@ impl Run {
         if self.detach {
             return detach(self.config);
         }
+        node::hold_signals();
         node::use_small_pages();
         let predecessor = Predecessor::take();
         start_log();

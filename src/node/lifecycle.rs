@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use nix::sys::signal::SigSet;
 use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
@@ -107,6 +108,19 @@ pub fn use_small_pages() {
     let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
+/// Lets a hang-up and a quit wait for whoever watches over the process: before that, the system would end it.
+pub fn hold_signals() {
+    // Where they can't be held, the system does what it always does.
+    let _ = held().thread_block();
+}
+
+fn held() -> SigSet {
+    let mut held = SigSet::empty();
+    held.add(nix::sys::signal::SIGHUP);
+    held.add(nix::sys::signal::SIGQUIT);
+    held
+}
+
 /// Takes as many file descriptors as the process may have.
 pub fn use_all_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -171,6 +185,8 @@ impl Lifecycle {
             Ok(signals) => signals,
             Err(error) => return tracing::error!(%error, "signals can't be watched"),
         };
+        // What has come meanwhile is heard now.
+        let _ = held().thread_unblock();
         let (told, mut successors) = mpsc::channel(1);
         let Some((reload, asks)) = self.reload.take() else { return };
         let reloads = tokio::spawn(reload.run(asks, told));

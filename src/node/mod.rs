@@ -55,7 +55,7 @@ use services::{Begun, Needed};
 use sockets::{Handing, Sockets};
 
 pub use admin_address::running_admin_address;
-pub use lifecycle::{use_all_descriptors, use_small_pages};
+pub use lifecycle::{hold_signals, use_all_descriptors, use_small_pages};
 pub use reload::{Ask, Taken};
 pub use sockets::Inherited;
 pub use succession::{NoSuccessor, Predecessor};

@@ -261,8 +261,8 @@ async fn a_node_that_is_to_end_is_not_followed() {
         eventually("the next process", || async { next_process(&edge.log()) }).await;
         edge.signal(end);
         assert!(edge.ended().await.success());
+        // And with them the listeners: others may have the port by now.
         eventually("nobody is left", || async { edge.processes().is_empty().then_some(()) }).await;
-        assert!(tokio::net::TcpStream::connect(("127.0.0.1", edge.port)).await.is_err());
     }
 }
 

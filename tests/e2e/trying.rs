@@ -102,3 +102,32 @@ async fn a_node_stands_before_a_site_without_a_file() {
     let event = json!({"event": "Tried it", "anonymousId": "a"}).to_string();
     assert_eq!(node.request("POST", "/seg/evs/t").body(event).send().await.status, 200);
 }
+
+/// Whoever asks for a reload does not know how far the start is.
+#[tokio::test]
+async fn a_reload_that_is_asked_for_during_the_start_ends_nothing() {
+    let port = port();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_doorstep"))
+        .args(["run", "--demo", "--listen", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    // Whether `signal` is in this set of the process's.
+    let has = |set: &str, signal: Signal| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let all = status.lines().find_map(|line| line.strip_prefix(set))?.trim_start_matches(':');
+        let all = u64::from_str_radix(all.trim(), 16).ok()?;
+        (all >> (signal as u64 - 1) & 1 == 1).then_some(())
+    };
+    eventually("it holds the signal", || async { has("SigBlk", Signal::SIGHUP) }).await;
+    kill(pid, Signal::SIGHUP).expect("signalled");
+    eventually("it serves all the same", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        has("SigCgt", Signal::SIGTERM)
+    })
+    .await;
+    kill(pid, Signal::SIGTERM).expect("signalled");
+    assert!(child.wait().unwrap().success());
+}
