@@ -93,6 +93,13 @@ impl Answer {
         self
     }
 
+    /// The same in front of those that it has: what is said last counts.
+    #[must_use]
+    pub(super) fn with_cookies_first(mut self, lines: Vec<String>) -> Self {
+        self.headers.splice(0..0, lines.into_iter().map(|line| (header::SET_COOKIE, line)));
+        self
+    }
+
     /// Sends it. A body that nobody has read is read to its end or the connection closed: its bytes
     /// must never be taken for the next request (CVE-2025-4366).
     pub(super) async fn send(self, session: &mut Session) -> Result<bool> {

@@ -173,7 +173,10 @@ impl Edge {
         let profile = lookup.as_ref().and_then(Lookup::known);
         let asked = self.asked(request, path, context);
         let mut facts = Facts::new(known.visitor(), profile, &asked).with_consent(who.consent);
-        let given = Given::of(site, request);
+        let mut given = Given::of(site, request);
+        if who.resets {
+            given.keep_nothing();
+        }
         let deciders = &self.deciders;
         let asking = Asking { site: &site.name, wants, earlier: &given, deciders };
         let decided = crate::telemetry::guard(Feature::Decision, || {

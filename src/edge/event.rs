@@ -92,7 +92,7 @@ impl Edge {
         if who.consent == Consent::Denied || bot {
             let why = if bot { EventDrop::Bot } else { EventDrop::Consent };
             site.metrics.event_dropped(why);
-            return taken();
+            return taken().with_cookies(end_reset(site, context, &who));
         }
         let place = context.client.address.and_then(|address| self.geo.place(address));
         let place = place.and_then(|place| serde_json::value::to_raw_value(&place.context()).ok());
@@ -122,7 +122,7 @@ impl Edge {
         let sender = self.limits.add(client, leaves.saturating_sub(body.len()));
         let asked = (kind, request, sender);
         let answer = self.deliver(context, site, &sdk.lane, asked, (&who, &confirmation), enriched);
-        answer.await.with_cookies(end_reset(site, context, &who))
+        answer.await.with_cookies_first(end_reset(site, context, &who))
     }
 
     /// The body of an event, or of several, without its coding.
@@ -203,7 +203,7 @@ impl Edge {
         let answer = some_taken(&refused);
         let Ids { user, anonymous, user_hash, made, links } = ids;
         // What was made before an identity ended does not bring it back.
-        if who.ended.covers(anonymous.as_ref(), made) {
+        if who.has_ended(anonymous.as_ref(), made) {
             return answer;
         }
         let named = Visitor { user, anonymous, ..Visitor::default() };

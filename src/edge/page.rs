@@ -25,7 +25,7 @@ use super::response::{
     vary,
 };
 use super::settle::{end_reset, end_traits, settle};
-use super::who::named;
+use super::who::{named, resets};
 use crate::decide::{Consent, Decide, Decision, PREVIEW, RequestFacts, Target, Wants};
 use crate::geo::{Geo, Place};
 use crate::html::{Coding, Title};
@@ -276,6 +276,7 @@ impl Edge {
         put_first(std::mem::take(&mut page.brought), response)?;
         let settled = self.settled(session, context, &site, &mut page, response)?;
         changed.private |= settled;
+        changed.private |= self.end_reset(session, context, &site, &page, response)?;
         if html && page.consent() == Consent::Denied {
             site.metrics.page(page.outcome.unwrap_or(Personalization::Off));
             changed.cookies = no_identity(&site, session, context);
@@ -308,6 +309,28 @@ impl Edge {
             context.added += answered.elapsed();
         }
         Ok(())
+    }
+
+    /// Ends the identity that a page's script has ended, where it is heard of with this request. Whether it has.
+    fn end_reset(
+        &self,
+        session: &Session,
+        context: &Context,
+        site: &Site,
+        page: &Page,
+        response: &mut ResponseHeader,
+    ) -> Result<bool> {
+        let request = session.req_header();
+        if !resets(request) || (page.safe && !page.form.is_page()) {
+            return Ok(false);
+        }
+        let lines = match &page.who {
+            Some(who) => end_reset(site, context, who),
+            None => end_reset(site, context, &self.who(site, request, context)),
+        };
+        let ends = !lines.is_empty();
+        put_first(lines.iter().filter_map(|line| line.parse().ok()).collect(), response)?;
+        Ok(ends)
     }
 
     /// Lets the visitor become whom the origin or the check says. Whether that changes anything.
@@ -367,8 +390,7 @@ impl Edge {
         let who = who.minted(site);
         let visitor = &who.visitor;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        changed.cookies = end_reset(site, context, &who);
-        changed.cookies.extend(site.identity.keep(visitor, host, secure));
+        changed.cookies = site.identity.keep(visitor, host, secure);
         let get = session.req_header().method != Method::HEAD;
         if let (true, Some(decision)) = (page.fell_back, &mut page.decision) {
             decision.without_page(&site.rules);

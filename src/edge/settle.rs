@@ -112,17 +112,20 @@ pub(super) fn end(site: &Site, context: &Context, who: &Who, lines: &mut Vec<Str
     ended
 }
 
-/// Set-Cookie values that end the identity which the browser's own script has ended, if it has just now.
+/// Set-Cookie values that end the identity which the browser's own script has ended, if it has just now. They stand in
+/// front of all others: whoever comes in the same answer stays.
 pub(super) fn end_reset(site: &Site, context: &Context, who: &Who) -> Vec<String> {
-    let mut lines = Vec::new();
-    if who.resets {
-        if who.consent == Consent::Denied {
-            lines.extend(end_traits(site, context));
-        } else {
-            end(site, context, who, &mut lines);
-        }
-        let (host, secure) = (context.authority.as_str(), context.client.secure);
-        lines.extend(site.identity.end([RESET].into_iter(), host, secure));
+    if !who.resets {
+        return Vec::new();
+    }
+    let (host, secure) = (context.authority.as_str(), context.client.secure);
+    let mut lines = site.identity.forget(&[RESET], host, secure);
+    if who.consent != Consent::Denied {
+        lines.push(site.identity.mark(&who.ended, host, secure));
+    }
+    lines.extend(end_traits(site, context));
+    if !site.rules.experiments.is_empty() {
+        lines.extend(site.identity.end([KEPT].into_iter(), host, secure));
     }
     lines
 }

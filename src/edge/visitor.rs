@@ -75,7 +75,7 @@ impl Edge {
         let visitor = &who.visitor;
         let handed = self.client_traits(session, context, site, (&who, &known)).await;
         let (host, secure) = (context.authority.as_str(), context.client.secure);
-        cookies.extend(end_reset(site, context, &who));
+        cookies.splice(0..0, end_reset(site, context, &who));
         if visitor.minted {
             cookies.extend(site.identity.keep(visitor, host, secure));
         }

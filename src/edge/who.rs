@@ -53,6 +53,15 @@ impl Edge {
 }
 
 impl Who {
+    /// Whether an event of `anonymous` that was `made` then is from before the end of the browser's identity.
+    pub(super) fn has_ended(&self, anonymous: Option<&AnonymousId>, made: Option<i64>) -> bool {
+        if self.resets && self.ended.has_ids() {
+            // When that was is not known: only that it was before this request.
+            return anonymous.is_some_and(|id| self.ended.has(id));
+        }
+        self.ended.covers(anonymous, made)
+    }
+
     /// A newcomer gets an id, where the site gives any and the visitor allows it.
     pub(super) fn minted(mut self, site: &Site) -> Self {
         let policy = &site.identity;
@@ -71,6 +80,13 @@ static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ENDED));
 pub(super) const RESET: &str = "doorstep_reset";
 static RESETS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(RESET));
 
+/// Whether the script of a page has ended the identity just now.
+pub(super) fn resets(request: &RequestHeader) -> bool {
+    let all = || request.headers.get_all(header::COOKIE);
+    all().iter().any(|line| RESETS.find(line.as_bytes()).is_some())
+        && values(all(), RESET).any(|value| value == b"1")
+}
+
 /// Whom the request's cookies name, whatever the visitor allows, and what has ended. An id that was ended counts as
 /// none, wherever it has come back from.
 pub(super) fn named(site: &Site, request: &RequestHeader) -> Named {
@@ -85,7 +101,8 @@ pub(super) fn named(site: &Site, request: &RequestHeader) -> Named {
     } else {
         Ended::default()
     };
-    let resets = has(&RESETS) && values(all(), RESET).next().is_some();
+    // Where the SDK keeps its ids itself, it has ended them.
+    let resets = site.identity.server_side_cookies && resets(request);
     if resets {
         ended = ended.with(visitor.anonymous.as_ref(), now_millis());
     }

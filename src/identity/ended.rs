@@ -81,6 +81,12 @@ impl Ended {
         (self.at > 0).then_some(self.at)
     }
 
+    /// Whether it is known which of the browser's ids were ended.
+    #[must_use]
+    pub fn has_ids(&self) -> bool {
+        !self.ids.is_empty()
+    }
+
     /// Whether `id` was ended: a browser never gets it again.
     #[must_use]
     pub fn has(&self, id: &AnonymousId) -> bool {

@@ -279,45 +279,113 @@ async fn a_page_that_follows_a_reset_at_once_is_nobodys() {
     }
 }
 
-/// A page's script says that the identity ends, and its call is still on its way.
+/// As on a page whose SDK is slow, or blocked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_counts_before_the_sdk_has_come() {
+    let origin = origin().await;
+    // No vendor is there.
+    let edge = shop(Setup::new(origin.port)).await;
+    let ann =
+        json!([{ "name": "ajs_user_id", "value": "ann", "domain": ".shop.example", "path": "/" }]);
+    let url = format!("http://www.shop.example:{}", edge.port);
+    let there = "document.readyState === 'complete' && location.search === '?next'";
+    let steps = json!([
+        { "open": "/", "value": "document.getElementById('plan').textContent" },
+        { "run": "setTimeout(() => { analytics.reset(); location.href = '/?next' })" },
+        { "when": there, "value": "({ plan: document.getElementById('plan').textContent, user: localStorage.ajs_user_id || null })" },
+    ]);
+    let story = crate::browser::visit_with(&url, steps, ann, Value::Null).await;
+    assert_eq!(story.value(0), "gold");
+    assert_eq!(story.value(2), &json!({"plan": "none", "user": null}));
+}
+
+/// What a browser sends whose page has ended the identity, while the call of it is still on its way.
+const RESETS: &str =
+    "ajs_user_id=ann; ajs_anonymous_id=a-1; doorstep_experiments=price:short*; doorstep_reset=1";
+
+impl Jar {
+    fn of(cookies: &str) -> Self {
+        let pairs = cookies.split("; ").map(|pair| pair.split_once('=').unwrap());
+        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+async fn reset_shop(signed: bool) -> (Edge, Server) {
+    let origin = Server::start(|asked| match asked.target.as_str() {
+        "/login" => Reply::new(303, &["Location: /", "X-Doorstep-User: bob"], ""),
+        _ => Reply::html("<head></head><p id=plan>none</p>"),
+    })
+    .await;
+    let experiment = "experiments: [{ key: price, route: /, variants: [{ name: short }] }]";
+    let keys = format!(
+        "signing_keys: [0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef]\nidentity: {{ signed: {signed} }}"
+    );
+    (shop(Setup::new(origin.port).site(experiment).site(&keys)).await, origin)
+}
+
 #[tokio::test]
 async fn the_next_request_ends_what_a_script_has_ended() {
-    let origin = Server::start(|_| Reply::html("<head></head><p id=plan>none</p>")).await;
-    let experiment = "experiments: [{ key: price, route: /, variants: [{ name: short }] }]";
     for signed in [false, true] {
-        let keys = format!(
-            "signing_keys: [0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef]\nidentity: {{ signed: {signed} }}"
-        );
-        let edge = shop(Setup::new(origin.port).site(experiment).site(&keys)).await;
-        let says = "ajs_user_id=ann; ajs_anonymous_id=a-1; doorstep_experiments=price:short*; doorstep_reset=1";
-        let page = edge.request("GET", "/").header("Accept", "text/html").header("Cookie", says);
-        let page = page.send().await;
+        let (edge, _origin) = reset_shop(signed).await;
+        let mut jar = Jar::of(RESETS);
+        let page = jar.ask(&edge, "GET", "/").await;
         assert!(page.text().contains("<p id=plan>none") && !page.text().contains("\"ann\""));
-        let mut jar = Jar(says
-            .split("; ")
-            .map(|pair| pair.split_once('=').unwrap())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect());
-        jar.take(&page);
-        assert!(
-            !jar.0.contains_key("ajs_user_id") && !jar.0.contains_key("doorstep_reset"),
-            "{jar:?}"
-        );
-        assert_ne!(jar.0["ajs_anonymous_id"], "a-1");
+        assert!(page.header("cache-control").unwrap().contains("private"));
+        assert!(!jar.0.contains_key("ajs_user_id") && !jar.0.contains_key("doorstep_reset"));
+        let fresh = jar.0["ajs_anonymous_id"].clone();
+        assert_ne!(fresh, "a-1");
         assert_eq!(
             jar.0["doorstep_experiments"], "price:short",
             "of the new browser, not told yet"
         );
-        assert!(jar.0.contains_key("doorstep_ended"));
-        // What was made before does not bring the user back; a login behind the end counts.
-        let event = |body: Value| edge.event("i", &body).header("Cookie", says);
-        let late = event(json!({"userId": "ann", "anonymousId": "a-1"})).send().await;
-        assert!(late.all("set-cookie").iter().all(|line| !line.starts_with("ajs_user_id=ann")));
-        let login = event(json!({"userId": "bob", "anonymousId": "b-2"})).send().await;
-        let cookies = login.all("set-cookie");
-        assert!(cookies.iter().any(|line| line.starts_with("ajs_user_id=bob")), "{cookies:?}");
-        assert!(cookies.iter().any(|line| line.starts_with("doorstep_reset=;")), "{cookies:?}");
+        assert_eq!(jar.0["doorstep_ended"].split('.').count(), 2, "one id has ended: {jar:?}");
+        // The browser is one browser from there on, and a login behind it counts.
+        assert!(jar.ask(&edge, "GET", "/").await.text().contains(&fresh));
+        let login = json!({"userId": "bob", "anonymousId": fresh});
+        let login = edge.event("i", &login).header("Cookie", &jar.text()).send().await;
+        jar.take(&login);
+        assert_eq!((&*jar.0["ajs_user_id"], &jar.0["ajs_anonymous_id"]), ("bob", &fresh));
     }
+}
+
+#[tokio::test]
+async fn who_comes_with_the_end_of_another_stays() {
+    for signed in [false, true] {
+        let (edge, _origin) = reset_shop(signed).await;
+        if signed {
+            // A form that the origin answers by leading on.
+            let mut jar = Jar::of(RESETS);
+            jar.ask(&edge, "POST", "/login").await;
+            assert_eq!(jar.0["ajs_user_id"], "bob", "{jar:?}");
+            assert!(!jar.0.contains_key("doorstep_reset"), "{jar:?}");
+            let page = jar.ask(&edge, "GET", "/").await;
+            assert!(page.text().contains("\"bob\""), "{}", page.text());
+        }
+        // An event, which may be some seconds old.
+        let login = json!({"userId": "bob", "anonymousId": "b-2", "timestamp": "2026-01-01T00:00:00Z", "sentAt": "2026-01-01T00:00:03Z"});
+        let mut jar = Jar::of(RESETS);
+        jar.take(&edge.event("i", &login).header("Cookie", RESETS).send().await);
+        assert_eq!((&*jar.0["ajs_user_id"], &*jar.0["ajs_anonymous_id"]), ("bob", "b-2"));
+        assert!(!jar.0.contains_key("doorstep_reset"), "{jar:?}");
+        // One of whom has gone brings nobody back, and ends the cookie's user as a page does.
+        for cookies in [RESETS, "ajs_user_id=ann; doorstep_reset=1"] {
+            let late = json!({"userId": "ann", "anonymousId": "a-1", "timestamp": "2026-01-01T00:00:00Z", "sentAt": "2026-01-01T00:00:03Z"});
+            let mut jar = Jar::of(RESETS);
+            jar.take(&edge.event("t", &late).header("Cookie", cookies).send().await);
+            assert!(!jar.0.contains_key("ajs_user_id"), "{cookies}: {jar:?}");
+        }
+    }
+}
+
+/// Where the SDK keeps its own cookies, it has ended them by itself.
+#[tokio::test]
+async fn the_edge_ends_nothing_that_is_the_sdks() {
+    let origin = Server::start(|_| Reply::html("<head></head><p id=plan>none</p>")).await;
+    let edge = shop(Setup::new(origin.port).site("identity: { server_side_cookies: false }")).await;
+    let mut jar = Jar::of("ajs_user_id=ann; ajs_anonymous_id=new; doorstep_reset=1");
+    let page = jar.ask(&edge, "GET", "/").await;
+    assert!(page.text().contains("<p id=plan>gold"), "{}", page.text());
+    assert!(!jar.0.contains_key("doorstep_ended"), "{jar:?}");
 }
 
 /// The group that the SDK keeps, and the variants that the browser has kept.
@@ -497,12 +565,15 @@ impl Jar {
         }
     }
 
+    fn text(&self) -> String {
+        let cookies = self.0.iter().map(|(name, value)| format!("{name}={value}"));
+        cookies.collect::<Vec<_>>().join("; ")
+    }
+
     async fn ask(&mut self, edge: &Edge, method: &str, target: &str) -> Answer {
-        let cookies: Vec<_> =
-            self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = edge.request(method, target).header("Host", "www.shop.example");
         let request = request.header("Origin", "http://www.shop.example");
-        let answer = request.header("Cookie", &cookies.join("; ")).send().await;
+        let answer = request.header("Cookie", &self.text()).send().await;
         self.take(&answer);
         answer
     }

@@ -19,15 +19,21 @@ function store(name, value) {
     else localStorage.setItem(name, "RS_ENC_v3_" + btoa(unescape(encodeURIComponent(JSON.stringify(value)))));
   } catch (error) {}
 }
+// The identity ends here: pages that were made before say nothing any more, and the next one may be asked for before the
+// edge hears of it.
+var began = Date.now();
 function mark() {
+  if (!edge.c) return;
+  store("doorstep_rudderstack", { e: (stored("doorstep_rudderstack") || {}).e, c: edge.c + Date.now() - began });
   try {
     document.cookie = "doorstep_reset=1; path=/; max-age=30; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
   } catch (error) {}
 }
 var before = stored("doorstep_rudderstack");
 if (!before || !Array.isArray(before.t || [])) before = {};
-// A page that the browser shows again as it has kept it says nothing new: it is older than what is known here.
-var old = edge.c && before.c >= edge.c;
+// A page that the browser shows again as it has kept it says nothing new: it is older than what is known here. Unless an
+// identity has ended since, or the clock of who said that was wrong by a day.
+var old = edge.c && before.c >= edge.c && before.c < edge.c + 864e5 && !(edge.e > (before.e || 0));
 if (!old) {
   var user = stored("rl_user_id");
   var over = edge.c && edge.e > (before.e || 0);

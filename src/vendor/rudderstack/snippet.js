@@ -17,7 +17,6 @@ if (sdk.snippetExecuted || !Array.isArray(sdk)) {
 sdk.snippetExecuted = true;
 var base = location.protocol + "//" + location.host + edge.b;
 function tell() {
-  // The next page may be asked for before the edge hears of it: it ends the identity as well.
   mark();
   if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
 }

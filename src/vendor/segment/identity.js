@@ -26,15 +26,21 @@ function keeps() {
     return true;
   } catch (error) { return false; }
 }
+// The identity ends here: pages that were made before say nothing any more, and the next one may be asked for before the
+// edge hears of it.
+var began = Date.now();
 function mark() {
+  if (!edge.c) return;
+  store("doorstep_segment", { e: (stored("doorstep_segment") || {}).e, c: edge.c + Date.now() - began });
   try {
     document.cookie = "doorstep_reset=1; path=/; max-age=30; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
   } catch (error) {}
 }
 var before = stored("doorstep_segment");
 if (!before || !Array.isArray(before.t || [])) before = {};
-// A page that the browser shows again as it has kept it says nothing new: it is older than what is known here.
-var old = edge.c && before.c >= edge.c;
+// A page that the browser shows again as it has kept it says nothing new: it is older than what is known here. Unless an
+// identity has ended since, or the clock of who said that was wrong by a day.
+var old = edge.c && before.c >= edge.c && before.c < edge.c + 864e5 && !(edge.e > (before.e || 0));
 if (!old) {
   var user = stored("ajs_user_id");
   var over = edge.c && edge.e > (before.e || 0);

@@ -19,11 +19,17 @@ analytics.methods = ["trackSubmit", "trackClick", "trackLink", "trackForm", "pag
   "reset", "group", "track", "ready", "alias", "debug", "page", "screen", "once", "off", "on",
   "addSourceMiddleware", "addIntegrationMiddleware", "setAnonymousId", "addDestinationMiddleware",
   "register"];
+function tell() {
+  mark();
+  if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
+}
 analytics.factory = function (method) {
   return function () {
     if (window.analytics.initialized) {
       return window.analytics[method].apply(window.analytics, arguments);
     }
+    // The page may be left before the SDK has come.
+    if (method === "reset") tell();
     var call = Array.prototype.slice.call(arguments);
     if (["track", "screen", "alias", "group", "page", "identify"].indexOf(method) > -1) {
       // Where the visitor is now: the SDK may come after the next navigation in the page.
@@ -66,11 +72,7 @@ analytics._cdn = base + "/assets";
 analytics.SNIPPET_VERSION = "5.2.1";
 var id = stored("ajs_anonymous_id") || !old && edge.a;
 if (edge.a && id) analytics.setAnonymousId(id);
-analytics.on("reset", function () {
-  // The next page may be asked for before the edge hears of it: it ends the identity as well.
-  mark();
-  if (window.fetch) fetch(base + "/reset", { method: "POST", credentials: "same-origin", keepalive: true });
-});
+analytics.on("reset", tell);
 var options = {};
 // The edge keeps the identity cookies: the SDK must not write readable ones beside them.
 // Nor keep an id of its own that another page has ended: memory is for where there is nothing else.
