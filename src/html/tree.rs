@@ -165,7 +165,7 @@ impl<E> Tree<E> {
 
     /// Whether there is room for one more where nothing is made of them: their tags need none.
     pub(super) fn takes_more(&self) -> bool {
-        self.open.len() < 10 * MAX_DEPTH && self.tags.len() < 2 * MAX_TAGS
+        self.open.len() < 3 * MAX_DEPTH && self.tags.len() < 2 * MAX_TAGS
     }
 
     /// What is to be done at the ends of those that are open.
@@ -193,6 +193,13 @@ impl<E> Tree<E> {
     /// The name of the element with this number, as its tag has it.
     pub(super) fn called(&self, number: usize) -> &[u8] {
         self.open.get(number).map_or(&[], |open| self.text(open))
+    }
+
+    /// Ends the picture or formula that the page is in, within a template, where an element of this name can't be in it.
+    pub(super) fn leave_foreign(&mut self, name: Name) {
+        while self.is_hidden() && self.is_in_foreign() && name.traits().breaks_out() {
+            let _ = self.pop();
+        }
     }
 
     /// The number of the outermost template, if the page is in one.

@@ -315,6 +315,7 @@ impl Feed {
         at: usize,
         part: &mut Part<'_>,
     ) -> Result<Stand, RewritingError> {
+        self.tree.leave_foreign(name);
         while !self.tree.is_hidden() {
             match self.tree.before(name) {
                 Step::Stands(stand) => return Ok(stand),
@@ -346,11 +347,11 @@ impl Feed {
         }
         let foreign = self.tree.begins_foreign(name);
         let is_open = if foreign { !tag.closes } else { !name.traits().is_void() };
-        if is_open && (!was_hidden || name == Name::Template) {
+        if is_open && (!was_hidden || foreign || name == Name::Template) {
             self.tree.push(name, tag.name, raw, 0, stand, None);
             self.text = self.tree.text_name();
         }
-        if was_hidden && name.traits().is_text() {
+        if was_hidden && !foreign && name.traits().is_text() {
             self.text = Some(name.text());
         }
         part.at = tag.end;

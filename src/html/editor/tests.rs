@@ -140,13 +140,9 @@ fn a_tag_too_long_to_be_held_ends_nothing() {
             let (out, _) = through(page.as_bytes(), &[classed], size);
             let out = String::from_utf8(out).unwrap();
             // The end of a page ends what a rule removes.
-            let end = if followed { "" } else { "</b>" };
-            assert_eq!(
-                out,
-                format!("<body><ul><li>a<li>{end}<li>c</ul></body>"),
-                "{}",
-                &long[..20]
-            );
+            let end = if followed { String::new() } else { format!("{long}</b>") };
+            let expected = format!("<body><ul><li>a<li>{end}<li>c</ul></body>");
+            assert!(out == expected, "{}", &long[..20]);
         }
     }
     // Up to 256 KiB it is looked at.
@@ -199,6 +195,12 @@ fn where_a_page_is_too_deep_what_goes_still_goes() {
         ("<body><li class=x>DEEP secret</body>n", "<body></body>n"),
         ("1<div class=x><template>DEEPDEEPDEEPDEEPDEEP</template>secret</div>2", "12"),
         ("1<div class=x><NAME>secret</NAME></div>2", "12"),
+        (
+            "<body>1<div class=x>DEEPDEEPDEEP<i>a</i><div>b</div>secret</div>2</body>",
+            "<body>1</body>",
+        ),
+        ("1<section><div class=x>DEEP secret</section LONG>2", "1<section></section LONG>2"),
+        ("1<select class=x><option>a<select LONG>2", "12"),
         ("1<div class=x>DEEP<div class=x>DEEP</div>secret</div>2<i class=x>3</i>", "12"),
     ] {
         let whole = |page: &str| {
@@ -224,9 +226,24 @@ fn what_the_parser_holds_back_comes_out() {
         "<!doctype html><table><<td>x</table>",
         "1 <<img src='LONG'>",
         "<div><template></ x>a<svg><title a='LONG'/></svg><</template></div><",
+        "<template><svg><title/><style/><template/><path/></svg></template>",
+        "<template><svg><![CDATA[ > <script> </template> ]]></svg></template>",
     ] {
         let page = page.replace("LONG", &long);
         assert!(cut(&page, &Change::Remove) == page, "{}", page.replace(&long, "LONG"));
+    }
+    // What is in a template ends where it ends.
+    for inner in [
+        "<svg><title/></svg>",
+        "<svg><script href=a /><template/></svg>",
+        "<svg><title a='LONG'/></svg>",
+        "<svg><![CDATA[ > <script></template> ]]></svg>",
+        "<svg><foreignObject><p></foreignObject></svg>",
+        "<svg><g><div></svg><title>'</template>'</title>",
+    ] {
+        let template = format!("<template>{inner}</template>").replace("LONG", &long);
+        let page = format!("1<i class=x>a{template}secret</i>2{template}<i class=x>b</i>3");
+        assert!(cut(&page, &Change::Remove) == format!("12{template}3"), "{inner}");
     }
     // Nor does it hold so much that it gives up.
     let secret = "secret ".repeat(200_000);

@@ -29,16 +29,20 @@ impl Feed {
     pub(super) fn too_long(&mut self, part: &mut Part<'_>) -> Told {
         let rest = part.page.get(part.at..).unwrap_or_default();
         let (long, kind) = Long::begin(rest, self.tree.is_in_foreign());
-        if let Some(skip) = self.skip.take() {
-            let here = part.at..part.at;
+        if let Some(mut skip) = self.skip.take() {
+            // Its end is not there yet: it counts as a short one.
+            let here = part.at..part.at + 1;
             let skipped = match kind {
-                LongKind::Start(name) => self.skip_start(name, here, false, &skip),
-                LongKind::End(name) => self.skip_end(name, here, &skip),
-                LongKind::Comment => Skipped::On(part.at),
+                LongKind::Start(name) => self.skip_start(name, here.clone(), false, &mut skip),
+                LongKind::End(name) => self.skip_end(name, here.clone(), &mut skip),
+                LongKind::Comment => Skipped::On(here.end),
             };
             part.told = part.at;
-            if let (Skipped::Over(_), LongKind::Start(name)) = (skipped, &kind) {
-                return self.begin_long(long, name, part);
+            let is_outside = skipped == Skipped::Over(here.start);
+            match kind {
+                LongKind::Start(name) if is_outside => return self.begin_long(long, name, part),
+                LongKind::End(_) if is_outside => return self.too_deep(part),
+                _ => {}
             }
             self.skip = matches!(skipped, Skipped::On(_)).then_some(skip);
             self.long = Some(TooLong { long, is_there: false, ends: Ends::Never });
@@ -63,11 +67,17 @@ impl Feed {
         let name = Name::of(text);
         let bare = [b"<", text, OURS, b">"].concat();
         if self.template.is_some() {
-            if name == Name::Template && self.tree.takes(&bare) {
+            self.tree.leave_foreign(name);
+            let foreign = self.tree.begins_foreign(name);
+            if (foreign || name == Name::Template) && self.tree.takes(&bare) {
                 self.tree.push(name, text, &bare, 0, Stand::Inside, None);
             }
-            self.text = name.traits().is_text().then(|| name.text());
-            return self.pass_long(long, part);
+            self.text = (!foreign && name.traits().is_text()).then(|| name.text());
+            self.pass_long(long, part)?;
+            if let Some(long) = self.long.as_mut().filter(|_| foreign) {
+                long.ends = Ends::IfClosed;
+            }
+            return Ok(());
         }
         let stand = self.stand(name, part.at, part)?;
         if stand == Stand::Ignored {
@@ -108,7 +118,10 @@ impl Feed {
             self.long = Some(long);
             return Err(Halt::Stop(Stop::More));
         };
-        if long.ends == Ends::Always || (long.ends == Ends::IfClosed && closes) {
+        let ends = long.ends == Ends::Always || (long.ends == Ends::IfClosed && closes);
+        if ends && self.template.is_some() {
+            let _nothing: Option<()> = self.tree.pop();
+        } else if ends {
             self.end_innermost()?;
         }
         Ok(())

@@ -11,6 +11,8 @@ use super::{Feed, Halt, OURS, Part, Told, read};
 pub(super) struct Skip {
     /// The number of the element.
     number: usize,
+    /// So many elements are open in it that have found no room.
+    beyond: usize,
 }
 
 /// What a tag is to it.
@@ -38,21 +40,21 @@ impl Feed {
             self.replace(&ours, &own)?;
             is_there = self.is_there()?;
         }
-        self.skip = (!self.is_lost).then_some(Skip { number });
+        self.skip = (!self.is_lost).then_some(Skip { number, beyond: 0 });
         Ok(())
     }
 
     /// One tag further, of which nothing is told.
-    pub(super) fn skip(&mut self, skip: Skip, part: &mut Part<'_>) -> Result<(), Halt> {
+    pub(super) fn skip(&mut self, mut skip: Skip, part: &mut Part<'_>) -> Result<(), Halt> {
         let skipped = match read(part.page, &mut part.at, self.tree.is_in_foreign()) {
             Err(stop) => {
                 self.skip = Some(skip);
                 return Err(Halt::Stop(stop));
             }
             Ok(Token::Start(tag)) => {
-                self.skip_start(tag.name, tag.start..tag.end, tag.closes, &skip)
+                self.skip_start(tag.name, tag.start..tag.end, tag.closes, &mut skip)
             }
-            Ok(Token::End(tag)) => self.skip_end(tag.name, tag.start..tag.end, &skip),
+            Ok(Token::End(tag)) => self.skip_end(tag.name, tag.start..tag.end, &mut skip),
             Ok(Token::Comment(end) | Token::Doctype(_, end)) => Skipped::On(end),
         };
         let (Skipped::On(at) | Skipped::Over(at)) = skipped;
@@ -101,7 +103,7 @@ impl Feed {
         text: &[u8],
         tag: Range<usize>,
         closes: bool,
-        skip: &Skip,
+        skip: &mut Skip,
     ) -> Skipped {
         let name = Name::of(text);
         let mut stand = Stand::Inside;
@@ -118,25 +120,35 @@ impl Feed {
         if let Stand::Ends(number) = stand {
             return self.skip_to(number, tag, skip);
         }
+        self.tree.leave_foreign(name);
         let was_hidden = self.tree.is_hidden();
         let foreign = self.tree.begins_foreign(name);
         let is_open = if foreign { !closes } else { !name.traits().is_void() };
-        let is_known = !was_hidden || name == Name::Template;
-        if is_open && is_known && stand != Stand::Ignored && self.tree.takes_more() {
+        let is_known = !was_hidden || foreign || name == Name::Template;
+        if is_open && !self.tree.takes_more() {
+            skip.beyond += 1;
+        } else if is_open && is_known && stand != Stand::Ignored {
             self.tree.push(name, text, &[b"<", text].concat(), 0, stand, None);
             self.text = self.tree.text_name();
             if stand == Stand::Empty {
                 let _nothing: Option<()> = self.tree.pop();
             }
         }
-        if was_hidden && name.traits().is_text() {
+        if was_hidden && !foreign && name.traits().is_text() {
             self.text = Some(name.text());
         }
         Skipped::On(tag.end)
     }
 
-    pub(super) fn skip_end(&mut self, text: &[u8], tag: Range<usize>, skip: &Skip) -> Skipped {
+    pub(super) fn skip_end(&mut self, text: &[u8], tag: Range<usize>, skip: &mut Skip) -> Skipped {
         let name = Name::of(text);
+        if skip.beyond > 0 {
+            let is_last = matches!(name, Name::Body | Name::Html);
+            skip.beyond = if is_last { 0 } else { skip.beyond - 1 };
+            if !is_last {
+                return Skipped::On(tag.end);
+            }
+        }
         while let Some(step) = self.tree.before_end(name) {
             if !self.skip_step(step, skip) {
                 return Skipped::Over(tag.start);
