@@ -69,12 +69,13 @@ impl Feed {
         if self.template.is_some() {
             self.tree.leave_foreign(name);
             let foreign = self.tree.begins_foreign(name);
-            if (foreign || name == Name::Template) && self.tree.takes(&bare) {
+            let is_known = (foreign || name == Name::Template) && self.tree.takes(&bare);
+            if is_known {
                 self.tree.push(name, text, &bare, 0, Stand::Inside, None);
             }
             self.text = (!foreign && name.traits().is_text()).then(|| name.text());
             self.pass_long(long, part)?;
-            if let Some(long) = self.long.as_mut().filter(|_| foreign) {
+            if let Some(long) = self.long.as_mut().filter(|_| foreign && is_known) {
                 long.ends = Ends::IfClosed;
             }
             return Ok(());
